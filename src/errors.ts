@@ -1,0 +1,89 @@
+/**
+ * Every error a client may see: a closed list of codes, each with its HTTP status. Anything that is not an AppError is
+ * our own fault and becomes an opaque 500.
+ */
+export const ERROR_STATUS = {
+  BAD_REQUEST: 400,
+  BAD_PARAMS: 400,
+  BAD_NAME: 400,
+  MISSING_IMAGE: 400,
+  UNREADABLE_IMAGE: 400,
+  BAD_GEOMETRY: 400,
+  UNAUTHORIZED: 401,
+  FORBIDDEN: 403,
+  FETCH_FORBIDDEN: 403,
+  NOT_FOUND: 404,
+  MODEL_NOT_FOUND: 404,
+  SESSION_NOT_FOUND: 404,
+  REQUEST_NOT_FOUND: 404,
+  NO_IMAGES_FOUND: 404,
+  METHOD_NOT_ALLOWED: 405,
+  BUSY_NAME: 409,
+  REQUEST_NOT_READY: 409,
+  TOO_LARGE: 413,
+  UNSUPPORTED_FORMAT: 415,
+  BAD_MODEL: 422,
+  BAD_MODEL_CONFIG: 422,
+  TOO_MANY_REQUESTS: 429,
+  SESSION_EXPIRED: 440,
+  CANCELLED: 499,
+  INTERNAL: 500,
+  FETCH_FAILED: 502,
+  BUSY: 503,
+  MODEL_NOT_READY: 503,
+  RUNNER_CRASHED: 503,
+  SHUTTING_DOWN: 503,
+  DEADLINE_EXCEEDED: 504,
+} as const
+
+export type ErrorCode = keyof typeof ERROR_STATUS
+
+export interface AppErrorOptions extends ErrorOptions {
+  /** What the user can do about it, in one sentence. */
+  readonly hint?: string
+  /** Seconds after which trying again makes sense; becomes Retry-After. */
+  readonly retryAfterSeconds?: number
+}
+
+/** An error whose message may be shown to the client: no paths, no stacks, no patient data in it. */
+export class AppError extends Error {
+  readonly code: ErrorCode
+  readonly statusCode: number
+  readonly hint: string | undefined
+  readonly retryAfterSeconds: number | undefined
+
+  constructor(code: ErrorCode, message: string, options: AppErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause })
+    this.name = 'AppError'
+    this.code = code
+    this.statusCode = ERROR_STATUS[code]
+    this.hint = options.hint
+    this.retryAfterSeconds = options.retryAfterSeconds
+  }
+}
+
+/** An AppError as plain JSON, to cross the process boundary between server and runner. */
+export interface ErrorRecord {
+  readonly code: ErrorCode
+  readonly message: string
+  readonly hint?: string | undefined
+  readonly retryAfterSeconds?: number | undefined
+  /** For the log only; never sent to a client. */
+  readonly stack?: string | undefined
+}
+
+export function toErrorRecord(error: unknown): ErrorRecord {
+  if (error instanceof AppError) {
+    return { code: error.code, message: error.message, hint: error.hint, retryAfterSeconds: error.retryAfterSeconds }
+  }
+  const stack = error instanceof Error ? error.stack : String(error)
+  return { code: 'INTERNAL', message: 'internal error', stack }
+}
+
+export function fromErrorRecord(record: ErrorRecord): AppError {
+  return new AppError(record.code, record.message, {
+    ...(record.hint === undefined ? {} : { hint: record.hint }),
+    ...(record.retryAfterSeconds === undefined ? {} : { retryAfterSeconds: record.retryAfterSeconds }),
+    ...(record.stack === undefined ? {} : { cause: record.stack }),
+  })
+}

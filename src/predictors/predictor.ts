@@ -1,0 +1,43 @@
+/** What the rest of the runner knows about running a network. Vendor types stay behind the files that implement this. */
+
+export type TensorType =
+  | 'float32'
+  | 'float16'
+  | 'float64'
+  | 'int64'
+  | 'int32'
+  | 'int16'
+  | 'int8'
+  | 'uint8'
+  | 'uint16'
+  | 'bool'
+
+/**
+ * C-contiguous values: the last dimension is fastest. float16 values travel as float32 and are converted at the door;
+ * int64 as Float64Array-safe integers; bool as 0/1 bytes.
+ */
+export interface Tensor {
+  readonly dims: readonly number[]
+  readonly data: Float32Array | Float64Array | Int32Array | Int16Array | Int8Array | Uint8Array | Uint16Array
+}
+
+/** A named input or output. A dimension is a number when fixed, a string (its symbolic name) or null when free. */
+export interface TensorSpec {
+  readonly name: string
+  readonly type: TensorType
+  readonly dims: readonly (number | string | null)[]
+}
+
+/** Takes and gives tensors by the network's own names. */
+export type Predict = (feeds: Readonly<Record<string, Tensor>>) => Promise<Readonly<Record<string, Tensor>>>
+
+export interface Predictor {
+  readonly inputs: readonly TensorSpec[]
+  readonly outputs: readonly TensorSpec[]
+  /** What really runs it: 'cpu', 'cuda:0', 'kserve'. */
+  readonly device: string
+  /** Says why `device` is not what was asked for, if so (a CUDA provider that could not load, for example). */
+  readonly fallbackReason?: string | undefined
+  readonly run: Predict
+  close(): Promise<void>
+}

@@ -1,0 +1,67 @@
+/** What the rest of the server knows about computing. The real one owns runner processes; tests answer in place. */
+import type { ModelRef } from '../pipelines/model-config.js'
+import type { TensorSpec } from '../predictors/predictor.js'
+import type { InferenceJob, JobResult, Stage, ToolJob } from '../runner/job.js'
+
+export interface JobRequest {
+  /** The request's id: names it in /v1/requests, and its folder under workspace/tmp. */
+  readonly id: string
+  /** Who asks, for fair order among clients: the socket address or the session. */
+  readonly client: string
+  readonly deadlineMs: number
+}
+
+export interface JobProgress {
+  readonly state: 'queued' | 'running'
+  /** 0 for the one that runs next. */
+  readonly queuePlace?: number | undefined
+  readonly stage?: Stage | undefined
+  readonly done?: number | undefined
+  readonly total?: number | undefined
+  /** From this model's own history; absent before its first job. */
+  readonly estimateMs?: number | undefined
+}
+
+export type OnProgress = (progress: JobProgress) => void
+
+/** What a throw-away runner found out about a model before it is published. */
+export interface ModelProof {
+  readonly inputs: readonly TensorSpec[]
+  readonly outputs: readonly TensorSpec[]
+  readonly device: string
+}
+
+export interface RunnerStatus {
+  readonly model: string
+  readonly revision: string
+  readonly state: 'loading' | 'ready' | 'busy' | 'stopping'
+  readonly pid: number | undefined
+  readonly rssBytes: number | undefined
+  readonly device: string | undefined
+  readonly fallbackReason?: string | undefined
+  readonly queued: number
+  /** When the keep-alive ends it, ms since the epoch; undefined while it is busy or pinned. */
+  readonly until: number | undefined
+}
+
+export interface Scheduler {
+  /** Queues a job for the model's runner, loading it if need be. Rejects BUSY when the queue is full, CANCELLED on abort. */
+  runModel(
+    request: JobRequest,
+    model: ModelRef,
+    job: InferenceJob,
+    signal: AbortSignal,
+    onProgress?: OnProgress,
+  ): Promise<JobResult>
+  /** Queues a job for a tool runner. */
+  runTool(request: JobRequest, job: ToolJob, signal: AbortSignal, onProgress?: OnProgress): Promise<JobResult>
+  /** Loads the model in a throw-away runner, checks it against its config and runs it once on zeros. Rejects BAD_MODEL. */
+  prove(model: ModelRef, signal?: AbortSignal): Promise<ModelProof>
+  /** Loads the model's runner now. */
+  load(model: ModelRef): Promise<void>
+  /** Ends the runners of a model once their jobs are done; `revision` keeps that one alive. */
+  retire(name: string, exceptRevision?: string): Promise<void>
+  status(): readonly RunnerStatus[]
+  /** Stops taking jobs, waits up to `graceMs`, then cancels and ends every child. */
+  close(graceMs: number): Promise<void>
+}
