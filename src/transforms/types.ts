@@ -1,0 +1,55 @@
+/**
+ * What flows through a pipeline, and what a transform is.
+ *
+ * Voxels always stay in memory as `volume/` says (x fastest, channels slowest). The order in which a network sees the
+ * axes is a word, `axes`, that transforms such as AsChannelFirstd or Transposed rewrite; only the inferer, which copies
+ * voxels into a tensor anyway, acts on it. 'CXYZ' is what nibabel and MONAI give (array axes i, j, k); 'CYX' is a
+ * picture as rows and columns; 'CZXY' is what AsChannelFirstd makes of a plain 3-D volume.
+ */
+import type { z } from 'zod'
+import type { Grid, NiftiGeometry, Volume } from '../volume/volume.js'
+
+export interface SourceGrid extends Grid {
+  readonly nifti?: NiftiGeometry | undefined
+}
+
+/** Brings a label map (or a score volume) from after a transform to before it. `nearest` for labels. */
+export interface UndoStep {
+  /** The transform that did it, as the config names it. */
+  readonly name: string
+  readonly undo: (volume: Volume, mode: 'nearest' | 'linear') => Volume
+}
+
+export interface ImageField {
+  readonly volume: Volume
+  /** Slowest axis first, as a C-contiguous array: letters of X, Y, Z and C. An axis of length 1 may be absent. */
+  readonly axes: string
+  /** The grid of the file it came from. */
+  readonly source: SourceGrid
+  /** What was done to the grid since, newest last. */
+  readonly undo: readonly UndoStep[]
+}
+
+/** A plain value beside the images: points, guidance, a slice index, anything a client put into `params`. */
+export type FieldValue = unknown
+
+export interface Item {
+  readonly images: ReadonlyMap<string, ImageField>
+  readonly values: ReadonlyMap<string, FieldValue>
+  /** The JSON the client gets as `params`. */
+  readonly result: Readonly<Record<string, unknown>>
+}
+
+/** Takes an item and gives a new one; never writes into the one it got, except into buffers it made itself. */
+export type Transform = (item: Item) => Item | Promise<Item>
+
+/** One file per transform exports one of these; catalog.ts lists them by every name a config may use. */
+export interface TransformDefinition<S extends z.ZodType = z.ZodType> {
+  /** MONAI's or Clara's names, all spellings. */
+  readonly names: readonly string[]
+  /** Arguments as the config writes them; unknown keys are refused by the catalog, naming the transform. */
+  readonly args: S
+  readonly create: (args: z.output<S>) => Transform
+  /** Fields whose value comes from clicks; a session's cache stops before the first transform that reads one. */
+  readonly readsClicks?: ((args: z.output<S>) => boolean) | undefined
+}
