@@ -17,6 +17,10 @@ export interface SourceGrid extends Grid {
 export interface UndoStep {
   /** The transform that did it, as the config names it. */
   readonly name: string
+  /** 'resize' scaled the same field of view to another number of voxels; RestoreLabeld undoes those MONAI's way. */
+  readonly kind: 'resize' | 'crop' | 'slice' | 'orient' | 'other'
+  /** The grid before the transform. */
+  readonly before: Grid
   readonly undo: (volume: Volume, mode: 'nearest' | 'linear') => Volume
 }
 
