@@ -1,0 +1,188 @@
+/**
+ * Zip archives from outside, unpacked into a folder of ours. Nothing an archive says is believed: its files get our own
+ * names, links and devices are refused, and every limit is checked against what it declares and again while inflating.
+ */
+import { createWriteStream } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { type Readable, Transform } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import { promisify } from 'node:util'
+import { inflateRaw } from 'node:zlib'
+import * as yauzl from 'yauzl'
+import { AppError } from '../errors.js'
+
+export interface UnzipLimits {
+  /** Entries, folders included. */
+  readonly maxEntries: number
+  /** Bytes of all unpacked files together. */
+  readonly maxBytes: number
+}
+
+export interface UnzippedFile {
+  /** What the archive calls it: relative, no `..`, forward slashes. For looking at; never a path on this machine. */
+  readonly entryName: string
+  /** Where it lies now, under a name of ours. */
+  readonly path: string
+  readonly bytes: number
+}
+
+/** Inflating is the work and zlib does it on the thread pool, so a few entries at once use the cores there are. */
+const CONCURRENT_ENTRIES = 4
+
+/** Entries up to this size are inflated in one call, half the time of a stream (200 slices of 512x512: 0.27 s, not 0.6 s). */
+const ONE_CALL_BYTES = 16 * 1024 * 1024
+
+const FILE_TYPE_MASK = 0o170000
+const REGULAR_FILE = 0o100000
+const FOLDER = 0o040000
+const MADE_ON_UNIX = 3
+
+/**
+ * Unpacks `zipPath` into the existing `folder` and gives the files in the archive's order. An archive inside the archive
+ * stays what it is: a file. Throws UNREADABLE_IMAGE for a damaged, encrypted or dishonest archive, TOO_LARGE over a limit;
+ * what was unpacked until then is the caller's to remove with the folder.
+ */
+export async function unzipTo(
+  zipPath: string,
+  folder: string,
+  limits: UnzipLimits,
+  signal?: AbortSignal,
+): Promise<UnzippedFile[]> {
+  const zip = await openZip(zipPath)
+  try {
+    const { entries, declaredBytes } = await listEntries(zip, limits)
+    if (declaredBytes > limits.maxBytes) throw tooLarge(`${declaredBytes} bytes`, `${limits.maxBytes} bytes`)
+    const room = { left: limits.maxBytes }
+    const files: UnzippedFile[] = new Array(entries.length)
+    let next = 0
+    const worker = async () => {
+      for (let i = next++; i < entries.length; i = next++) {
+        const entry = entries[i]!
+        const path = join(folder, `entry-${String(i).padStart(6, '0')}`)
+        signal?.throwIfAborted()
+        const small = entry.isCompressed() && Math.max(entry.uncompressedSize, entry.compressedSize) <= ONE_CALL_BYTES
+        if (small) await extractAtOnce(zip, entry, path)
+        else await extractStreaming(zip, entry, path, room, limits, signal)
+        files[i] = { entryName: entry.fileName, path, bytes: entry.uncompressedSize }
+      }
+    }
+    const workers = Array.from({ length: Math.min(CONCURRENT_ENTRIES, entries.length) }, async () => {
+      try {
+        await worker()
+      } catch (error) {
+        next = entries.length // the others finish what they hold and stop
+        throw error
+      }
+    })
+    for (const outcome of await Promise.allSettled(workers)) if (outcome.status === 'rejected') throw outcome.reason
+    return files
+  } catch (error) {
+    if (error instanceof AppError) throw error
+    signal?.throwIfAborted()
+    throw new AppError('UNREADABLE_IMAGE', `the zip archive is damaged: ${reason(error)}`, { cause: error })
+  } finally {
+    zip.close()
+  }
+}
+
+/** Whether these first bytes are a zip archive's (with entries, or an empty one). */
+export function looksLikeZip(head: Uint8Array): boolean {
+  return head[0] === 0x50 && head[1] === 0x4b && ((head[2] === 3 && head[3] === 4) || (head[2] === 5 && head[3] === 6))
+}
+
+function openZip(path: string): Promise<yauzl.ZipFile> {
+  return new Promise((resolve, reject) => {
+    yauzl.open(path, { lazyEntries: true, autoClose: false, strictFileNames: true }, (error, zip) => {
+      if (!error) return resolve(zip)
+      reject(new AppError('UNREADABLE_IMAGE', `not a readable zip archive: ${reason(error)}`, { cause: error }))
+    })
+  })
+}
+
+/** Reads the central directory to its end, refusing what could hurt before anything is written. */
+function listEntries(
+  zip: yauzl.ZipFile,
+  limits: UnzipLimits,
+): Promise<{ entries: yauzl.Entry[]; declaredBytes: number }> {
+  if (zip.entryCount > limits.maxEntries) throw tooLarge(`${zip.entryCount} entries`, `${limits.maxEntries}`)
+  return new Promise((resolve, reject) => {
+    const entries: yauzl.Entry[] = []
+    let declaredBytes = 0
+    let seen = 0
+    zip.on('error', reject)
+    zip.on('end', () => resolve({ entries, declaredBytes }))
+    zip.on('entry', (entry: yauzl.Entry) => {
+      try {
+        if (++seen > limits.maxEntries) throw tooLarge(`over ${limits.maxEntries} entries`, `${limits.maxEntries}`)
+        if (isFile(entry)) {
+          entries.push(entry)
+          declaredBytes += entry.uncompressedSize
+        }
+        zip.readEntry()
+      } catch (error) {
+        reject(error)
+      }
+    })
+    zip.readEntry()
+  })
+}
+
+/** True for a file, false for a folder; throws for anything else, and for entries nobody could unpack. */
+function isFile(entry: yauzl.Entry): boolean {
+  const mode = entry.versionMadeBy >>> 8 === MADE_ON_UNIX ? (entry.externalFileAttributes >>> 16) & FILE_TYPE_MASK : 0
+  if (mode !== 0 && mode !== REGULAR_FILE && mode !== FOLDER)
+    throw new AppError('UNREADABLE_IMAGE', 'the zip archive holds a link or a device; only plain files are taken')
+  if (entry.isEncrypted()) throw new AppError('UNREADABLE_IMAGE', 'the zip archive is encrypted')
+  return !(entry.fileName.endsWith('/') || mode === FOLDER)
+}
+
+const inflate = promisify(inflateRaw)
+
+/** The declared sizes are within every limit already, so it is enough to hold the entry to its own. */
+async function extractAtOnce(zip: yauzl.ZipFile, entry: yauzl.Entry, path: string): Promise<void> {
+  const chunks: Buffer[] = []
+  for await (const chunk of await openEntry(zip, entry, RAW)) chunks.push(chunk as Buffer)
+  const declared = entry.uncompressedSize
+  const bytes = await inflate(Buffer.concat(chunks), { maxOutputLength: Math.max(1, declared), chunkSize: 1 << 18 })
+  if (bytes.length !== declared) throw new Error('an entry is not as long as declared')
+  await writeFile(path, bytes, { flag: 'wx' })
+}
+
+async function extractStreaming(
+  zip: yauzl.ZipFile,
+  entry: yauzl.Entry,
+  path: string,
+  room: { left: number },
+  limits: UnzipLimits,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const counted = new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      room.left -= chunk.length
+      if (room.left < 0) done(tooLarge(`over ${limits.maxBytes} bytes`, `${limits.maxBytes} bytes`))
+      else done(null, chunk)
+    },
+  })
+  const source = await openEntry(zip, entry, INFLATED)
+  await pipeline(source, counted, createWriteStream(path, { flags: 'wx' }), signal ? { signal } : {})
+}
+
+const RAW: yauzl.ZipFileOptions = { decompress: false, decrypt: null, start: null, end: null }
+const INFLATED: yauzl.ZipFileOptions = { decompress: null, decrypt: null, start: null, end: null }
+
+function openEntry(zip: yauzl.ZipFile, entry: yauzl.Entry, options: yauzl.ZipFileOptions): Promise<Readable> {
+  return new Promise((resolve, reject) => {
+    zip.openReadStream(entry, options, (error, stream) => (error ? reject(error) : resolve(stream)))
+  })
+}
+
+function tooLarge(found: string, limit: string): AppError {
+  return new AppError('TOO_LARGE', `the zip archive unpacks to ${found}; the limit is ${limit}`)
+}
+
+/** yauzl's messages name the fault and sometimes an entry; an entry's name may be a patient's, so quotes go. */
+function reason(error: unknown): string {
+  const text = error instanceof Error ? error.message : 'unknown fault'
+  return /file ?name|absolute path|relative path/i.test(text) ? 'an entry has an unsafe name' : text.slice(0, 120)
+}
