@@ -3,7 +3,7 @@
  * network sees the axes in. Owned here: the type, reading points out of an item, and moving them between grids.
  */
 import { AppError } from '../errors.js'
-import { invertAffine, multiplyAffine } from '../volume/affine.js'
+import { indexToIndex } from '../volume/affine.js'
 import type { Grid, Vec3 } from '../volume/volume.js'
 import type { ImageField, Item } from './types.js'
 
@@ -34,7 +34,9 @@ export function guidanceOf(item: Item, key: string): Guidance {
 }
 
 function isGuidance(value: unknown): value is Guidance {
-  return typeof value === 'object' && value !== null && 'foreground' in value && 'background' in value && 'size' in value
+  return (
+    typeof value === 'object' && value !== null && 'foreground' in value && 'background' in value && 'size' in value
+  )
 }
 
 /** The points a client sent under `key`: already checked lists of [x, y, z], or none. */
@@ -57,7 +59,7 @@ export function withValue(item: Item, key: string, value: unknown): Item {
  */
 export function mapPoints(points: readonly Vec3[], source: Grid, current: Grid): Vec3[] {
   if (points.length === 0) return []
-  const m = multiplyAffine(invertAffine(current.affine), source.affine)
+  const m = indexToIndex(source, current)
   const axes = alignedAxes(m)
   return points.map((p) => {
     const moved: [number, number, number] = [0, 0, 0]

@@ -1,0 +1,87 @@
+import { z } from 'zod'
+import { makeVolume, type Vec3, type Volume } from '../volume/volume.js'
+import { imageOf, withImage } from './guidance.js'
+import { keysSchema } from './keys.js'
+import type { ImageField, TransformDefinition, UndoStep } from './types.js'
+
+const args = z.strictObject({
+  keys: keysSchema,
+  ref_image: z.string().default('image'),
+  slice_only: z.boolean().default(false),
+  mode: z.unknown().optional(),
+  align_corners: z.unknown().optional(),
+  meta_keys: z.unknown().optional(),
+  meta_key_postfix: z.unknown().optional(),
+  start_coord_key: z.string().optional(),
+  end_coord_key: z.string().optional(),
+  original_shape_key: z.string().optional(),
+  cropped_shape_key: z.string().optional(),
+  allow_missing_keys: z.boolean().optional(),
+  restore_resizing: z.boolean().default(true),
+  restore_cropping: z.boolean().default(true),
+  restore_spacing: z.boolean().default(true),
+  restore_slicing: z.boolean().default(true),
+})
+
+/**
+ * Brings a label map back through everything that was done to `ref_image`, newest first: resizing, cropping, spacing,
+ * slicing. Resizes are undone with nearest neighbours the way MONAI (torch `nearest`) picks them: the voxel at
+ * floor(index x old / new). `slice_only` and `restore_slicing: false` leave a slice a slice; the writer still puts it
+ * into a full volume, since a client gets its own grid back.
+ * Source: monai.apps.deepgrow.transforms.RestoreLabeld.
+ */
+export const restoreLabel: TransformDefinition<typeof args> = {
+  names: ['RestoreLabeld', 'RestoreLabelD', 'RestoreLabelDict', 'RestoreLabel'],
+  args,
+  create: (a) => (item) => {
+    const undoes = (step: UndoStep): boolean => {
+      if (step.kind === 'slice') return a.restore_slicing && !a.slice_only
+      if (step.kind === 'crop') return a.restore_cropping
+      if (step.kind === 'resize') return step.name.startsWith('Spacing') ? a.restore_spacing : a.restore_resizing
+      return true
+    }
+    let next = item
+    for (const key of a.keys) next = withImage(next, key, restoreField(imageOf(item, key), undoes))
+    return next
+  },
+}
+
+/** Undoes the newest steps for as long as `undoes` says yes. */
+function restoreField(field: ImageField, undoes: (step: UndoStep) => boolean): ImageField {
+  let { volume } = field
+  const undo = [...field.undo]
+  for (let step = undo.at(-1); step && undoes(step); step = undo.at(-1)) {
+    volume = step.kind === 'resize' ? resizeNearest(volume, step.before) : step.undo(volume, 'nearest')
+    undo.pop()
+  }
+  const axes = spatialAxes(field.axes, volume.size)
+  return { ...field, volume, axes, undo }
+}
+
+/** The slice axis is back once the volume has one. */
+function spatialAxes(axes: string, size: Vec3): string {
+  const missing = [...'XYZ'].filter((letter, axis) => !axes.includes(letter) && size[axis]! > 1)
+  const channel = axes.startsWith('C') ? 'C' : ''
+  return channel + missing.join('') + axes.slice(channel.length)
+}
+
+/** torch's `nearest`: output index i reads input index floor(i x input / output), axis by axis. */
+export function resizeNearest(volume: Volume, to: Pick<Volume, 'size' | 'affine'>): Volume {
+  const [nx, ny, nz] = volume.size
+  const [mx, my, mz] = to.size
+  if (nx === mx && ny === my && nz === mz) return { ...volume, affine: to.affine }
+  const table = (from: number, n: number) => Int32Array.from({ length: n }, (_, i) => Math.floor((i * from) / n))
+  const xs = table(nx, mx)
+  const ys = table(ny, my)
+  const zs = table(nz, mz)
+  const Voxels = volume.data.constructor as new (length: number) => Volume['data']
+  const data = new Voxels(mx * my * mz * volume.channels)
+  let at = 0
+  for (let c = 0; c < volume.channels; c++)
+    for (let z = 0; z < mz; z++)
+      for (let y = 0; y < my; y++) {
+        const row = nx * (ys[y]! + ny * (zs[z]! + nz * c))
+        for (let x = 0; x < mx; x++) data[at++] = volume.data[row + xs[x]!]!
+      }
+  return makeVolume(to.size, to.affine, data, { channels: volume.channels })
+}

@@ -1,0 +1,104 @@
+import { z } from 'zod'
+import { cropVolume, uncropVolume } from '../volume/crop.js'
+import type { Vec3 } from '../volume/volume.js'
+import { guidanceOf, imageOf, withImage, withValue } from './guidance.js'
+import { keysSchema } from './keys.js'
+import type { TransformDefinition } from './types.js'
+
+const args = z.strictObject({
+  keys: keysSchema,
+  guidance: z.string().default('guidance'),
+  spatial_size: z.array(z.int().positive()).min(1).max(3),
+  margin: z.union([z.int().min(0), z.array(z.int().min(0))]).default(20),
+  meta_keys: z.unknown().optional(),
+  meta_key_postfix: z.unknown().optional(),
+  start_coord_key: z.string().optional(),
+  end_coord_key: z.string().optional(),
+  original_shape_key: z.string().optional(),
+  cropped_shape_key: z.string().optional(),
+  allow_missing_keys: z.boolean().optional(),
+})
+
+interface Box {
+  readonly start: Vec3
+  readonly end: Vec3
+}
+
+/**
+ * Crops around the clicks: `spatial_size` voxels about the middle of their box (the middle of the depth in 3-D), or the
+ * box itself with `margin` when that is larger anywhere. A request's own `spatial_size` goes before the config's.
+ * Sizes and margins are in the array's axis order; missing leading sizes mean the full extent.
+ * Source: monai.apps.deepgrow.transforms.SpatialCropGuidanced.
+ */
+export const spatialCropGuidance: TransformDefinition<typeof args> = {
+  names: ['SpatialCropGuidanced', 'SpatialCropGuidanceD', 'SpatialCropGuidanceDict', 'SpatialCropGuidance'],
+  args,
+  readsClicks: () => true,
+  create: (a) => (item) => {
+    const guidance = guidanceOf(item, a.guidance)
+    const first = imageOf(item, a.keys[0]!)
+    const spatial = [...first.axes].filter((letter) => letter !== 'C').map((letter) => 'XYZ'.indexOf(letter))
+    const asked = item.values.get('spatial_size') as readonly number[] | undefined
+    const wanted = asked && asked.length > 0 ? asked : a.spatial_size
+    const box = cropBox([...guidance.foreground, ...guidance.background], first.volume.size, spatial, wanted, a.margin)
+
+    let next = item
+    for (const key of a.keys) {
+      const image = imageOf(item, key)
+      const { size, affine } = image.volume
+      next = withImage(next, key, {
+        ...image,
+        volume: cropVolume(image.volume, box.start, box.end),
+        undo: [
+          ...image.undo,
+          {
+            name: 'SpatialCropGuidanced',
+            kind: 'crop',
+            before: { size, affine },
+            undo: (volume) => uncropVolume(volume, { size, affine }, box.start),
+          },
+        ],
+      })
+    }
+    const shift = (points: readonly Vec3[]) =>
+      points.map(([x, y, z]): Vec3 => [x - box.start[0], y - box.start[1], z - box.start[2]])
+    return withValue(next, a.guidance, {
+      ...guidance,
+      foreground: shift(guidance.foreground),
+      background: shift(guidance.background),
+      size: [box.end[0] - box.start[0], box.end[1] - box.start[1], box.end[2] - box.start[2]],
+    })
+  },
+}
+
+/** `spatial` lists the storage axes in array order, slowest first. */
+function cropBox(
+  points: readonly Vec3[],
+  size: Vec3,
+  spatial: readonly number[],
+  wanted: readonly number[],
+  margin: number | readonly number[],
+): Box {
+  const start = [0, 0, 0]
+  const end = [1, 1, 1]
+  const target = [1, 1, 1]
+  const sizes = wanted.slice(-spatial.length)
+  const missing = spatial.length - sizes.length
+  let fits = true
+  spatial.forEach((axis, i) => {
+    const pad = typeof margin === 'number' ? margin : (margin[i] ?? margin.at(-1) ?? 0)
+    const along = points.map((p) => p[axis]!)
+    start[axis] = Math.max(Math.min(...along) - pad, 0)
+    end[axis] = Math.min(size[axis]!, Math.max(...along) + pad + 1)
+    target[axis] = i < missing ? size[axis]! : sizes[i - missing]!
+    if (i >= missing && end[axis]! - start[axis]! >= target[axis]!) fits = false
+  })
+  if (fits) {
+    spatial.forEach((axis, i) => {
+      const middle = spatial.length === 3 && i === 0 ? target[axis]! >> 1 : Math.trunc((start[axis]! + end[axis]!) / 2)
+      start[axis] = Math.max(middle - (target[axis]! >> 1), 0)
+      end[axis] = Math.min(start[axis]! + target[axis]!, size[axis]!)
+    })
+  }
+  return { start: start as unknown as Vec3, end: end as unknown as Vec3 }
+}
