@@ -1,0 +1,472 @@
+/**
+ * config_aiaa.json of versions 2, 3 and 4 (which calls itself 1), in all their spellings, to one ModelConfig.
+ *
+ * v2 keeps `scanning_window`, `roi` and `batch_size` flat in `inference` and names tensors under `tf` or `trtis`; v3 has
+ * `name`, `args` and `node_mapping`; v4 has `input`, `output` and the engine blocks `AIAA` and `TRITON`. The record that
+ * a version 2 server dumps (one model under its name, with `inference_*` echoes) is read too. What is not known is
+ * refused, naming the key path and the nearest known key, because a key that is silently ignored is a wrong mask later.
+ */
+import { z } from 'zod'
+import { AppError } from '../errors.js'
+import { nearestWord } from '../util/nearest-word.js'
+import {
+  MODEL_TYPES,
+  type ModelConfig,
+  type ModelType,
+  type ScanningWindow,
+  type TransformSpec,
+} from './model-config.js'
+
+/** A config is a page of JSON; these bounds keep a hostile one from costing more than a page. */
+export const CONFIG_LIMITS = { depth: 32, nodes: 20_000, text: 64 * 1024 } as const
+
+const HELP = 'the keys of a config are listed in docs/model-config.md'
+/** Classes of AIAA that all mean "run the network": which engine runs it is this server's choice. */
+const RUN_IT = [
+  'TRTISInference',
+  'TritonInference',
+  'TFInference',
+  'PTInference',
+  'PyTorchInference',
+  'TRTInference',
+  'ONNXInference',
+]
+/** What a version 2 server adds to a dumped record: echoes of the inference section, flattened. */
+const ECHO =
+  /^inference_(batch_size|channel_first|image|image_format|padding|roi|scanning_window|name|args|node_mapping|tf|trtis)(_[a-z_]+)?$/
+const DEFAULT_OVERLAP = 0.25
+
+const FLAG_WORDS: Readonly<Record<string, boolean>> = { true: true, false: false, '1': true, '0': false }
+/** A boolean, also as the word or digit that old files have. */
+const flag = z.preprocess(
+  (value) => FLAG_WORDS[String(value).trim().toLowerCase()] ?? value,
+  z.boolean({ error: 'expected true or false' }),
+)
+const numeric = z.union([
+  z.number(),
+  z
+    .string()
+    .regex(/^-?\d+(\.\d+)?$/, 'expected a number')
+    .transform(Number),
+])
+const count = numeric.pipe(z.number().int().min(1).max(4096))
+const shape = z
+  .array(numeric.pipe(z.number().int().positive().max(65_536)))
+  .min(1)
+  .max(4)
+const word = z.string().min(1).max(256)
+const free = z.record(z.string(), z.unknown())
+const names = z.record(word, word)
+
+/** An object whose unknown keys are refused by name, with the nearest known key. */
+function section<S extends z.ZodRawShape>(known: S) {
+  return z.strictObject(known, {
+    error: (issue) =>
+      issue.code === 'unrecognized_keys' ? unknownKeys(issue.keys as string[], Object.keys(known)) : undefined,
+  })
+}
+
+function unknownKeys(keys: readonly string[], known: readonly string[]): string {
+  const said = keys.slice(0, 5).map((key) => {
+    const near = nearestWord(key, known)
+    return near === undefined ? `'${key.slice(0, 80)}'` : `'${key.slice(0, 80)}' (did you mean '${near}'?)`
+  })
+  return `unknown ${keys.length === 1 ? 'key' : 'keys'} ${said.join(', ')}; known here: ${known.join(', ')}`
+}
+
+const transform = section({ name: word, path: word.optional(), args: free.optional() })
+const transforms = z.array(transform).max(100)
+
+const windowKeys = {
+  scanning_window: flag.optional(),
+  roi: shape.optional(),
+  batch_size: count.optional(),
+  sw_batch_size: count.optional(),
+  overlap: numeric.pipe(z.number().min(0).max(0.99)).optional(),
+  mode: z.enum(['constant', 'gaussian']).optional(),
+  blend: z.enum(['constant', 'gaussian']).optional(),
+  padding: numeric.pipe(z.number().min(0).max(1000)).optional(),
+  /** Where AIAA put tensors and windows; here `--device` and the device slots decide. */
+  device: z.union([z.string().max(64), z.number()]).optional(),
+  sw_device: z.union([z.string().max(64), z.number()]).optional(),
+}
+const pipelineModels = z.union([z.array(word).min(1).max(8), names])
+const argKeys = { ...windowKeys, models: pipelineModels.optional() }
+const args = section(argKeys)
+const engineArgs = free.optional()
+
+const session = section({
+  intra_op_threads: count.optional(),
+  intra_op_num_threads: count.optional(),
+  optimisation: z.enum(['disabled', 'basic', 'extended', 'all']).optional(),
+  optimization: z.enum(['disabled', 'basic', 'extended', 'all']).optional(),
+  graph_optimization_level: z.enum(['disabled', 'basic', 'extended', 'all']).optional(),
+})
+const kserve = section({
+  url: z.url({ protocol: /^https?$/, error: 'expected an http or https URL' }).max(2048),
+  model: word,
+  version: z.union([word, z.number().transform(String)]).optional(),
+})
+/** Old engine blocks: tensor names and channel counts are read; the rest configured a server that is not there. */
+const tf = z.looseObject({ input_nodes: names.optional(), output_nodes: names.optional() })
+const triton = z.looseObject({
+  input_channels: free.optional(),
+  output_channels: free.optional(),
+  input: z
+    .array(z.looseObject({ name: word }))
+    .max(64)
+    .optional(),
+  output: z
+    .array(z.looseObject({ name: word }))
+    .max(64)
+    .optional(),
+})
+const engine = section({
+  name: word.optional(),
+  path: word.optional(),
+  args: engineArgs,
+  triton_model_config: triton.optional(),
+  node_mapping: names.optional(),
+})
+
+const inference = section({
+  ...windowKeys,
+  image: word.optional(),
+  input: z.union([word, z.array(word).min(1).max(64)]).optional(),
+  output: z.union([word, z.array(word).min(1).max(64)]).optional(),
+  image_format: word.optional(),
+  channel_first: flag.optional(),
+  name: word.optional(),
+  path: word.optional(),
+  args: engineArgs,
+  node_mapping: names.optional(),
+  additional_info: free.optional(),
+  meta_data: free.optional(),
+  trtis: triton.optional(),
+  triton: triton.optional(),
+  triton_model_config: triton.optional(),
+  tf: tf.optional(),
+  AIAA: engine.optional(),
+  TRITON: engine.optional(),
+  engine: z.enum(['onnxruntime', 'kserve']).optional(),
+  kserve: kserve.optional(),
+  session: session.optional(),
+  models: pipelineModels.optional(),
+})
+type Inference = z.output<typeof inference>
+
+const configSchema = section({
+  version: z
+    .union([z.string(), z.number()])
+    .transform(String)
+    .pipe(z.string().regex(/^[1-4](\.\d+)*$/, 'expected 2, 3 or 4 (a version 4 file may say 1)'))
+    .default('3'),
+  name: word.optional(),
+  type: z
+    .string()
+    .transform((text) => text.toLowerCase())
+    .pipe(z.enum(MODEL_TYPES)),
+  labels: z
+    .union([
+      z.array(z.string().max(256)).max(4096),
+      z
+        .string()
+        .max(256)
+        .transform((label) => [label]),
+    ])
+    .default([]),
+  description: z
+    .string()
+    .max(16 * 1024)
+    .default(''),
+  padding: windowKeys.padding,
+  roi: shape.optional(),
+  pre_transforms: transforms.default([]),
+  inference: inference.optional(),
+  post_transforms: transforms.default([]),
+  writer: z
+    .union([
+      transform,
+      z
+        .array(transform)
+        .length(1)
+        .transform((list) => list[0]!),
+    ])
+    .optional(),
+  cache_until: word.optional(),
+  additional_info: free.optional(),
+  meta_data: free.optional(),
+  pipeline: section({ models: pipelineModels, batch_size: count.optional() }).optional(),
+  /** Of a dumped record: how and where that server kept the weights. */
+  format: word.optional(),
+  path: word.optional(),
+})
+
+/**
+ * Reads a model config. `json` is the decoded file; `name` is the model's name, for the messages.
+ * Throws BAD_MODEL_CONFIG, naming the key path, what was found and what would be right.
+ */
+export function parseModelConfig(json: unknown, name: string): ModelConfig {
+  checkBounds(json)
+  const record = withoutEchoes(unwrap(json, name))
+  const parsed = configSchema.safeParse(record)
+  if (!parsed.success) throw refusal(parsed.error)
+  const config = parsed.data
+  const section = config.inference
+  if (section === undefined && config.type !== 'pipeline') fail('inference', 'is missing; it says how the model is run')
+  const inference = section ?? {}
+  const settings = inferenceArgs(inference)
+  const info = {
+    ...config.additional_info,
+    ...config.meta_data,
+    ...inference.additional_info,
+    ...inference.meta_data,
+  }
+  const preTransforms = config.pre_transforms.map(toSpec)
+  const models = pipelineOf(config.type, config.pipeline, inference, settings, name)
+  const deepgrow = config.type === 'deepgrow' ? dimensionsOf(preTransforms) : undefined
+  const roi = config.roi ?? settings.roi ?? optional(shape, info.roi) ?? annotationDefault(config.type, [128, 128, 128])
+  const padding =
+    config.padding ?? settings.padding ?? optional(z.number(), info.padding) ?? annotationDefault(config.type, 20)
+  const cacheUntil = config.cache_until === undefined ? undefined : shortName(config.cache_until)
+  if (cacheUntil !== undefined && cacheUntil !== 'ALL' && !preTransforms.some((one) => one.name === cacheUntil))
+    fail('cache_until', `names '${cacheUntil}', which is not among pre_transforms; give one of them, or ALL`)
+  const window = scanningWindow(settings)
+  return {
+    version: config.version,
+    type: config.type,
+    labels: config.labels,
+    description: config.description,
+    ...(padding === undefined ? {} : { padding }),
+    ...(roi === undefined ? {} : { roi }),
+    info: deepgrow !== undefined && info.deepgrow === undefined ? { ...info, deepgrow } : info,
+    preTransforms,
+    postTransforms: config.post_transforms.map(toSpec),
+    ...(config.writer === undefined ? {} : { writer: toSpec(config.writer) }),
+    inference: {
+      image: imageField(inference),
+      ...(inference.image_format === undefined ? {} : { imageFormat: inference.image_format }),
+      engine: engineOf(inference),
+      ...(window === undefined ? {} : { scanningWindow: window }),
+      nodeMapping: nodeMapping(inference),
+      session: sessionOf(inference),
+      ...(inference.kserve === undefined ? {} : { kserve: inference.kserve }),
+    },
+    ...(cacheUntil === undefined ? {} : { cacheUntil }),
+    ...(models === undefined ? {} : { pipeline: models }),
+  }
+}
+
+type Settings = z.output<typeof args>
+
+function fail(path: string, what: string): never {
+  throw new AppError('BAD_MODEL_CONFIG', `config.${path} ${what}`, { hint: HELP })
+}
+
+/** Depth, count and text length, and the one key that JSON.parse turns into something other than data. */
+function checkBounds(json: unknown): void {
+  let nodes = 0
+  const walk = (value: unknown, path: string, depth: number): void => {
+    if (++nodes > CONFIG_LIMITS.nodes)
+      throw new AppError('BAD_MODEL_CONFIG', `config has more than ${CONFIG_LIMITS.nodes} values`)
+    if (depth > CONFIG_LIMITS.depth)
+      throw new AppError('BAD_MODEL_CONFIG', `config is nested deeper than ${CONFIG_LIMITS.depth} levels`)
+    if (typeof value === 'string' && value.length > CONFIG_LIMITS.text)
+      throw new AppError('BAD_MODEL_CONFIG', `${path} is a text of more than ${CONFIG_LIMITS.text} characters`)
+    if (typeof value !== 'object' || value === null) return
+    if (Array.isArray(value)) {
+      for (const [index, item] of value.entries()) walk(item, `${path}[${index}]`, depth + 1)
+      return
+    }
+    for (const [key, item] of Object.entries(value)) {
+      if (key === '__proto__') throw new AppError('BAD_MODEL_CONFIG', `${path}: the key '__proto__' is not allowed`)
+      walk(item, `${path}.${key.slice(0, 80)}`, depth + 1)
+    }
+  }
+  walk(json, 'config', 0)
+}
+
+/** A dumped record is one model under its name: `{"spleen": {"type": ..., "inference": ...}}`. */
+function unwrap(json: unknown, name: string): Record<string, unknown> {
+  if (typeof json !== 'object' || json === null || Array.isArray(json))
+    throw new AppError('BAD_MODEL_CONFIG', `config of '${name}' must be a JSON object`, { hint: HELP })
+  const record = json as Record<string, unknown>
+  const [only, ...more] = Object.values(record)
+  if (more.length > 0 || typeof only !== 'object' || only === null || Array.isArray(only)) return record
+  return 'type' in only ? (only as Record<string, unknown>) : record
+}
+
+/** Drops the echoes of a dumped record, and nulls at the two upper levels, which mean "not set". */
+function withoutEchoes(record: Record<string, unknown>): Record<string, unknown> {
+  const kept = Object.fromEntries(Object.entries(record).filter(([key, value]) => value !== null && !ECHO.test(key)))
+  const section = kept.inference
+  if (typeof section === 'object' && section !== null && !Array.isArray(section))
+    kept.inference = Object.fromEntries(Object.entries(section).filter(([, value]) => value !== null))
+  return kept
+}
+
+function refusal(error: z.ZodError): AppError {
+  const said = error.issues.slice(0, 5).map((issue) => describe(issue))
+  return new AppError('BAD_MODEL_CONFIG', said.join('; '), { hint: HELP })
+}
+
+function describe(issue: z.core.$ZodIssue, prefix: readonly PropertyKey[] = []): string {
+  const path = [...prefix, ...issue.path]
+  if (issue.code === 'invalid_union') {
+    // The branch that got furthest says what is wrong; the others say only that it is not theirs.
+    const furthest = issue.errors
+      .filter((branch) => branch.length > 0)
+      .toSorted((a, b) => depthOf(b) - depthOf(a))
+      .at(0)?.[0]
+    if (furthest && (furthest.path.length > 0 || furthest.code !== 'invalid_type')) return describe(furthest, path)
+  }
+  return `config${pathText(path)}: ${issue.message}`
+}
+
+function depthOf(issues: readonly z.core.$ZodIssue[]): number {
+  return Math.max(...issues.map((issue) => issue.path.length + (issue.code === 'invalid_type' ? 0 : 1)))
+}
+
+function pathText(path: readonly PropertyKey[]): string {
+  return path.map((step) => (typeof step === 'number' ? `[${step}]` : `.${String(step).slice(0, 80)}`)).join('')
+}
+
+/** `monai.transforms.Spacingd` and `Module.Class` are named by their last word. */
+function shortName(name: string): string {
+  return name.slice(name.lastIndexOf('.') + 1)
+}
+
+function toSpec(spec: z.output<typeof transform>): TransformSpec {
+  return { name: shortName(spec.name), args: spec.args ?? {} }
+}
+
+/** The settings of the inference class, wherever this version keeps them; AIAA's block before TRITON's. */
+function inferenceArgs(inference: Inference): Settings {
+  const merged: Record<string, unknown> = {}
+  const blocks = [
+    { path: ['inference', 'TRITON', 'args'], name: inference.TRITON?.name, args: inference.TRITON?.args },
+    { path: ['inference', 'AIAA', 'args'], name: inference.AIAA?.name, args: inference.AIAA?.args },
+    { path: ['inference', 'args'], name: inference.name, args: inference.args },
+  ]
+  for (const block of blocks) {
+    if (block.args === undefined) continue
+    const given = Object.fromEntries(Object.entries(block.args).filter(([, value]) => value !== null))
+    const known = block.name === undefined || RUN_IT.includes(shortName(block.name))
+    // A class of the user's own may take arguments that nobody here knows; only the shared ones mean something.
+    const parsed = (known ? args : z.object(argKeys)).safeParse(given)
+    if (!parsed.success)
+      throw refusal(
+        new z.ZodError(parsed.error.issues.map((issue) => ({ ...issue, path: [...block.path, ...issue.path] }))),
+      )
+    Object.assign(merged, parsed.data)
+  }
+  for (const key of Object.keys(windowKeys) as (keyof typeof windowKeys)[])
+    if (inference[key] !== undefined) merged[key] ??= inference[key]
+  return merged as Settings
+}
+
+function scanningWindow(settings: Settings): ScanningWindow | undefined {
+  if (settings.scanning_window !== true) return undefined
+  if (settings.roi === undefined) fail('inference.args.roi', 'is missing; scanning_window needs the size of its window')
+  return {
+    roi: settings.roi,
+    overlap: settings.overlap ?? DEFAULT_OVERLAP,
+    batchSize: settings.sw_batch_size ?? settings.batch_size ?? 1,
+    blend: settings.blend ?? settings.mode ?? 'constant',
+  }
+}
+
+function first(value: string | readonly string[] | undefined): string | undefined {
+  return typeof value === 'string' ? value : value?.[0]
+}
+
+function imageField(inference: Inference): string {
+  const fromTf = Object.keys(inference.tf?.input_nodes ?? {})[0]
+  return inference.image ?? first(inference.input) ?? fromTf ?? 'image'
+}
+
+/**
+ * Tensor to field. An explicit node_mapping stays as written, since files have it either way round; otherwise v2's
+ * `tf` nodes or `trtis` channels, or v4's input and output with the tensor names of the Triton block.
+ */
+function nodeMapping(inference: Inference): Record<string, string> {
+  const written = inference.node_mapping ?? inference.AIAA?.node_mapping ?? inference.TRITON?.node_mapping
+  if (written !== undefined) return written
+  const mapping: Record<string, string> = {}
+  const { tf, trtis } = inference
+  if (tf?.input_nodes !== undefined || tf?.output_nodes !== undefined) {
+    for (const [field, tensor] of Object.entries({ ...tf.input_nodes, ...tf.output_nodes })) mapping[tensor] = field
+    return mapping
+  }
+  const block = inference.TRITON?.triton_model_config ?? inference.triton_model_config ?? inference.triton ?? trtis
+  const inputs = list(inference.input) ?? keys(block?.input_channels) ?? [imageField(inference)]
+  const outputs = list(inference.output) ?? keys(block?.output_channels) ?? ['model']
+  for (const [i, field] of inputs.entries()) mapping[block?.input?.[i]?.name ?? numbered('NV_MODEL_INPUT', i)] = field
+  for (const [i, field] of outputs.entries())
+    mapping[block?.output?.[i]?.name ?? numbered('NV_MODEL_OUTPUT', i)] = field
+  return mapping
+}
+
+function numbered(name: string, index: number): string {
+  return index === 0 ? name : `${name}_${index}`
+}
+
+function list(value: string | readonly string[] | undefined): readonly string[] | undefined {
+  return typeof value === 'string' ? [value] : value
+}
+
+function keys(record: Readonly<Record<string, unknown>> | undefined): readonly string[] | undefined {
+  return record === undefined ? undefined : Object.keys(record)
+}
+
+function engineOf(inference: Inference): 'onnxruntime' | 'kserve' {
+  const engine = inference.engine ?? (inference.kserve === undefined ? 'onnxruntime' : 'kserve')
+  if (engine === 'kserve' && inference.kserve === undefined)
+    fail('inference.kserve', 'is missing; the kserve engine needs {"url", "model"}')
+  return engine
+}
+
+function sessionOf(inference: Inference): ModelConfig['inference']['session'] {
+  const given = inference.session
+  const intraOpThreads = given?.intra_op_threads ?? given?.intra_op_num_threads
+  const optimisation = given?.optimisation ?? given?.optimization ?? given?.graph_optimization_level
+  return {
+    ...(intraOpThreads === undefined ? {} : { intraOpThreads }),
+    ...(optimisation === undefined ? {} : { optimisation }),
+  }
+}
+
+/** The models of a pipeline, the 3-D one first where their names tell which is which. */
+function pipelineOf(
+  type: ModelType,
+  given: { models: z.output<typeof pipelineModels>; batch_size?: number | undefined } | undefined,
+  inference: Inference,
+  settings: Settings,
+  name: string,
+): ModelConfig['pipeline'] {
+  const models = given?.models ?? inference.models ?? settings.models
+  if (type !== 'pipeline') {
+    if (models !== undefined) fail('pipeline', `is for models of type pipeline; this one is of type ${type}`)
+    return undefined
+  }
+  if (models === undefined) fail('pipeline', 'is missing; a pipeline names its models: {"models": ["<3-D>", "<2-D>"]}')
+  const pairs = Array.isArray(models) ? models.map((model) => [model, model] as const) : Object.entries(models)
+  const sorted = pairs.toSorted(([a], [b]) => Number(/3d/i.test(b)) - Number(/3d/i.test(a))).map(([, model]) => model)
+  if (sorted.includes(name)) fail('pipeline.models', `names '${name}' itself`)
+  return { models: sorted, batchSize: given?.batch_size ?? settings.batch_size ?? 1 }
+}
+
+/** Whether the clicks of a deepgrow model go to a slice or to the volume, from its guidance transform. */
+function dimensionsOf(preTransforms: readonly TransformSpec[]): string {
+  const guidance = preTransforms.find((one) => /^AddGuidanceFromPoints/.test(one.name))
+  return guidance?.args.dimensions === 3 ? '3D' : '2D'
+}
+
+function annotationDefault<T>(type: ModelType, value: T): T | undefined {
+  return type === 'annotation' ? value : undefined
+}
+
+function optional<T extends z.ZodType>(schema: T, value: unknown): z.output<T> | undefined {
+  const parsed = schema.safeParse(value)
+  return parsed.success ? parsed.data : undefined
+}
