@@ -1,0 +1,146 @@
+/**
+ * Bytes of a file from front to back, inflated where they are gzip. Readers pull exactly what a header promised into
+ * memory they allocated once, so a file can never make us hold more than its own checked header says.
+ */
+import { createReadStream } from 'node:fs'
+import { type FileHandle, open } from 'node:fs/promises'
+import { pipeline } from 'node:stream'
+import { createGunzip } from 'node:zlib'
+import { AppError } from '../errors.js'
+
+export interface ByteSource {
+  readonly compressed: boolean
+  /** Upper bound of what can still be read: the file's rest, times deflate's best ratio where it is compressed. */
+  readonly mostBytes: number
+  /** Fills `target` from the current place and returns how many bytes there were. */
+  read(target: Uint8Array): Promise<number>
+  /** Moves on and returns by how much it could. */
+  skip(count: number): Promise<number>
+  /** Reads on to the end of a gzip stream, so that its checksum is compared, but no further than `most` bytes. */
+  finish(most: number): Promise<void>
+  close(): Promise<void>
+}
+
+/** No deflate stream expands more than 1032 to 1 (a 258-byte match in 2 bits). */
+const DEFLATE_BEST_RATIO = 1032
+const CHUNK_BYTES = 256 * 1024
+
+/** Opens `path` from byte `start`; `gzip` undefined means: look for gzip's magic bytes. */
+export async function openBytes(
+  path: string,
+  { start = 0, gzip, signal }: { start?: number; gzip?: boolean; signal?: AbortSignal | undefined } = {},
+): Promise<ByteSource> {
+  const file = await open(path, 'r')
+  try {
+    const { size } = await file.stat()
+    const rest = Math.max(0, size - start)
+    if (gzip ?? (await startsAsGzip(file, start))) {
+      await file.close()
+      return gunzipSource(path, start, rest, signal)
+    }
+    return plainSource(file, start, rest, signal)
+  } catch (error) {
+    await file.close()
+    throw error
+  }
+}
+
+async function startsAsGzip(file: FileHandle, start: number): Promise<boolean> {
+  const magic = new Uint8Array(3)
+  await file.read(magic, 0, 3, start)
+  return magic[0] === 0x1f && magic[1] === 0x8b && magic[2] === 8
+}
+
+function plainSource(file: FileHandle, start: number, rest: number, signal: AbortSignal | undefined): ByteSource {
+  let place = start
+  const end = start + rest
+  return {
+    compressed: false,
+    mostBytes: rest,
+    async read(target) {
+      let filled = 0
+      while (filled < target.length) {
+        signal?.throwIfAborted()
+        const most = Math.min(target.length - filled, 64 * 1024 * 1024)
+        const { bytesRead } = await file.read(target, filled, most, place)
+        if (bytesRead === 0) break
+        filled += bytesRead
+        place += bytesRead
+      }
+      return filled
+    },
+    async skip(count) {
+      const step = Math.min(count, end - place)
+      place += step
+      return step
+    },
+    async finish() {},
+    close: () => file.close(),
+  }
+}
+
+function gunzipSource(path: string, start: number, rest: number, signal: AbortSignal | undefined): ByteSource {
+  const input = createReadStream(path, { start, highWaterMark: CHUNK_BYTES })
+  const gunzip = createGunzip({ chunkSize: CHUNK_BYTES })
+  // The callback is needed for pipeline to pass a read error on to the stream we iterate; the iterator reports it.
+  pipeline(input, gunzip, () => {})
+  const chunks: AsyncIterator<Buffer> = gunzip[Symbol.asyncIterator]()
+  let chunk: Uint8Array = new Uint8Array(0)
+  let inflated = 0
+
+  const more = async (): Promise<boolean> => {
+    signal?.throwIfAborted()
+    try {
+      const next = await chunks.next()
+      if (next.done) return false
+      chunk = next.value
+      inflated += chunk.length
+      return true
+    } catch (error) {
+      throw badGzip(error, inflated)
+    }
+  }
+  const skip = async (count: number): Promise<number> => {
+    let skipped = 0
+    while (skipped < count) {
+      if (chunk.length === 0 && !(await more())) break
+      const step = Math.min(chunk.length, count - skipped)
+      chunk = chunk.subarray(step)
+      skipped += step
+    }
+    return skipped
+  }
+  return {
+    compressed: true,
+    mostBytes: rest * DEFLATE_BEST_RATIO,
+    async read(target) {
+      let filled = 0
+      while (filled < target.length) {
+        if (chunk.length === 0 && !(await more())) break
+        const step = Math.min(chunk.length, target.length - filled)
+        target.set(step === chunk.length ? chunk : chunk.subarray(0, step), filled)
+        chunk = chunk.subarray(step)
+        filled += step
+      }
+      return filled
+    },
+    skip,
+    async finish(most) {
+      await skip(most)
+    },
+    async close() {
+      gunzip.destroy()
+      input.destroy()
+    },
+  }
+}
+
+function badGzip(cause: unknown, inflated: number): unknown {
+  const code = (cause as NodeJS.ErrnoException | undefined)?.code
+  if (typeof code !== 'string' || !code.startsWith('Z_')) return cause
+  const what = code === 'Z_BUF_ERROR' ? 'is cut short' : 'is damaged'
+  return new AppError('UNREADABLE_IMAGE', `the image's gzip stream ${what} after ${inflated} unpacked bytes`, {
+    hint: 'Send the file again; check it with gzip -t.',
+    cause,
+  })
+}

@@ -1,0 +1,64 @@
+/** A NIfTI file -> Volume. */
+import { AppError } from '../errors.js'
+import { makeVolume, type Vec3 } from '../volume/volume.js'
+import type { ByteSource } from './byte-source.js'
+import type { ReadLimits, ReadResult } from './format.js'
+import { niftiAffine } from './nifti-affine.js'
+import { HEADER_BYTES, type NiftiHeader, skipExtensions } from './nifti-header.js'
+import { checkedVoxels, readVoxels, scaleVoxels, toPlanes } from './voxel-data.js'
+import { bytesOf } from './voxel-types.js'
+
+/**
+ * Reads the voxels behind a header. `source` stands right behind the header, or at the start of the .img file of a
+ * pair. Axes from the fourth on, and colours, become channels (colours fastest among them).
+ */
+export async function readNiftiVoxels(
+  header: NiftiHeader,
+  source: ByteSource,
+  limits: ReadLimits,
+): Promise<ReadResult> {
+  const { shape, samples, geometry } = header
+  const size: Vec3 = [shape[0] ?? 1, shape[1] ?? 1, shape[2] ?? 1]
+  const sizes = samples > 1 ? [...shape, samples] : shape
+  const count = checkedVoxels(sizes, bytesOf(header.type), limits, source)
+  if (header.detached) await source.skip(header.voxelOffset)
+  else await skipExtensions(source, HEADER_BYTES[geometry.version], header)
+
+  const stored = await readVoxels(source, header.type, count, header.littleEndian)
+  await source.finish(TRAILER_BYTES)
+  const voxels = size[0] * size[1] * size[2]
+  const frames = count / voxels / samples
+  const data = samples > 1 ? coloursToChannels(stored as Uint8Array, samples, frames) : stored
+  const { affine, notes } = niftiAffine(geometry, shape)
+  return {
+    volume: makeVolume(
+      size,
+      affine,
+      header.scaling ? scaleVoxels(data, header.scaling.slope, header.scaling.inter) : data,
+      {
+        channels: frames * samples,
+        nifti: geometry,
+      },
+    ),
+    format: 'nifti',
+    extension: source.compressed ? '.nii.gz' : '.nii',
+    notes,
+  }
+}
+
+/** Bytes behind the voxels that are looked at for the sake of gzip's checksum; longer tails are left alone. */
+const TRAILER_BYTES = 1024 * 1024
+
+function coloursToChannels(data: Uint8Array, samples: number, frames: number): Uint8Array {
+  if (frames === 1) return toPlanes(data, samples)
+  const frame = data.length / frames
+  for (let t = 0; t < frames; t++) data.set(toPlanes(data.slice(t * frame, (t + 1) * frame), samples), t * frame)
+  return data
+}
+
+/** One half of a pair came alone. */
+export function halfOfPair(): AppError {
+  return new AppError('UNREADABLE_IMAGE', 'the file is the header (.hdr) of a pair; its voxels (.img) are missing', {
+    hint: 'Send both files, or one .nii or .nii.gz.',
+  })
+}
