@@ -1,0 +1,198 @@
+/** PUT, GET and DELETE /session/: an image uploaded, or fetched, once and used by many requests. */
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
+import { z } from 'zod'
+import { AppError } from '../../errors.js'
+import { RESULT_EXTENSIONS, type ReadLimits } from '../../formats/format.js'
+import type { JobImage } from '../../runner/job.js'
+import type { Scheduler } from '../../scheduler/scheduler.js'
+import type { Session, SessionMeta, Sessions } from '../../sessions/sessions.js'
+import { uploadBody } from '../openapi-upload.js'
+import { sendFile } from '../reply.js'
+import { type ScopeOptions, withScope } from '../request-scope.js'
+import { QueryFlag, refusals } from '../schemas.js'
+import { imagesOf, paramsOf, receiveUpload, type UploadLimits } from '../upload.js'
+
+/** Files another server gave, already in the request's folder. */
+export interface Fetched {
+  readonly paths: readonly string[]
+  /** Files that arrived, and how many the peer had announced, if it did. */
+  readonly received: number
+  readonly reported?: number | undefined
+  readonly notes: readonly string[]
+}
+
+export interface SessionRouteOptions {
+  readonly sessions: Sessions
+  readonly scheduler: Pick<Scheduler, 'runTool'>
+  /** Fetches what a JSON body names (`dicom`, `dicomweb`, `http`). Rejects FETCH_FORBIDDEN unless the operator allows it. */
+  readonly fetchSource: (
+    body: Readonly<Record<string, unknown>>,
+    folder: string,
+    signal: AbortSignal,
+  ) => Promise<Fetched>
+  readonly scope: ScopeOptions
+  readonly uploadLimits: UploadLimits
+  readonly readLimits: ReadLimits
+}
+
+const PutQuery = z.object({
+  expiry: z.coerce
+    .number({ error: 'must be a number of seconds' })
+    .min(0, { error: 'must not be negative' })
+    .optional()
+    .meta({ description: 'seconds of life after the last use; 0 or absent: the default of the server' }),
+  save_as: z
+    .string()
+    .optional()
+    .meta({ description: 'accepted for old clients: a DICOM series is always kept as a NIfTI volume as well' }),
+})
+
+const GetQuery = z.object({
+  image: QueryFlag.meta({ description: 'true: the stored image itself instead of the information about it' }),
+  update_ts: QueryFlag.meta({ description: 'true: counts as a use, so the session lives on' }),
+})
+
+const SessionId = z.object({ id: z.string().max(200) })
+
+const SessionInfo = z
+  .object({
+    session_id: z.string(),
+    create_ts: z.int().meta({ description: 'seconds since 1970' }),
+    last_access_ts: z.int(),
+    expiry: z.number().meta({ description: 'seconds of life after the last use' }),
+    bytes: z.number(),
+    image: z.record(z.string(), z.unknown()).meta({ description: 'size, spacing, channels and type of the image' }),
+    received: z.object({ files: z.number(), announced: z.number().optional() }).optional(),
+  })
+  .meta({ id: 'SessionInfo' })
+const NewSessionReply = z.object({ session_id: z.string(), session_info: SessionInfo }).meta({ id: 'NewSession' })
+
+/** What the ingest job says of the image. */
+const Ingested = z.object({
+  extension: z.enum(RESULT_EXTENSIONS),
+  source: z.object({ file: z.string(), contentType: z.string() }),
+  image: z.record(z.string(), z.unknown()),
+})
+
+export const sessionRoutes: FastifyPluginAsyncZod<SessionRouteOptions> = async (app, options) => {
+  const { sessions } = options
+
+  app.put(
+    '/session',
+    {
+      schema: {
+        operationId: 'createSession',
+        tags: ['session'],
+        summary: 'Upload an image once, or have it fetched, for many requests',
+        description:
+          'The body is a multipart upload (image, or image0, image1 … for a DICOM series) or JSON that names where to ' +
+          'fetch from: {"dicom": …}, {"dicomweb": …} or {"http": …}.',
+        querystring: PutQuery,
+        response: { 200: NewSessionReply, ...refusals(400, 403, 404, 413, 415, 499, 500, 502, 503, 504) },
+      },
+      config: { openapi: { requestBody: uploadBody('{}') } },
+    },
+    async (request, reply) =>
+      withScope(request, reply, options.scope, async (scope) => {
+        const upload = await receiveUpload(request, scope.folder, options.uploadLimits)
+        const params = paramsOf(upload)
+        const fetched =
+          upload.files.length === 0 ? await fetchImage(params, scope.folder, scope.signal, options) : undefined
+        const images: JobImage[] = fetched ? [{ field: 'image', paths: fetched.paths }] : await imagesOf(upload)
+
+        const folder = join(scope.folder, 'session')
+        await mkdir(folder)
+        const { params: found } = await options.scheduler.runTool(
+          scope.job,
+          {
+            kind: 'ingest',
+            images,
+            params: {},
+            wish: { file: false },
+            outDir: folder,
+            limits: options.readLimits,
+          },
+          scope.signal,
+        )
+        const session = await sessions.create({
+          folder,
+          expirySeconds: request.query.expiry,
+          ...withNotes(Ingested.parse(found), fetched?.notes ?? []),
+          received: fetched ? { files: fetched.received, announced: fetched.reported } : undefined,
+        })
+        return { session_id: session.meta.id, session_info: infoOf(session) }
+      }),
+  )
+
+  app.get(
+    '/session/:id',
+    {
+      schema: {
+        operationId: 'getSession',
+        tags: ['session'],
+        summary: 'What a session holds, or its image',
+        params: SessionId,
+        querystring: GetQuery,
+        response: { 200: z.union([SessionInfo, z.unknown()]), ...refusals(400, 404, 500) },
+      },
+    },
+    async (request, reply) => {
+      const held = await sessions.get(request.params.id, { renew: request.query.update_ts })
+      reply.raw.once('close', () => held.release())
+      if (!request.query.image) return infoOf(held)
+      const { file, contentType } = held.meta.source
+      return sendFile(reply, { path: held.sourcePath, contentType, extension: file.slice(file.indexOf('.')) })
+    },
+  )
+
+  app.delete(
+    '/session/:id',
+    {
+      schema: {
+        operationId: 'deleteSession',
+        tags: ['session'],
+        summary: 'End a session',
+        params: SessionId,
+        response: { 200: SessionInfo, ...refusals(404, 500) },
+      },
+    },
+    async (request) => infoOf(await sessions.remove(request.params.id)),
+  )
+}
+
+async function fetchImage(
+  params: Readonly<Record<string, unknown>>,
+  folder: string,
+  signal: AbortSignal,
+  { fetchSource }: SessionRouteOptions,
+): Promise<Fetched> {
+  if (!['dicom', 'dicomweb', 'http'].some((key) => key in params))
+    throw new AppError('MISSING_IMAGE', 'the request has no image', {
+      hint: 'send it as the multipart file \'image\', or JSON {"dicom": …}, {"dicomweb": …} or {"http": …}',
+    })
+  return fetchSource(params, folder, signal)
+}
+
+function withNotes(found: z.infer<typeof Ingested>, notes: readonly string[]): z.infer<typeof Ingested> {
+  if (notes.length === 0) return found
+  const own = Array.isArray(found.image.notes) ? found.image.notes : []
+  return { ...found, image: { ...found.image, notes: [...own, ...notes] } }
+}
+
+function infoOf({ meta, lastAccessAt }: Session): z.infer<typeof SessionInfo> {
+  return {
+    session_id: meta.id,
+    create_ts: Math.floor(meta.createdAt / 1000),
+    last_access_ts: Math.floor(lastAccessAt / 1000),
+    expiry: meta.expirySeconds,
+    bytes: meta.bytes,
+    image: meta.image,
+    ...(meta.received ? { received: receivedOf(meta.received) } : {}),
+  }
+}
+
+function receivedOf({ files, announced }: NonNullable<SessionMeta['received']>) {
+  return announced === undefined ? { files } : { files, announced }
+}
