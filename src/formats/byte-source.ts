@@ -10,8 +10,10 @@ import { AppError } from '../errors.js'
 
 export interface ByteSource {
   readonly compressed: boolean
-  /** Upper bound of what can still be read: the file's rest, times deflate's best ratio where it is compressed. */
+  /** Upper bound of what there is from the start: the file's bytes, times deflate's best ratio where it is compressed. */
   readonly mostBytes: number
+  /** The next `count` bytes (fewer at the end), without moving. */
+  peek(count: number): Promise<Uint8Array>
   /** Fills `target` from the current place and returns how many bytes there were. */
   read(target: Uint8Array): Promise<number>
   /** Moves on and returns by how much it could. */
@@ -57,6 +59,11 @@ function plainSource(file: FileHandle, start: number, rest: number, signal: Abor
   return {
     compressed: false,
     mostBytes: rest,
+    async peek(count) {
+      const bytes = new Uint8Array(Math.min(count, end - place))
+      const { bytesRead } = await file.read(bytes, 0, bytes.length, place)
+      return bytes.subarray(0, bytesRead)
+    },
     async read(target) {
       let filled = 0
       while (filled < target.length) {
@@ -87,6 +94,7 @@ function gunzipSource(path: string, start: number, rest: number, signal: AbortSi
   const chunks: AsyncIterator<Buffer> = gunzip[Symbol.asyncIterator]()
   let chunk: Uint8Array = new Uint8Array(0)
   let inflated = 0
+  let cutShort = false
 
   const more = async (): Promise<boolean> => {
     signal?.throwIfAborted()
@@ -97,7 +105,14 @@ function gunzipSource(path: string, start: number, rest: number, signal: AbortSi
       inflated += chunk.length
       return true
     } catch (error) {
-      throw badGzip(error, inflated)
+      if (!isZlibError(error)) throw error
+      // A stream that ends too early is an end like any other: the reader says what it missed.
+      cutShort = error.code === 'Z_BUF_ERROR'
+      if (cutShort) return false
+      throw new AppError('UNREADABLE_IMAGE', `the image's gzip stream is damaged after ${inflated} unpacked bytes`, {
+        hint: 'Send the file again; check it with gzip -t.',
+        cause: error,
+      })
     }
   }
   const skip = async (count: number): Promise<number> => {
@@ -113,6 +128,14 @@ function gunzipSource(path: string, start: number, rest: number, signal: AbortSi
   return {
     compressed: true,
     mostBytes: rest * DEFLATE_BEST_RATIO,
+    async peek(count) {
+      while (chunk.length < count) {
+        const held = chunk
+        if (!(await more())) break
+        chunk = Buffer.concat([held, chunk])
+      }
+      return new Uint8Array(chunk.subarray(0, count))
+    },
     async read(target) {
       let filled = 0
       while (filled < target.length) {
@@ -127,6 +150,15 @@ function gunzipSource(path: string, start: number, rest: number, signal: AbortSi
     skip,
     async finish(most) {
       await skip(most)
+      if (cutShort) {
+        throw new AppError(
+          'UNREADABLE_IMAGE',
+          `the image's gzip stream is cut short after ${inflated} unpacked bytes`,
+          {
+            hint: 'Send the whole file again; check it with gzip -t.',
+          },
+        )
+      }
     },
     async close() {
       gunzip.destroy()
@@ -135,12 +167,6 @@ function gunzipSource(path: string, start: number, rest: number, signal: AbortSi
   }
 }
 
-function badGzip(cause: unknown, inflated: number): unknown {
-  const code = (cause as NodeJS.ErrnoException | undefined)?.code
-  if (typeof code !== 'string' || !code.startsWith('Z_')) return cause
-  const what = code === 'Z_BUF_ERROR' ? 'is cut short' : 'is damaged'
-  return new AppError('UNREADABLE_IMAGE', `the image's gzip stream ${what} after ${inflated} unpacked bytes`, {
-    hint: 'Send the file again; check it with gzip -t.',
-    cause,
-  })
+function isZlibError(error: unknown): error is Error & { code: string } {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' && error.code.startsWith('Z_')
 }

@@ -1,5 +1,4 @@
 /** A NIfTI file -> Volume. */
-import { AppError } from '../errors.js'
 import { makeVolume, type Vec3 } from '../volume/volume.js'
 import type { ByteSource } from './byte-source.js'
 import type { ReadLimits, ReadResult } from './format.js'
@@ -20,7 +19,10 @@ export async function readNiftiVoxels(
   const { shape, samples, geometry } = header
   const size: Vec3 = [shape[0] ?? 1, shape[1] ?? 1, shape[2] ?? 1]
   const sizes = samples > 1 ? [...shape, samples] : shape
-  const count = checkedVoxels(sizes, bytesOf(header.type), limits, source)
+  const count = checkedVoxels(sizes, bytesOf(header.type), limits, {
+    compressed: source.compressed,
+    mostBytes: Math.max(0, source.mostBytes - header.voxelOffset),
+  })
   if (header.detached) await source.skip(header.voxelOffset)
   else await skipExtensions(source, HEADER_BYTES[geometry.version], header)
 
@@ -54,11 +56,4 @@ function coloursToChannels(data: Uint8Array, samples: number, frames: number): U
   const frame = data.length / frames
   for (let t = 0; t < frames; t++) data.set(toPlanes(data.slice(t * frame, (t + 1) * frame), samples), t * frame)
   return data
-}
-
-/** One half of a pair came alone. */
-export function halfOfPair(): AppError {
-  return new AppError('UNREADABLE_IMAGE', 'the file is the header (.hdr) of a pair; its voxels (.img) are missing', {
-    hint: 'Send both files, or one .nii or .nii.gz.',
-  })
 }

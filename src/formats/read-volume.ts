@@ -1,9 +1,13 @@
 /** The door in: files -> Volume. The type is told by content, never by name. */
 import { AppError } from '../errors.js'
-import { openBytes } from './byte-source.js'
+import { type ByteSource, openBytes } from './byte-source.js'
+import { detect, unknownFormat } from './detect.js'
 import type { ReadLimits, ReadResult } from './format.js'
-import { decodeNiftiHeader, HEADER_BYTES, type NiftiHeader, niftiKind } from './nifti-header.js'
-import { halfOfPair, readNiftiVoxels } from './nifti-read.js'
+import { decodeNiftiHeader, HEADER_BYTES, niftiKind } from './nifti-header.js'
+import { readNiftiVoxels } from './nifti-read.js'
+import { decodeNrrdHeader, NRRD_MAX_HEADER_BYTES } from './nrrd-header.js'
+import { readNrrdVoxels } from './nrrd-read.js'
+import { readPicture } from './picture.js'
 
 /** As many leading bytes as tell every type apart: a NIfTI-2 header. */
 const HEAD_BYTES = HEADER_BYTES[2]
@@ -18,68 +22,79 @@ export async function readVolume(
   limits: ReadLimits,
   signal?: AbortSignal,
 ): Promise<ReadResult> {
-  const [first, second] = paths
+  const [first] = paths
   if (first === undefined) throw new AppError('MISSING_IMAGE', 'no image was sent')
-  const heads = await Promise.all(paths.slice(0, 2).map((path) => headOf(path, signal)))
-  for (const [index, head] of heads.entries()) {
-    const header = detachedHeader(head)
-    if (!header) continue
-    if (second === undefined || paths.length > 2) throw halfOfPair()
-    return readPair(header, index === 0 ? second : first, limits, signal)
-  }
-  return readSingle(first, heads[0]!, limits, signal)
+  if (paths.length === 1) return withSource(first, signal, (source) => readOne(first, source, limits, signal))
+  const pair = paths.length === 2 ? await readPair(paths as [string, string], limits, signal) : undefined
+  if (pair) return pair
+  throw new AppError('BAD_REQUEST', `${paths.length} files were sent as one image, and they are no .hdr/.img pair`, {
+    hint: 'Send one file for each image of the model.',
+  })
 }
 
-async function readSingle(
+async function readOne(
   path: string,
-  head: Uint8Array,
+  source: ByteSource,
   limits: ReadLimits,
   signal: AbortSignal | undefined,
 ): Promise<ReadResult> {
-  if (head.length === 0) throw new AppError('UNREADABLE_IMAGE', 'the image file is empty')
-  const nifti = niftiKind(head)
-  if (!nifti) throw unknownFormat(head)
-  const header = decodeNiftiHeader(head, nifti)
-  const source = await openBytes(path, { signal })
-  try {
-    await source.skip(HEADER_BYTES[nifti.version])
-    return await readNiftiVoxels(header, source, limits)
-  } finally {
-    await source.close()
+  const head = await source.peek(HEAD_BYTES)
+  const format = detect(head)
+  switch (format) {
+    case 'nifti':
+      return readNifti(source, limits)
+    case 'nrrd':
+      if (source.compressed) break
+      return readNrrdVoxels(decodeNrrdHeader(await source.peek(NRRD_MAX_HEADER_BYTES)), path, limits, signal)
+    case 'png':
+    case 'jpeg':
+      if (source.compressed) break
+      return readPicture(path, format, limits)
   }
+  throw unknownFormat(head)
 }
 
-function detachedHeader(head: Uint8Array): NiftiHeader | undefined {
+async function readNifti(source: ByteSource, limits: ReadLimits): Promise<ReadResult> {
+  const head = await source.peek(HEAD_BYTES)
   const kind = niftiKind(head)
-  return kind?.detached ? decodeNiftiHeader(head, kind) : undefined
+  if (!kind) throw unknownFormat(head)
+  const header = decodeNiftiHeader(head, kind)
+  if (header.detached) {
+    throw new AppError('UNREADABLE_IMAGE', 'the file is the header (.hdr) of a pair; its voxels (.img) are missing', {
+      hint: 'Send both files, or one .nii or .nii.gz.',
+    })
+  }
+  await source.skip(HEADER_BYTES[kind.version])
+  return readNiftiVoxels(header, source, limits)
 }
 
 async function readPair(
-  header: NiftiHeader,
-  voxelPath: string,
+  [one, other]: readonly [string, string],
   limits: ReadLimits,
   signal: AbortSignal | undefined,
-): Promise<ReadResult> {
-  const source = await openBytes(voxelPath, { signal })
-  try {
-    return await readNiftiVoxels(header, source, limits)
-  } finally {
-    await source.close()
+): Promise<ReadResult | undefined> {
+  for (const [headerPath, voxelPath] of [
+    [one, other],
+    [other, one],
+  ] as const) {
+    const head = await withSource(headerPath, signal, (source) => source.peek(HEAD_BYTES))
+    const kind = niftiKind(head)
+    if (!kind?.detached) continue
+    const header = decodeNiftiHeader(head, kind)
+    return withSource(voxelPath, signal, (source) => readNiftiVoxels(header, source, limits))
   }
+  return undefined
 }
 
-async function headOf(path: string, signal: AbortSignal | undefined): Promise<Uint8Array> {
+async function withSource<T>(
+  path: string,
+  signal: AbortSignal | undefined,
+  use: (source: ByteSource) => Promise<T>,
+): Promise<T> {
   const source = await openBytes(path, { signal })
   try {
-    const head = new Uint8Array(HEAD_BYTES)
-    return head.subarray(0, await source.read(head))
+    return await use(source)
   } finally {
     await source.close()
   }
-}
-
-function unknownFormat(_head: Uint8Array): AppError {
-  return new AppError('UNSUPPORTED_FORMAT', 'the file is not an image of a known type', {
-    hint: 'Send NIfTI (.nii, .nii.gz), NRRD, PNG, JPEG or DICOM.',
-  })
 }

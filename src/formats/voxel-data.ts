@@ -13,7 +13,7 @@ export function checkedVoxels(
   sizes: readonly number[],
   bytesPerVoxel: number,
   limits: ReadLimits,
-  source: Pick<ByteSource, 'mostBytes' | 'compressed'>,
+  { mostBytes, compressed }: Pick<ByteSource, 'mostBytes' | 'compressed'>,
 ): number {
   const voxels = sizes.reduce((product, n) => product * n, 1)
   const bytes = voxels * bytesPerVoxel
@@ -34,12 +34,8 @@ export function checkedVoxels(
       { hint: 'The limit is --max-volume-bytes.' },
     )
   }
-  if (bytes > source.mostBytes) {
-    const found = source.compressed
-      ? `no more than ${source.mostBytes} can be packed in it`
-      : `${source.mostBytes} found`
-    throw new AppError('UNREADABLE_IMAGE', `the image is cut short: ${bytes} bytes of voxels expected, ${found}`)
-  }
+  if (bytes > mostBytes)
+    throw cutShort(bytes, compressed ? `no more than ${mostBytes} can be packed` : `${mostBytes} are`)
   return voxels
 }
 
@@ -54,14 +50,19 @@ export async function readVoxels(
   const data = wide ? new Uint32Array(voxels * 2) : DTYPES[type].make(voxels)
   const bytes = Buffer.from(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength)
   const found = await source.read(bytes)
-  if (found < bytes.length) {
-    throw new AppError(
-      'UNREADABLE_IMAGE',
-      `the image is cut short: ${bytes.length} bytes of voxels expected, ${found} found`,
-    )
-  }
+  if (found < bytes.length) throw cutShort(bytes.length, `${found} are`)
   if (!littleEndian) swapInPlace(bytes, bytesOf(type))
   return wide ? narrow(data as Uint32Array, type === 'int64') : data
+}
+
+function cutShort(expected: number, found: string): AppError {
+  return new AppError(
+    'UNREADABLE_IMAGE',
+    `the image is cut short: ${expected} bytes of voxels expected, ${found} in it`,
+    {
+      hint: 'Send the whole file again.',
+    },
+  )
 }
 
 function swapInPlace(bytes: Buffer, width: number): void {

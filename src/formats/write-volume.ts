@@ -1,6 +1,6 @@
 /** The door out: Volume -> file. */
 import { createWriteStream } from 'node:fs'
-import { rm } from 'node:fs/promises'
+import { rm, writeFile } from 'node:fs/promises'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { constants, createGzip, type ZlibOptions } from 'node:zlib'
@@ -8,6 +8,8 @@ import { AppError } from '../errors.js'
 import type { Volume, VoxelArray } from '../volume/volume.js'
 import type { DtypeName, ResultExtension } from './format.js'
 import { niftiHeaderBytes } from './nifti-write.js'
+import { nrrdHeaderBytes } from './nrrd-write.js'
+import { writePicture } from './picture.js'
 import { castVoxels } from './voxel-cast.js'
 import { dtypeOf } from './voxel-types.js'
 
@@ -40,8 +42,23 @@ export async function writeVolume(
         gzip: extension === '.nii.gz' ? gzipFor(kind) : undefined,
       })
       return { contentType: 'application/octet-stream' }
-    default:
-      throw new AppError('BAD_PARAMS', `result_extension ${extension} cannot be written`)
+    case '.nrrd': {
+      const gzip = options.compress ?? false
+      const header = nrrdHeaderBytes(volume, dtypeOf(data), { gzip })
+      await writeParts(path, [bytesOfVoxels(data)], { plain: header, gzip: gzip ? gzipFor(kind) : undefined })
+      return { contentType: 'application/octet-stream' }
+    }
+    case '.png':
+      await writePicture(volume, data, path, 'png')
+      return { contentType: 'image/png' }
+    case '.jpg':
+      if (kind === 'labels') {
+        throw new AppError('BAD_PARAMS', "result_extension '.jpg' changes labels, since JPEG is lossy", {
+          hint: "Ask for result_extension '.png'.",
+        })
+      }
+      await writePicture(volume, data, path, 'jpeg')
+      return { contentType: 'image/jpeg' }
   }
 }
 
@@ -54,15 +71,18 @@ function bytesOfVoxels(data: VoxelArray): Uint8Array {
   return new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
 }
 
+/** `plain` goes first and unpacked, then `parts`, through gzip where asked. */
 async function writeParts(
   path: string,
   parts: readonly Uint8Array[],
-  { gzip }: { gzip: ZlibOptions | undefined },
+  { plain, gzip }: { plain?: Uint8Array; gzip: ZlibOptions | undefined },
 ): Promise<void> {
   const source = Readable.from(slices(parts), { objectMode: false })
   try {
-    if (gzip) await pipeline(source, createGzip({ ...gzip, chunkSize: 256 * 1024 }), createWriteStream(path))
-    else await pipeline(source, createWriteStream(path))
+    if (plain) await writeFile(path, plain)
+    const target = createWriteStream(path, { flags: plain ? 'a' : 'w' })
+    if (gzip) await pipeline(source, createGzip({ ...gzip, chunkSize: 256 * 1024 }), target)
+    else await pipeline(source, target)
   } catch (error) {
     await rm(path, { force: true })
     throw error
