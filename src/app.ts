@@ -1,0 +1,101 @@
+/** The HTTP application: plugins, limits and routes around the services. It opens no socket; server.ts does. */
+import helmet from '@fastify/helmet'
+import multipart from '@fastify/multipart'
+import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify'
+import { serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod'
+import type { Config } from './config/schema.js'
+import { createAdminGuard } from './http/admin-hosts.js'
+import { crossOrigin } from './http/plugins/cross-origin.js'
+import { docs } from './http/plugins/docs.js'
+import { drainUpload } from './http/plugins/drain-upload.js'
+import { errorHandler } from './http/plugins/error-handler.js'
+import { hostGuard } from './http/plugins/host-guard.js'
+import { requestLog } from './http/plugins/request-log.js'
+import { requestId } from './http/request-id.js'
+import { inferenceRoutes } from './http/routes/inference.js'
+import { serverRoutes } from './http/routes/server.js'
+import type { Services } from './services.js'
+import { readVersion } from './util/version.js'
+import { readPage } from './web/page.js'
+
+/** JSON bodies (a model's config, a session's source) are read into memory; uploads are not, and have limits of their own. */
+const JSON_BODY_BYTES = 8 * 1024 * 1024
+
+export async function buildApp(services: Services, config: Config): Promise<FastifyInstance> {
+  const app = Fastify({
+    loggerInstance: services.logger as FastifyBaseLogger,
+    logController: new LogController({ disableRequestLogging: true }),
+    genReqId: requestId,
+    bodyLimit: JSON_BODY_BYTES,
+    requestTimeout: config.uploadDeadline * 1000,
+    forceCloseConnections: 'idle',
+    trustProxy: false,
+    routerOptions: { ignoreTrailingSlash: true, maxParamLength: 256 },
+    return503OnClosing: true,
+  })
+  app.setValidatorCompiler(validatorCompiler)
+  app.setSerializerCompiler(serializerCompiler)
+  app.addHook('onRequest', async (request, reply) => {
+    reply.header('x-request-id', request.id)
+  })
+
+  await app.register(requestLog)
+  await app.register(errorHandler)
+  await app.register(drainUpload)
+  await app.register(hostGuard, { host: config.host, allowedHosts: config.allowedHosts })
+  await app.register(helmet, {
+    contentSecurityPolicy: {
+      useDefaults: false,
+      directives: {
+        defaultSrc: ["'none'"],
+        scriptSrc: ["'self'"],
+        connectSrc: ["'self'"],
+        imgSrc: ["'self'", 'data:', 'blob:'],
+        styleSrc: ["'self'", "'unsafe-inline'"],
+        baseUri: ["'none'"],
+        formAction: ["'none'"],
+        frameAncestors: ["'self'"],
+      },
+    },
+    // Plain HTTP on a hospital's network must keep working, and pages of other origins read results.
+    strictTransportSecurity: false,
+    crossOriginResourcePolicy: { policy: 'cross-origin' },
+    crossOriginOpenerPolicy: false,
+    originAgentCluster: false,
+  })
+  await app.register(crossOrigin, { origins: config.corsOrigins })
+  await app.register(multipart, { throwFileSizeLimit: false })
+  await app.register(docs, { version: readVersion() })
+
+  const { registry, scheduler, sessions } = services
+  const scope = { tmpRoot: services.tmpRoot, deadlineSeconds: config.requestDeadline }
+  const readLimits = { maxVolumeBytes: config.maxVolumeBytes, maxVoxels: config.maxVoxels }
+  const adminGuard = await createAdminGuard(config.adminHosts)
+
+  await app.register(serverRoutes, {
+    version: readVersion(),
+    logs: services.logs,
+    readiness: services.readiness,
+    page: readPage(),
+  })
+  await app.register(async (uploads) => {
+    // Any other body is taken as the image itself; JSON as the params.
+    uploads.removeContentTypeParser(['application/json', 'text/plain'])
+    uploads.addContentTypeParser(
+      'application/json',
+      { parseAs: 'string', bodyLimit: config.maxParamsBytes },
+      (_request, body, done) => done(null, body),
+    )
+    uploads.addContentTypeParser('*', (_request, payload, done) => done(null, payload))
+    await uploads.register(inferenceRoutes, {
+      registry,
+      scheduler,
+      sessions,
+      scope,
+      uploadLimits: config,
+      readLimits,
+    })
+  })
+  void adminGuard
+  return app
+}

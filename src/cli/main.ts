@@ -1,0 +1,23 @@
+#!/usr/bin/env node
+/** The `aidant` command. */
+import { Command } from 'commander'
+import { readVersion } from '../util/version.js'
+import { runServe } from './commands/serve.js'
+
+const program = new Command('aidant')
+  .description('AI-assisted annotation server for medical images')
+  .version(readVersion())
+  .showSuggestionAfterError()
+
+program
+  .command('serve', { isDefault: true })
+  .description('run the server; aidant serve --help lists every flag')
+  .helpOption(false)
+  .allowUnknownOption()
+  .allowExcessArguments()
+  .argument('[flags...]')
+  .action(async (_flags: string[], _options: unknown, command: Command) => {
+    process.exitCode = await runServe(command.args)
+  })
+
+await program.parseAsync()

@@ -1,0 +1,110 @@
+/** From command line words and environment to a Config: flags beat `AIDANT_*` variables, which beat the defaults. */
+import { Config, SETTINGS, type Setting } from './schema.js'
+
+/** Everything that is wrong with the settings, one line each. */
+export class ConfigError extends Error {
+  readonly problems: readonly string[]
+
+  constructor(problems: readonly string[]) {
+    super(problems.join('\n'))
+    this.name = 'ConfigError'
+    this.problems = problems
+  }
+}
+
+/**
+ * Reads settings from `words` (what follows `aidant serve`) and `env`. Both `--admin_hosts` and `--admin-hosts` are flags,
+ * as `--flag value` and `--flag=value`; a boolean may stand alone. Throws ConfigError with every problem at once.
+ */
+export function loadConfig(words: readonly string[], env: Readonly<Record<string, string | undefined>>): Config {
+  const { values, problems } = readFlags(words)
+  const sources = new Map<string, string>()
+  const input: Record<string, unknown> = {}
+  for (const setting of SETTINGS) {
+    const fromEnv = env[setting.env]
+    if (values.has(setting.name)) {
+      input[setting.name] = values.get(setting.name)
+      sources.set(setting.name, setting.flag)
+    } else if (fromEnv !== undefined && fromEnv !== '' && !SERVICE_LINK.test(fromEnv)) {
+      input[setting.name] = fromEnv
+      sources.set(setting.name, setting.env)
+    }
+  }
+  const parsed = Config.safeParse(input)
+  if (!parsed.success) {
+    for (const issue of parsed.error.issues) {
+      const name = String(issue.path[0])
+      const given = JSON.stringify(input[name])
+      problems.push(`${sources.get(name) ?? name}: ${issue.message}, not ${given}`)
+    }
+  }
+  if (problems.length > 0 || !parsed.success) throw new ConfigError(problems)
+  const config = parsed.data
+  return config.debug && config.logLevel === 'info' ? { ...config, logLevel: 'debug' } : config
+}
+
+/** Kubernetes gives every pod AIDANT_PORT=tcp://… when a service is called aidant; that is not a setting. */
+const SERVICE_LINK = /^tcp:\/\//
+
+function readFlags(words: readonly string[]): { values: Map<string, unknown>; problems: string[] } {
+  const byFlag = new Map<string, Setting>(SETTINGS.map((setting) => [setting.flag, setting]))
+  const values = new Map<string, unknown>()
+  const problems: string[] = []
+  for (let i = 0; i < words.length; i++) {
+    const word = words[i]!
+    if (!word.startsWith('--')) {
+      problems.push(`${word}: expected a flag; they start with --`)
+      continue
+    }
+    const equals = word.indexOf('=')
+    const spelled = equals < 0 ? word : word.slice(0, equals)
+    const flag = spelled.toLowerCase().replaceAll('_', '-')
+    const setting = byFlag.get(flag) ?? byFlag.get(flag.replace(/^--no-/, '--'))
+    if (!setting || (!byFlag.has(flag) && !setting.boolean)) {
+      problems.push(`${spelled}: no such flag${suggest(flag, [...byFlag.keys()])}`)
+      if (equals < 0 && words[i + 1] !== undefined && !words[i + 1]!.startsWith('--')) i++
+      continue
+    }
+    const next = words[i + 1]
+    let value: string
+    if (!byFlag.has(flag)) value = 'false'
+    else if (equals >= 0) value = word.slice(equals + 1)
+    else if (setting.boolean) value = next !== undefined && BOOLEAN_WORD.test(next) ? words[++i]! : 'true'
+    else if (next === undefined || next.startsWith('--')) {
+      problems.push(`${spelled}: needs a value, as in ${setting.flag} ${setting.value}`)
+      continue
+    } else value = words[++i]!
+    if (setting.list) values.set(setting.name, [...((values.get(setting.name) as string[] | undefined) ?? []), value])
+    else values.set(setting.name, value)
+  }
+  return { values, problems }
+}
+
+const BOOLEAN_WORD = /^(true|false|1|0|yes|no|on|off)$/i
+
+/** ' (did you mean …?)' for the nearest of `choices`, or nothing when none is near. */
+function suggest(word: string, choices: readonly string[]): string {
+  let best: string | undefined
+  let least = Math.max(2, Math.floor(word.length / 3)) + 1
+  for (const choice of choices) {
+    const distance = editDistance(word, choice)
+    if (distance < least) {
+      least = distance
+      best = choice
+    }
+  }
+  return best === undefined ? '' : ` (did you mean ${best}?)`
+}
+
+function editDistance(a: string, b: string): number {
+  let previous = Array.from({ length: b.length + 1 }, (_, j) => j)
+  for (let i = 1; i <= a.length; i++) {
+    const current = [i]
+    for (let j = 1; j <= b.length; j++) {
+      const change = previous[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)
+      current.push(Math.min(change, previous[j]! + 1, current[j - 1]! + 1))
+    }
+    previous = current
+  }
+  return previous[b.length]!
+}

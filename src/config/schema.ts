@@ -1,0 +1,275 @@
+/**
+ * Every setting the server has: one schema, each with its unit, its default and its reason. Flags, environment variables,
+ * `--help` and the table in README.md all come from here.
+ */
+import { z } from 'zod'
+
+const KiB = 1024
+const MiB = 1024 * KiB
+const GiB = 1024 * MiB
+
+const UNITS: Readonly<Record<string, number>> = { '': 1, k: KiB, m: MiB, g: GiB, t: 1024 * GiB }
+const SECONDS: Readonly<Record<string, number>> = { '': 1, s: 1, m: 60, h: 3600, d: 86_400 }
+
+/** '512MiB', '2g', '1.5 GB' (all powers of 1024) or a plain number of bytes. */
+function toBytes(value: unknown): unknown {
+  if (typeof value !== 'string') return value
+  const match = /^\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*$/i.exec(value)
+  return match ? Math.floor(Number(match[1]) * UNITS[match[2]!.toLowerCase()]!) : value
+}
+
+/** '90', '90s', '15m', '2h', '1d'. */
+function toSeconds(value: unknown): unknown {
+  if (typeof value !== 'string') return value
+  const match = /^\s*(\d+(?:\.\d+)?)\s*([smhd]?)\s*$/i.exec(value)
+  return match ? Number(match[1]) * SECONDS[match[2]!.toLowerCase()]! : value
+}
+
+function toBoolean(value: unknown): unknown {
+  if (typeof value !== 'string') return value
+  const word = value.trim().toLowerCase()
+  if (['true', '1', 'yes', 'on', ''].includes(word)) return true
+  if (['false', '0', 'no', 'off'].includes(word)) return false
+  return value
+}
+
+function toNumber(value: unknown): unknown {
+  return typeof value === 'string' && value.trim() !== '' ? Number(value) : value
+}
+
+function toList(value: unknown): unknown {
+  const words = Array.isArray(value) ? value : [value]
+  return words.flatMap((word) =>
+    typeof word === 'string' ? word.split(/[\s,]+/).filter((part) => part !== '') : [word],
+  )
+}
+
+const bytes = (low: number) =>
+  z.preprocess(
+    toBytes,
+    z.number({ error: 'must be a number of bytes, such as 512MiB' }).int().min(low).max(Number.MAX_SAFE_INTEGER),
+  )
+/** A timer of Node holds at most 2^31 ms. */
+const seconds = (low: number) =>
+  z.preprocess(toSeconds, z.number({ error: 'must be a number of seconds, or such as 15m' }).min(low).max(2_147_483))
+const count = (low: number, high: number) =>
+  z.preprocess(
+    toNumber,
+    z.number({ error: 'must be a whole number' }).int({ error: 'must be a whole number' }).min(low).max(high),
+  )
+const flag = () => z.preprocess(toBoolean, z.boolean({ error: 'must be true or false' }))
+const list = () => z.preprocess(toList, z.array(z.string()))
+
+/** What documents a setting beside its schema. */
+export interface SettingMeta {
+  /** What stands for the value in `--help`: PORT, BYTES, SECONDS … */
+  readonly value: string
+  readonly group: 'server' | 'models' | 'limits' | 'sessions' | 'fetching'
+  readonly help: string
+}
+
+const about = (group: SettingMeta['group'], value: string, help: string): SettingMeta & Record<string, unknown> => ({
+  group,
+  value,
+  help,
+})
+
+export const Config = z.object({
+  host: z
+    .string()
+    .min(1)
+    .default('127.0.0.1')
+    .meta(about('server', 'ADDRESS', 'address to listen on; 0.0.0.0 for every network, [::] with IPv6')),
+  port: count(0, 65_535)
+    .default(5000)
+    .meta(about('server', 'PORT', 'TCP port; 0 picks a free one')),
+  workspace: z
+    .string()
+    .min(1)
+    .default('workspace')
+    .meta(about('server', 'DIR', 'folder of models, sessions and temporary files; created when absent')),
+  adminHosts: list()
+    .default(['*'])
+    .meta(
+      about(
+        'server',
+        'HOSTS',
+        'who may call /admin: *, or addresses, CIDR blocks and names, by comma; checked on the socket',
+      ),
+    ),
+  allowedHosts: list()
+    .default([])
+    .meta(
+      about(
+        'server',
+        'NAMES',
+        'further Host header names to answer on a loopback bind (a reverse proxy needs it); * for any',
+      ),
+    ),
+  corsOrigins: list()
+    .default(['*'])
+    .meta(
+      about(
+        'server',
+        'ORIGINS',
+        'web origins whose pages may call the API; * for any (never /admin), none for no page at all',
+      ),
+    ),
+  autoReload: flag()
+    .default(false)
+    .meta(about('server', 'BOOLEAN', 'follow model changes that other servers make in the same workspace, within 5 s')),
+  logLevel: z
+    .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
+    .default('info')
+    .meta(about('server', 'LEVEL', 'trace, debug, info, warn, error, fatal or silent')),
+  debug: flag()
+    .default(false)
+    .meta(about('server', 'BOOLEAN', 'same as --log-level debug')),
+  shutdownGrace: seconds(0)
+    .default(20)
+    .meta(
+      about('server', 'SECONDS', 'how long running jobs may finish after SIGTERM or SIGINT before they are cancelled'),
+    ),
+
+  device: z
+    .string()
+    .regex(/^(auto|cpu|cuda(:\d+)?)$/, { error: 'must be auto, cpu, cuda or cuda:N' })
+    .default('auto')
+    .meta(about('models', 'DEVICE', 'auto (CUDA where it works, else CPU), cpu, cuda or cuda:N')),
+  preload: list()
+    .default([])
+    .meta(about('models', 'NAMES', 'models to load at start, by comma; * for all')),
+  modelCatalog: z
+    .string()
+    .default('')
+    .meta(
+      about('models', 'DIR', 'folder or https URL against which PUT {"path","version"} is resolved; empty: refused'),
+    ),
+  keepAlive: seconds(0)
+    .default(900)
+    .meta(about('models', 'SECONDS', 'an idle model gives its memory back after this time')),
+  maxLoadedModels: count(1, 1000)
+    .default(4)
+    .meta(about('models', 'COUNT', 'models in memory at once; the least recently used idle one makes room')),
+  memoryBudget: bytes(0)
+    .default(0)
+    .meta(about('models', 'BYTES', 'memory all runners together may hold before idle ones are unloaded; 0: no budget')),
+  maxQueuedJobs: count(1, 10_000)
+    .default(16)
+    .meta(about('models', 'COUNT', 'jobs that may wait for one model; the next gets 503 with Retry-After')),
+  toolRunners: count(1, 64)
+    .default(2)
+    .meta(about('models', 'COUNT', 'processes for work without a model: session images, DICOM series, polygons')),
+  cancelGrace: seconds(0.1)
+    .default(5)
+    .meta(about('models', 'SECONDS', 'time a cancelled job has to stop by itself before its process is ended')),
+  requestDeadline: seconds(1)
+    .default(1800)
+    .meta(about('models', 'SECONDS', 'a job that takes longer, waiting included, is cancelled with 504')),
+  runnerCacheBytes: bytes(0)
+    .default(1 * GiB)
+    .meta(about('models', 'BYTES', 'prepared session images that one runner may keep for the next click')),
+
+  maxUploadBytes: bytes(1)
+    .default(1 * GiB)
+    .meta(
+      about(
+        'limits',
+        'BYTES',
+        'files of one request together; a CT of 512x512x1500 is 750 MiB raw, half of that gzipped',
+      ),
+    ),
+  maxUploadFiles: count(1, 100_000)
+    .default(4000)
+    .meta(about('limits', 'COUNT', 'files of one request; a DICOM series is one file a slice')),
+  maxParamsBytes: bytes(1024)
+    .default(32 * MiB)
+    .meta(about('limits', 'BYTES', 'the params field; polygons of a 3D mask take megabytes')),
+  maxModelBytes: bytes(1)
+    .default(4 * GiB)
+    .meta(about('limits', 'BYTES', 'one model upload, and what an archive may unpack to')),
+  maxVolumeBytes: bytes(1)
+    .default(4 * GiB)
+    .meta(about('limits', 'BYTES', 'one unpacked image; a gzip bomb ends here, long before memory does')),
+  maxVoxels: count(1, Number.MAX_SAFE_INTEGER)
+    .default(1024 * MiB)
+    .meta(about('limits', 'COUNT', 'voxels of one image, channels included')),
+  uploadDeadline: seconds(1)
+    .default(900)
+    .meta(about('limits', 'SECONDS', 'time a client has to send one whole request')),
+  resultExpiry: seconds(1)
+    .default(600)
+    .meta(about('limits', 'SECONDS', 'how long the result of an asynchronous request waits to be fetched')),
+
+  sessionExpiry: seconds(1)
+    .default(3600)
+    .meta(about('sessions', 'SECONDS', 'life of a session after its last use when the client names no expiry')),
+  sessionMaxExpiry: seconds(1)
+    .default(86_400)
+    .meta(about('sessions', 'SECONDS', 'the longest expiry a client may ask for')),
+  sessionMaxBytes: bytes(1)
+    .default(32 * GiB)
+    .meta(about('sessions', 'BYTES', 'disk all sessions together may take; the oldest idle one makes room')),
+  maxSessions: count(1, 1_000_000)
+    .default(1000)
+    .meta(about('sessions', 'COUNT', 'live sessions; the oldest idle one makes room')),
+
+  allowFetch: list()
+    .default([])
+    .meta(
+      about(
+        'fetching',
+        'HOSTS',
+        'hosts that sessions may fetch from, as host[:port] or address[/bits][:port]; empty: fetching is off',
+      ),
+    ),
+  fetchDeadline: seconds(1)
+    .default(600)
+    .meta(about('fetching', 'SECONDS', 'time one retrieval from a DICOM server or a URL may take')),
+  dicomPort: count(0, 65_535)
+    .default(0)
+    .meta(about('fetching', 'PORT', 'port of our own storage SCP for C-MOVE; 0: C-MOVE is off')),
+  dicomAeTitle: z
+    .string()
+    .regex(/^[\x20-\x5b\x5d-\x7e]{1,16}$/, { error: 'must be 1 to 16 printable characters without a backslash' })
+    .default('AIDANT')
+    .meta(about('fetching', 'TITLE', 'our AE title')),
+})
+export type Config = z.infer<typeof Config>
+export type SettingName = keyof Config
+
+export interface Setting extends SettingMeta {
+  readonly name: SettingName
+  /** `--max-upload-bytes`; the spelling with underscores is accepted as well. */
+  readonly flag: string
+  /** `AIDANT_MAX_UPLOAD_BYTES`. */
+  readonly env: string
+  readonly boolean: boolean
+  readonly list: boolean
+  readonly fallback: unknown
+}
+
+/** All settings, in the order of the schema, as documentation and command lines need them. */
+export const SETTINGS: readonly Setting[] = (Object.keys(Config.shape) as SettingName[]).map((name) => {
+  const meta = Config.shape[name].meta() as unknown as SettingMeta
+  const fallback = Config.shape[name].parse(undefined)
+  const kebab = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
+  return {
+    ...meta,
+    name,
+    flag: `--${kebab}`,
+    env: `AIDANT_${kebab.replaceAll('-', '_').toUpperCase()}`,
+    boolean: typeof fallback === 'boolean',
+    list: Array.isArray(fallback),
+    fallback,
+  }
+})
+
+/** A default as `--help` and README.md print it: bytes in MiB or GiB where they are whole. */
+export function showDefault(setting: Setting): string {
+  const { fallback } = setting
+  if (Array.isArray(fallback)) return fallback.length === 0 ? '(empty)' : fallback.join(',')
+  if (setting.value === 'BYTES' && typeof fallback === 'number' && fallback > 0)
+    return fallback % GiB === 0 ? `${fallback / GiB}GiB` : `${fallback / MiB}MiB`
+  return fallback === '' ? '(empty)' : String(fallback)
+}

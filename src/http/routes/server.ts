@@ -1,0 +1,103 @@
+/** What the server says of itself: GET /, /health, /logs. */
+import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
+import { z } from 'zod'
+import type { LogRing } from '../../observability/log-ring.js'
+
+export interface ServerRouteOptions {
+  readonly version: string
+  readonly logs: LogRing
+  /** Undefined when every wanted model can answer now; else why not. */
+  readonly readiness: () => string | undefined
+  /** The page that browsers get at /. */
+  readonly page: string
+}
+
+const ServerInfo = z
+  .object({
+    name: z.literal('aidant'),
+    version: z.string(),
+    protocol: z.string().meta({ description: 'the AIAA protocol version spoken' }),
+    node: z.string(),
+    docs: z.string(),
+    models: z.string(),
+  })
+  .meta({ id: 'ServerInfo' })
+
+const Health = z.object({ status: z.enum(['ok', 'unavailable']), reason: z.string().optional() }).meta({ id: 'Health' })
+
+export const serverRoutes: FastifyPluginAsyncZod<ServerRouteOptions> = async (app, options) => {
+  const { version, logs, readiness, page } = options
+
+  app.get(
+    '/',
+    {
+      schema: {
+        operationId: 'getServer',
+        tags: ['server'],
+        summary: 'Name and versions; a page for browsers',
+        response: { 200: ServerInfo },
+      },
+    },
+    async (request, reply) => {
+      reply.header('vary', 'accept')
+      if ((request.headers.accept ?? '').includes('text/html'))
+        return reply
+          .type('text/html; charset=utf-8')
+          .serializer(() => page)
+          .send({} as never)
+      return {
+        name: 'aidant' as const,
+        version,
+        protocol: 'AIAA 3.1',
+        node: process.version,
+        docs: 'docs',
+        models: 'v1/models',
+      }
+    },
+  )
+
+  const live = { status: 'ok' as const }
+  for (const { url, operationId } of [
+    { url: '/health', operationId: 'getHealth' },
+    { url: '/health/live', operationId: 'getLive' },
+  ])
+    app.get(
+      url,
+      { schema: { operationId, tags: ['server'], summary: 'Is the process alive', response: { 200: Health } } },
+      async () => live,
+    )
+
+  app.get(
+    '/health/ready',
+    {
+      schema: {
+        operationId: 'getReady',
+        tags: ['server'],
+        summary: 'Can every wanted model answer now',
+        response: { 200: Health, 503: Health },
+      },
+    },
+    async (_request, reply) => {
+      const reason = readiness()
+      return reason === undefined ? live : reply.code(503).send({ status: 'unavailable', reason })
+    },
+  )
+
+  app.get(
+    '/logs',
+    {
+      schema: {
+        operationId: 'getLogs',
+        tags: ['server'],
+        summary: 'The last lines of the log, as text; without patient data',
+        querystring: z.object({ lines: z.coerce.number().int().min(1).max(2000).default(100) }),
+      },
+      config: {
+        openapi: {
+          responses: { 200: { description: 'log lines', content: { 'text/plain': { schema: { type: 'string' } } } } },
+        },
+      },
+    },
+    async ({ query }, reply) => reply.type('text/plain; charset=utf-8').send(`${logs.last(query.lines).join('\n')}\n`),
+  )
+}

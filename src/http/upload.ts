@@ -1,0 +1,213 @@
+/**
+ * A request's body, streamed to files in the request's folder with every limit checked on the way. Owned here: which parts
+ * are images and which is `params`. File names of clients are never used on disk; formats are known by content.
+ */
+import { createWriteStream } from 'node:fs'
+import { open } from 'node:fs/promises'
+import { join } from 'node:path'
+import { type Readable, Transform } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import type {} from '@fastify/multipart'
+import type { FastifyRequest } from 'fastify'
+import { AppError } from '../errors.js'
+import type { JobImage } from '../runner/job.js'
+import { parseParams } from './parse-params.js'
+
+export interface UploadLimits {
+  /** Bytes of all files of one request together. */
+  readonly maxUploadBytes: number
+  readonly maxUploadFiles: number
+  readonly maxParamsBytes: number
+}
+
+export interface UploadedFile {
+  /** The part's name: image, datapoint, image0, config, data … */
+  readonly field: string
+  /** Our own name for it inside the request's folder. */
+  readonly path: string
+  readonly bytes: number
+  readonly contentType: string
+}
+
+export interface Upload {
+  readonly files: readonly UploadedFile[]
+  /** The text parts, by name; the last of a name counts. `params` may have come as a file part. */
+  readonly fields: ReadonlyMap<string, string>
+}
+
+/** Parts without a file besides `params`; AIAA has none, so a few are plenty. */
+const MOST_FIELDS = 32
+
+/**
+ * Receives a body of any kind: multipart parts; a bare body (application/octet-stream, image/png …) as the file `image`;
+ * a JSON body as `params`; no body at all as an empty upload. Rejects TOO_LARGE naming the flag, BAD_REQUEST on a broken body.
+ */
+export async function receiveUpload(request: FastifyRequest, folder: string, limits: UploadLimits): Promise<Upload> {
+  checkLength(request, limits)
+  if (request.isMultipart()) return receiveParts(request, folder, limits)
+  const { body } = request
+  if (body === undefined || body === null) return { files: [], fields: new Map() }
+  if (typeof body === 'string') return { files: [], fields: new Map([['params', body]]) }
+  const counter = new ByteCounter(limits.maxUploadBytes)
+  const path = join(folder, 'input-0')
+  await store(request, body as Readable, path, counter)
+  if (counter.bytes === 0) return { files: [], fields: new Map() }
+  const contentType = request.headers['content-type'] ?? 'application/octet-stream'
+  return { files: [{ field: 'image', path, bytes: counter.bytes, contentType }], fields: new Map() }
+}
+
+/** The params of an upload as an object. Rejects BAD_PARAMS. */
+export function paramsOf(upload: Upload): Record<string, unknown> {
+  return parseParams(upload.fields.get('params'))
+}
+
+/**
+ * The images of an upload as a job takes them: files that belong together (the slices of a DICOM series, a .hdr/.img pair)
+ * as one image of several paths, everything else as one image a file under its own field. `datapoint`, and a single file
+ * under any name, is `image`.
+ */
+export async function imagesOf(upload: Upload): Promise<JobImage[]> {
+  const { files } = upload
+  const [first] = files
+  if (first === undefined) return []
+  if (files.length === 1) return [{ field: 'image', paths: [first.path] }]
+  const kinds = await Promise.all(files.map(({ path }) => sniff(path)))
+  const together = kinds.every((kind) => kind === 'dicom') || (files.length === 2 && kinds.includes('nifti-header'))
+  if (together) return [{ field: 'image', paths: files.map(({ path }) => path) }]
+  return files.map(({ field, path }) => ({ field: field === 'datapoint' ? 'image' : field, paths: [path] }))
+}
+
+async function receiveParts(request: FastifyRequest, folder: string, limits: UploadLimits): Promise<Upload> {
+  const counter = new ByteCounter(limits.maxUploadBytes)
+  const files: UploadedFile[] = []
+  const fields = new Map<string, string>()
+  const parts = request.parts({
+    limits: {
+      fieldNameSize: 200,
+      fieldSize: limits.maxParamsBytes,
+      fields: MOST_FIELDS,
+      fileSize: limits.maxUploadBytes + 1,
+      files: limits.maxUploadFiles,
+      parts: limits.maxUploadFiles + MOST_FIELDS,
+      headerPairs: 50,
+    },
+  })
+  try {
+    for await (const part of parts) {
+      if (part.type === 'field') {
+        if (part.valueTruncated)
+          throw tooLarge(`the field '${part.fieldname}'`, limits.maxParamsBytes, '--max-params-bytes')
+        if (part.fieldnameTruncated) throw new AppError('BAD_REQUEST', 'a part has a name of more than 200 bytes')
+        fields.set(part.fieldname, typeof part.value === 'string' ? part.value : JSON.stringify(part.value))
+      } else if (part.fieldname === 'params') {
+        fields.set('params', await readText(part.file, limits.maxParamsBytes))
+      } else {
+        const path = join(folder, `input-${files.length}`)
+        const before = counter.bytes
+        await store(request, part.file, path, counter)
+        const bytes = counter.bytes - before
+        // A form's file input that was left empty arrives as a nameless part of no bytes.
+        if (bytes > 0 || part.filename !== '')
+          files.push({ field: part.fieldname, path, bytes, contentType: part.mimetype })
+      }
+    }
+  } catch (error) {
+    throw translate(error, limits)
+  }
+  if (files.length === 0 && fields.size === 0 && request.headers['content-length'] !== '0')
+    throw new AppError('BAD_REQUEST', 'the multipart body has no part', {
+      hint: 'its parts must be separated by the boundary that the Content-Type header names',
+    })
+  return { files, fields }
+}
+
+function checkLength(request: FastifyRequest, limits: UploadLimits): void {
+  const length = Number(request.headers['content-length'] ?? 0)
+  const most = limits.maxUploadBytes + limits.maxParamsBytes + 1024 * 1024
+  if (length > most) throw tooLarge('the request', limits.maxUploadBytes, '--max-upload-bytes')
+}
+
+async function store(request: FastifyRequest, source: Readable, path: string, counter: ByteCounter): Promise<void> {
+  await pipeline(source, counter.stream(), createWriteStream(path, { flags: 'wx' }))
+  if (request.raw.destroyed && !request.raw.complete)
+    throw new AppError('CANCELLED', 'the client went away during the upload')
+}
+
+async function readText(source: Readable, most: number): Promise<string> {
+  const chunks: Buffer[] = []
+  let bytes = 0
+  for await (const chunk of source as AsyncIterable<Buffer>) {
+    bytes += chunk.length
+    if (bytes > most) throw tooLarge("the field 'params'", most, '--max-params-bytes')
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks).toString('utf8')
+}
+
+/** Counts the file bytes of one request and fails the stream that crosses the limit. */
+class ByteCounter {
+  readonly #most: number
+  bytes = 0
+
+  constructor(most: number) {
+    this.#most = most
+  }
+
+  stream(): Transform {
+    return new Transform({
+      transform: (chunk: Buffer, _encoding, done) => {
+        this.bytes += chunk.length
+        if (this.bytes > this.#most) done(tooLarge('the upload', this.#most, '--max-upload-bytes'))
+        else done(null, chunk)
+      },
+    })
+  }
+}
+
+function tooLarge(what: string, most: number, flag: string): AppError {
+  return new AppError('TOO_LARGE', `${what} is larger than ${most} bytes`, {
+    hint: `the operator of the server can raise this limit with ${flag}`,
+  })
+}
+
+/** Errors of the multipart parser, in words for the person who built the request. */
+function translate(error: unknown, limits: UploadLimits): unknown {
+  if (error instanceof AppError || !(error instanceof Error)) return error
+  const { code } = error as NodeJS.ErrnoException
+  if (code === 'FST_FILES_LIMIT' || code === 'FST_PARTS_LIMIT')
+    return new AppError('TOO_LARGE', `the request has more than ${limits.maxUploadFiles} files`, {
+      cause: error,
+      hint: 'the operator of the server can raise this limit with --max-upload-files',
+    })
+  if (code === 'FST_FIELDS_LIMIT')
+    return new AppError('TOO_LARGE', `the request has more than ${MOST_FIELDS} fields`, { cause: error })
+  if (code === 'FST_MP_PREMATURE_CLOSE' || code === 'ERR_STREAM_PREMATURE_CLOSE')
+    return new AppError('CANCELLED', 'the client went away during the upload', { cause: error })
+  if (code === 'FST_PROTO_VIOLATION')
+    return new AppError('BAD_REQUEST', 'a part has a name that is not allowed', { cause: error })
+  if (code === 'FST_INVALID_JSON_FIELD_ERROR')
+    return new AppError('BAD_PARAMS', 'a part is declared as application/json but is not valid JSON', { cause: error })
+  if (/boundary/i.test(error.message))
+    return new AppError('BAD_REQUEST', 'the Content-Type header of a multipart request must name its boundary', {
+      cause: error,
+    })
+  if (/unexpected end|terminated early|malformed|multipart/i.test(error.message))
+    return new AppError('BAD_REQUEST', 'the multipart body ends too early or is malformed', { cause: error })
+  return error
+}
+
+/** What several files of one upload are to each other; the readers look closer. */
+async function sniff(path: string): Promise<'dicom' | 'nifti-header' | 'other'> {
+  const file = await open(path, 'r')
+  try {
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(352), 0, 352, 0)
+    const bytes = buffer.subarray(0, bytesRead)
+    if (bytes.toString('latin1', 128, 132) === 'DICM') return 'dicom'
+    // A DICOM file without its preamble starts with a group 2 or 8 element, little endian.
+    if ((bytes[0] === 2 || bytes[0] === 8) && bytes[1] === 0 && bytes[3] === 0 && bytes.length > 132) return 'dicom'
+    if (bytes.toString('latin1', 344, 347) === 'ni1') return 'nifti-header'
+    return 'other'
+  } finally {
+    await file.close()
+  }
+}

@@ -1,0 +1,34 @@
+/** The server's logger: JSON lines to standard output and the ring behind `GET /logs`. No patient data ever enters it. */
+import { type DestinationStream, type Logger, multistream, pino } from 'pino'
+import type { Config } from '../config/schema.js'
+import type { LogRing } from './log-ring.js'
+
+/** Seat belts: nothing should log these, and if something does they stay unreadable. */
+const REDACTED = [
+  'authorization',
+  'cookie',
+  'params',
+  'filename',
+  'patient_id',
+  'patient_name',
+  '*.authorization',
+  '*.cookie',
+  '*.params',
+  '*.filename',
+  '*.patient_id',
+  '*.patient_name',
+]
+
+export function createLogger(
+  level: Config['logLevel'],
+  ring: LogRing,
+  output: DestinationStream = process.stdout,
+): Logger {
+  return pino(
+    { level, redact: REDACTED, base: { pid: process.pid } },
+    multistream([
+      { stream: output, level: 'trace' },
+      { stream: ring, level: 'trace' },
+    ]),
+  )
+}

@@ -1,0 +1,65 @@
+/** From a Config to a listening server, and to an orderly end. */
+import type { AddressInfo } from 'node:net'
+import closeWithGrace from 'close-with-grace'
+import { buildApp } from './app.js'
+import type { Config } from './config/schema.js'
+import { isLoopback } from './http/plugins/host-guard.js'
+import { createServices, type Services } from './services.js'
+
+/** After the grace for running jobs, this long for sockets and children to go; then the process ends anyway. */
+const CLOSE_MS = 10_000
+
+export interface RunningServer {
+  /** Without a trailing slash, reachable from this machine. */
+  readonly url: string
+  readonly services: Services
+  close(): Promise<void>
+}
+
+/** Creates the services, builds the application and listens. Throws the system's error when it cannot (EADDRINUSE …). */
+export async function startServer(config: Config): Promise<RunningServer> {
+  const services = await createServices(config)
+  try {
+    const app = await buildApp(services, config)
+    await app.listen({ host: config.host.replace(/^\[|\]$/g, ''), port: config.port })
+    const { port } = app.server.address() as AddressInfo
+    const close = async () => {
+      // Jobs first: their responses still have to leave through the sockets that the application then closes.
+      app.server.close()
+      await services.close(config.shutdownGrace * 1000)
+      await app.close()
+    }
+    return { url: `http://${urlHost(config.host)}:${port}`, services, close }
+  } catch (error) {
+    await services.close(0)
+    throw error
+  }
+}
+
+/** Starts, says where everything is, and closes with grace on SIGTERM, SIGINT or an uncaught error. */
+export async function serve(config: Config): Promise<void> {
+  const server = await startServer(config)
+  closeWithGrace({ delay: config.shutdownGrace * 1000 + CLOSE_MS, logger: false }, async ({ signal, err }) => {
+    if (err) server.services.logger.fatal({ err }, 'uncaught error; closing')
+    else server.services.logger.info({ signal }, 'closing')
+    await server.close()
+  })
+  const lines = [
+    `Aidant listens on ${server.url}`,
+    `  API        ${server.url}/v1/models`,
+    `  docs       ${server.url}/docs`,
+    `  workspace  ${server.services.workspace}`,
+  ]
+  process.stderr.write(`${lines.join('\n')}\n`)
+  if (!isLoopback(config.host) && config.adminHosts.includes('*'))
+    process.stderr.write(
+      `WARNING: ${config.host} is reachable from other machines and /admin is open to all of them.\n` +
+        '         Anyone there can load, change and remove models. Use --admin-hosts to name who may.\n',
+    )
+}
+
+function urlHost(host: string): string {
+  const bare = host.replace(/^\[|\]$/g, '')
+  if (bare === '0.0.0.0' || bare === '::') return '127.0.0.1'
+  return bare.includes(':') ? `[${bare}]` : bare
+}
