@@ -3,10 +3,11 @@ import { createWriteStream } from 'node:fs'
 import { rm, writeFile } from 'node:fs/promises'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { constants, createGzip, type ZlibOptions } from 'node:zlib'
+import { createGzip, type ZlibOptions } from 'node:zlib'
 import { AppError } from '../errors.js'
 import type { Volume, VoxelArray } from '../volume/volume.js'
 import type { DtypeName, ResultExtension } from './format.js'
+import { gzipMask } from './mask-gzip.js'
 import { niftiHeaderBytes } from './nifti-write.js'
 import { nrrdHeaderBytes } from './nrrd-write.js'
 import { writePicture } from './picture.js'
@@ -39,13 +40,13 @@ export async function writeVolume(
     case '.nii':
     case '.nii.gz':
       await writeParts(path, [niftiHeaderBytes(volume, dtypeOf(data)), bytesOfVoxels(data)], {
-        gzip: extension === '.nii.gz' ? gzipFor(kind) : undefined,
+        gzip: extension === '.nii.gz' ? kind : undefined,
       })
       return { contentType: 'application/octet-stream' }
     case '.nrrd': {
       const gzip = options.compress ?? false
       const header = nrrdHeaderBytes(volume, dtypeOf(data), { gzip })
-      await writeParts(path, [bytesOfVoxels(data)], { plain: header, gzip: gzip ? gzipFor(kind) : undefined })
+      await writeParts(path, [bytesOfVoxels(data)], { plain: header, gzip: gzip ? kind : undefined })
       return { contentType: 'application/octet-stream' }
     }
     case '.png':
@@ -62,10 +63,8 @@ export async function writeVolume(
   }
 }
 
-/** Masks are long runs: Z_RLE makes them smaller than the default strategy and 4 times as fast. */
-function gzipFor(kind: 'labels' | 'intensity'): ZlibOptions {
-  return { level: 1, strategy: kind === 'labels' ? constants.Z_RLE : constants.Z_DEFAULT_STRATEGY }
-}
+/** Scans hardly shrink further at higher levels, which take several times as long. */
+const INTENSITY_GZIP: ZlibOptions = { level: 1, chunkSize: 256 * 1024 }
 
 function bytesOfVoxels(data: VoxelArray): Uint8Array {
   return new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
@@ -75,13 +74,14 @@ function bytesOfVoxels(data: VoxelArray): Uint8Array {
 async function writeParts(
   path: string,
   parts: readonly Uint8Array[],
-  { plain, gzip }: { plain?: Uint8Array; gzip: ZlibOptions | undefined },
+  { plain, gzip }: { plain?: Uint8Array; gzip: WriteOptions['kind'] | undefined },
 ): Promise<void> {
-  const source = Readable.from(slices(parts), { objectMode: false })
+  const pieces = gzip === 'labels' ? gzipMask(parts) : slices(parts)
+  const source = Readable.from(pieces, { objectMode: false })
   try {
     if (plain) await writeFile(path, plain)
     const target = createWriteStream(path, { flags: plain ? 'a' : 'w' })
-    if (gzip) await pipeline(source, createGzip({ ...gzip, chunkSize: 256 * 1024 }), target)
+    if (gzip === 'intensity') await pipeline(source, createGzip(INTENSITY_GZIP), target)
     else await pipeline(source, target)
   } catch (error) {
     await rm(path, { force: true })
