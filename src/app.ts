@@ -3,8 +3,10 @@ import helmet from '@fastify/helmet'
 import multipart from '@fastify/multipart'
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify'
 import { serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod'
-import type { Config } from './config/schema.js'
+import { pino } from 'pino'
+import { Config } from './config/schema.js'
 import { createAdminGuard } from './http/admin-hosts.js'
+import { acceptBareBodies } from './http/bare-bodies.js'
 import { crossOrigin } from './http/plugins/cross-origin.js'
 import { docs } from './http/plugins/docs.js'
 import { drainUpload } from './http/plugins/drain-upload.js'
@@ -14,6 +16,7 @@ import { requestLog } from './http/plugins/request-log.js'
 import { requestId } from './http/request-id.js'
 import { inferenceRoutes } from './http/routes/inference.js'
 import { serverRoutes } from './http/routes/server.js'
+import { sessionRoutes } from './http/routes/session.js'
 import type { Services } from './services.js'
 import { readVersion } from './util/version.js'
 import { readPage } from './web/page.js'
@@ -79,14 +82,7 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
     page: readPage(),
   })
   await app.register(async (uploads) => {
-    // Any other body is taken as the image itself; JSON as the params.
-    uploads.removeContentTypeParser(['application/json', 'text/plain'])
-    uploads.addContentTypeParser(
-      'application/json',
-      { parseAs: 'string', bodyLimit: config.maxParamsBytes },
-      (_request, body, done) => done(null, body),
-    )
-    uploads.addContentTypeParser('*', (_request, payload, done) => done(null, payload))
+    acceptBareBodies(uploads, config.maxParamsBytes)
     await uploads.register(inferenceRoutes, {
       registry,
       scheduler,
@@ -95,7 +91,25 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
       uploadLimits: config,
       readLimits,
     })
+    await uploads.register(sessionRoutes, {
+      sessions,
+      scheduler,
+      fetchSource: services.fetchSource,
+      scope,
+      uploadLimits: config,
+      readLimits,
+    })
   })
   void adminGuard
   return app
+}
+
+/** The OpenAPI document of every route. No service is needed: routes are registered here, and none is called. */
+export async function describeApi(): Promise<unknown> {
+  const services = { logger: pino({ level: 'silent' }), tmpRoot: '' } as Services
+  const app = await buildApp(services, Config.parse({}))
+  await app.ready()
+  const document = app.swagger()
+  await app.close()
+  return document
 }

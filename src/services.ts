@@ -4,14 +4,17 @@ import { join, resolve } from 'node:path'
 import type { Logger } from 'pino'
 import type { Config } from './config/schema.js'
 import { AppError } from './errors.js'
-import { sweepRequestFolders } from './http/request-folder.js'
+import type { SessionRouteOptions } from './http/routes/session.js'
 import { LogRing } from './observability/log-ring.js'
 import { createLogger } from './observability/logger.js'
+import { parseDevice } from './predictors/device.js'
 import type { ModelRegistry } from './registry/registry.js'
+import { createScheduler, SCHEDULER_DEFAULTS } from './scheduler/create-scheduler.js'
 import type { Scheduler } from './scheduler/scheduler.js'
 import { createSessions } from './sessions/create-sessions.js'
 import type { Sessions } from './sessions/sessions.js'
 import { systemClock } from './util/clock.js'
+import { sweepRequestFolders } from './util/request-folder.js'
 
 export interface Services {
   readonly logger: Logger
@@ -19,6 +22,8 @@ export interface Services {
   readonly registry: ModelRegistry
   readonly scheduler: Scheduler
   readonly sessions: Sessions
+  /** Fetches a session's image from another server, if the operator allows it. */
+  readonly fetchSource: SessionRouteOptions['fetchSource']
   /** Absolute paths. */
   readonly workspace: string
   readonly tmpRoot: string
@@ -36,8 +41,6 @@ export async function createServices(config: Config): Promise<Services> {
 
   const logs = new LogRing()
   const logger = createLogger(config.logLevel, logs)
-  const scheduler = pendingScheduler()
-  const registry = pendingRegistry()
   const sessions = await createSessions({
     folder: join(workspace, 'sessions'),
     clock: systemClock,
@@ -46,6 +49,19 @@ export async function createServices(config: Config): Promise<Services> {
     defaultExpirySeconds: config.sessionExpiry,
     maxExpirySeconds: config.sessionMaxExpiry,
   })
+  const scheduler = createScheduler({
+    ...SCHEDULER_DEFAULTS,
+    device: parseDevice(config.device) ?? SCHEDULER_DEFAULTS.device,
+    maxQueuedJobs: config.maxQueuedJobs,
+    keepAliveMs: config.keepAlive * 1000,
+    maxLoadedModels: config.maxLoadedModels,
+    memoryBudgetBytes: config.memoryBudget === 0 ? undefined : config.memoryBudget,
+    cacheBytes: config.runnerCacheBytes,
+    cancelGraceMs: config.cancelGrace * 1000,
+    toolRunners: config.toolRunners,
+    log: logger,
+  })
+  const registry = pendingRegistry()
   let closing = false
 
   return {
@@ -54,31 +70,23 @@ export async function createServices(config: Config): Promise<Services> {
     registry,
     scheduler,
     sessions,
+    fetchSource: refuseFetch,
     workspace,
     tmpRoot,
     readiness: () => (closing ? 'the server is shutting down' : undefined),
     async close(graceMs) {
       closing = true
-      await sessions.close()
       await registry.close()
       await scheduler.close(graceMs)
+      await sessions.close()
     },
   }
 }
 
-function pendingScheduler(): Scheduler {
-  const no = async () => {
-    throw new AppError('MODEL_NOT_READY', 'the scheduler is not built yet')
-  }
-  return {
-    runModel: no,
-    runTool: no,
-    prove: no,
-    load: no,
-    retire: async () => {},
-    status: () => [],
-    close: async () => {},
-  }
+const refuseFetch: Services['fetchSource'] = async () => {
+  throw new AppError('FETCH_FORBIDDEN', 'this server does not fetch images from other servers', {
+    hint: 'the operator of the server can allow hosts with --allow-fetch',
+  })
 }
 
 function pendingRegistry(): ModelRegistry {

@@ -21,7 +21,7 @@ function toBytes(value: unknown): unknown {
 /** '90', '90s', '15m', '2h', '1d'. */
 function toSeconds(value: unknown): unknown {
   if (typeof value !== 'string') return value
-  const match = /^\s*(\d+(?:\.\d+)?)\s*([smhd]?)\s*$/i.exec(value)
+  const match = /^\s*(-?\d+(?:\.\d+)?)\s*([smhd]?)\s*$/i.exec(value)
   return match ? Number(match[1]) * SECONDS[match[2]!.toLowerCase()]! : value
 }
 
@@ -145,9 +145,9 @@ export const Config = z.object({
     .meta(
       about('models', 'DIR', 'folder or https URL against which PUT {"path","version"} is resolved; empty: refused'),
     ),
-  keepAlive: seconds(0)
+  keepAlive: seconds(-1)
     .default(900)
-    .meta(about('models', 'SECONDS', 'an idle model gives its memory back after this time')),
+    .meta(about('models', 'SECONDS', 'an idle model gives its memory back after this time; 0: at once, -1: never')),
   maxLoadedModels: count(1, 1000)
     .default(4)
     .meta(about('models', 'COUNT', 'models in memory at once; the least recently used idle one makes room')),

@@ -3,7 +3,7 @@ import { finished } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { AppError } from '../errors.js'
 import type { JobRequest } from '../scheduler/scheduler.js'
-import { openRequestFolder } from './request-folder.js'
+import { openRequestFolder } from '../util/request-folder.js'
 
 export interface ScopeOptions {
   /** workspace/tmp. */

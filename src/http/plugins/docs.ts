@@ -10,7 +10,7 @@ const TAGS = [
   { name: 'models', description: 'What this server can run' },
   { name: 'inference', description: 'An image in, a label map or other result out' },
   { name: 'polygons', description: 'Contours from masks and back' },
-  { name: 'sessions', description: 'Upload an image once and use it in many requests' },
+  { name: 'session', description: 'Upload an image once and use it in many requests' },
   { name: 'requests', description: 'Progress, cancelling and asynchronous results' },
   { name: 'admin', description: 'Load, change and remove models' },
   { name: 'server', description: 'Health, log, version' },
