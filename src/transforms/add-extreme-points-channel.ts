@@ -2,7 +2,8 @@ import { z } from 'zod'
 import { writePointSignal } from '../geometry/point-signal.js'
 import { makeVolume, type Vec3 } from '../volume/volume.js'
 import type { PointSet } from './crop-by-extreme-points.js'
-import { imageOf, mapPoints, withImage } from './guidance.js'
+import { requireImage, withImage } from './fields.js'
+import { mapPoints } from './guidance.js'
 import { scalePoints } from './resize-guidance.js'
 import type { Item, TransformDefinition } from './types.js'
 
@@ -42,7 +43,7 @@ export const addExtremePointsChannel: TransformDefinition<typeof args> = {
   args,
   readsClicks: () => true,
   create: (a) => (item) => {
-    const image = imageOf(item, a.image)
+    const image = requireImage(item, a.image)
     const { size, affine, data, channels } = image.volume
     const voxels = size[0] * size[1] * size[2]
     const stacked = new Float32Array(voxels * (channels + 1))
@@ -64,7 +65,7 @@ export const addExtremePointsChannel: TransformDefinition<typeof args> = {
 
 /** After a crop the points index the crop and follow its resizing; without one they are still the file's own. */
 function currentPoints(item: Item, key: string, imageKey: string): readonly Vec3[] {
-  const image = imageOf(item, imageKey)
+  const image = requireImage(item, imageKey)
   const value = item.values.get(key) as PointSet | readonly Vec3[] | undefined
   if (value === undefined) return []
   if ('size' in value) return scalePoints(value.points, value.size, image.volume.size)

@@ -1,7 +1,8 @@
 import { z } from 'zod'
 import { AppError } from '../errors.js'
 import type { Vec3 } from '../volume/volume.js'
-import { type Guidance, imageOf, mapPoints, pointsOf, withValue } from './guidance.js'
+import { requireImage, withValue } from './fields.js'
+import { type Guidance, mapPoints, pointsOf } from './guidance.js'
 import type { TransformDefinition } from './types.js'
 
 const args = z.strictObject({
@@ -28,7 +29,7 @@ export const addGuidanceFromPoints: TransformDefinition<typeof args> = {
   args,
   readsClicks: () => true,
   create: (a) => (item) => {
-    const image = imageOf(item, a.ref_image)
+    const image = requireImage(item, a.ref_image)
     const { size } = image.volume
     const move = (key: string) => mapPoints(pointsOf(item, key), image.source, image.volume)
     const foreground = move(a.foreground)
@@ -63,8 +64,8 @@ export function sliceAxis(axes: string, axis: number, depthFirst: boolean): numb
 function onCurrentGrid(
   slice: number,
   axis: number,
-  item: Parameters<typeof imageOf>[0],
-  image: ReturnType<typeof imageOf>,
+  item: Parameters<typeof requireImage>[0],
+  image: ReturnType<typeof requireImage>,
 ): number {
   const current = item.values.get('current_point') as Vec3 | undefined
   const probe = current ?? ([0, 1, 2].map((i) => (i === axis ? slice : 0)) as unknown as Vec3)

@@ -1,7 +1,8 @@
 import { z } from 'zod'
 import { writePointSignal } from '../geometry/point-signal.js'
 import { makeVolume } from '../volume/volume.js'
-import { guidanceOf, imageOf, withImage } from './guidance.js'
+import { requireImage, withImage } from './fields.js'
+import { guidanceOf } from './guidance.js'
 import type { TransformDefinition } from './types.js'
 
 const args = z.strictObject({
@@ -20,7 +21,7 @@ export const addGuidanceSignal: TransformDefinition<typeof args> = {
   args,
   readsClicks: () => true,
   create: (a) => (item) => {
-    const image = imageOf(item, a.image)
+    const image = requireImage(item, a.image)
     const guidance = guidanceOf(item, a.guidance)
     const { size, affine, data } = image.volume
     const voxels = size[0] * size[1] * size[2]

@@ -1,12 +1,13 @@
 import { z } from 'zod'
-import { cropVolume, uncropVolume } from '../volume/crop.js'
 import { spacingOf, type Vec3 } from '../volume/volume.js'
-import { imageOf, mapPoints, pointsOf, withImage, withValue } from './guidance.js'
-import { keysSchema } from './keys.js'
+import { keys } from './args.js'
+import { boxed } from './crop-pad.js'
+import { requireImage, withImage, withValue } from './fields.js'
+import { mapPoints, pointsOf } from './guidance.js'
 import type { TransformDefinition } from './types.js'
 
 const args = z.strictObject({
-  keys: keysSchema,
+  keys,
   points: z.string().default('points'),
   padding: z.number().min(0).default(20),
   roi: z.array(z.int().positive()).length(3).optional(),
@@ -29,26 +30,17 @@ export const cropByExtremePoints: TransformDefinition<typeof args> = {
   args,
   readsClicks: () => true,
   create: (a) => (item) => {
-    const first = imageOf(item, a.keys[0]!)
+    const first = requireImage(item, a.keys[0]!)
     const { size } = first.volume
     const points = mapPoints(pointsOf(item, a.points), first.source, first.volume)
     if (points.length === 0 || isRoi(first.axes, size, a.roi))
       return withValue(item, a.points, { points, size } satisfies PointSet)
 
     const { start, end } = paddedBox(points, size, spacingOf(first.volume), a.padding)
-    let next = item
-    for (const key of a.keys) {
-      const image = imageOf(item, key)
-      const before = { size: image.volume.size, affine: image.volume.affine }
-      next = withImage(next, key, {
-        ...image,
-        volume: cropVolume(image.volume, start, end),
-        undo: [
-          ...image.undo,
-          { name: 'CropByExtremePointsd', kind: 'crop', before, undo: (volume) => uncropVolume(volume, before, start) },
-        ],
-      })
-    }
+    const next = a.keys.reduce(
+      (current, key) => withImage(current, key, boxed(requireImage(current, key), start, end, 'CropByExtremePointsd')),
+      item,
+    )
     const inside: PointSet = {
       points: points.map(([x, y, z]): Vec3 => [x - start[0], y - start[1], z - start[2]]),
       size: [end[0] - start[0], end[1] - start[1], end[2] - start[2]],

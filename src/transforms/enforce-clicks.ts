@@ -1,10 +1,12 @@
 import { z } from 'zod'
-import { imageOf, pointsOf, withImage } from './guidance.js'
-import { keysSchema } from './keys.js'
+import { keys } from './args.js'
+import { requireImage, withImage } from './fields.js'
+import { pointsOf } from './guidance.js'
 import type { TransformDefinition } from './types.js'
+import { restore } from './undo.js'
 
 const args = z.strictObject({
-  keys: keysSchema,
+  keys,
   foreground: z.string().default('foreground'),
   background: z.string().default('background'),
 })
@@ -20,16 +22,17 @@ export const enforceClicks: TransformDefinition<typeof args> = {
   create: (a) => (item) => {
     let next = item
     for (const key of a.keys) {
-      const field = imageOf(item, key)
-      const volume = field.undo.reduceRight((v, step) => step.undo(v, 'nearest'), field.volume)
-      const data = field.undo.length === 0 ? volume.data.slice() : volume.data
+      const field = requireImage(item, key)
+      const { volume } = restore(field, 'nearest')
+      const own = field.scratch || field.undo.length > 0
+      const data = own ? volume.data : volume.data.slice()
       const [nx, ny] = volume.size
       for (const [x, y, z] of pointsOf(item, a.foreground)) {
         const at = x + nx * (y + ny * z)
         if (data[at] === 0) data[at] = 1
       }
       for (const [x, y, z] of pointsOf(item, a.background)) data[x + nx * (y + ny * z)] = 0
-      next = withImage(next, key, { ...field, volume: { ...volume, data }, undo: [] })
+      next = withImage(next, key, { ...field, volume: { ...volume, data }, undo: [], scratch: true })
     }
     return next
   },

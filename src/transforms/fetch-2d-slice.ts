@@ -1,12 +1,14 @@
 import { z } from 'zod'
 import { AppError } from '../errors.js'
-import { makeVolume, type Vec3, type Volume } from '../volume/volume.js'
-import { guidanceOf, imageOf, withImage, withValue } from './guidance.js'
-import { keysSchema } from './keys.js'
+import type { Vec3 } from '../volume/volume.js'
+import { keys } from './args.js'
+import { boxed } from './crop-pad.js'
+import { requireImage, withImage, withValue } from './fields.js'
+import { guidanceOf } from './guidance.js'
 import type { ImageField, TransformDefinition } from './types.js'
 
 const args = z.strictObject({
-  keys: keysSchema,
+  keys,
   guidance: z.string().default('guidance'),
   axis: z.int().min(0).max(3).default(0),
   meta_keys: z.unknown().optional(),
@@ -28,13 +30,13 @@ export const fetch2dSlice: TransformDefinition<typeof args> = {
       throw new AppError('BAD_MODEL_CONFIG', 'Fetch2DSliced needs guidance of dimensions 2')
     let next = item
     for (const key of a.keys) {
-      const image = imageOf(item, key)
+      const image = requireImage(item, key)
       const letter = image.axes[a.axis]
       if (letter === undefined || letter === 'C')
         throw new AppError('BAD_MODEL_CONFIG', `Fetch2DSliced: axis ${a.axis} of ${image.axes} is not a spatial axis`)
       next = withImage(next, key, slicedField(image, letter, guidance.slice))
     }
-    const axis = 'XYZ'.indexOf(imageOf(item, a.keys[0]!).axes[a.axis]!)
+    const axis = 'XYZ'.indexOf(requireImage(item, a.keys[0]!).axes[a.axis]!)
     const flat = (points: readonly Vec3[]) => points.map((p) => replaceAt(p, axis, 0))
     return withValue(next, a.guidance, {
       ...guidance,
@@ -47,57 +49,10 @@ export const fetch2dSlice: TransformDefinition<typeof args> = {
 
 function slicedField(image: ImageField, letter: string, index: number): ImageField {
   const axis = 'XYZ'.indexOf(letter)
-  const before = image.volume
-  return {
-    ...image,
-    volume: takeSlice(before, axis, index),
-    axes: image.axes.replace(letter, ''),
-    undo: [
-      ...image.undo,
-      {
-        name: 'Fetch2DSliced',
-        kind: 'slice',
-        before: { size: before.size, affine: before.affine },
-        undo: (volume) => putSlice(volume, before, axis, index),
-      },
-    ],
-  }
-}
-
-/** One slice of every channel, length 1 along `axis` (0 = x). */
-export function takeSlice(volume: Volume, axis: number, index: number): Volume {
-  const { size, channels, affine } = volume
-  const [nx, ny, nz] = size
-  const out = replaceAt(size, axis, 1)
-  const data = volume.data.slice(0, out[0] * out[1] * out[2] * channels)
-  const [x0, y0, z0] = replaceAt([0, 0, 0], axis, index)
-  let at = 0
-  for (let c = 0; c < channels; c++)
-    for (let z = 0; z < out[2]; z++)
-      for (let y = 0; y < out[1]; y++) {
-        const row = x0 + nx * (y + y0 + ny * (z + z0 + nz * c))
-        for (let x = 0; x < out[0]; x++) data[at++] = volume.data[row + x]!
-      }
-  const moved = affine.slice()
-  for (let r = 0; r < 3; r++) moved[r * 4 + 3] = affine[r * 4 + 3]! + affine[r * 4 + axis]! * index
-  return makeVolume(out, moved, data, { channels })
-}
-
-/** The slice in an otherwise empty volume on the grid of `before`. */
-export function putSlice(slice: Volume, before: Pick<Volume, 'size' | 'affine'>, axis: number, index: number): Volume {
-  const [nx, ny, nz] = before.size
-  const Voxels = slice.data.constructor as new (length: number) => Volume['data']
-  const data = new Voxels(nx * ny * nz * slice.channels)
-  const [sx, sy, sz] = slice.size
-  const [x0, y0, z0] = replaceAt([0, 0, 0], axis, index)
-  let at = 0
-  for (let c = 0; c < slice.channels; c++)
-    for (let z = 0; z < sz; z++)
-      for (let y = 0; y < sy; y++) {
-        const row = x0 + nx * (y + y0 + ny * (z + z0 + nz * c))
-        for (let x = 0; x < sx; x++) data[row + x] = slice.data[at++]!
-      }
-  return makeVolume(before.size, before.affine, data, { channels: slice.channels })
+  const { size } = image.volume
+  const cut = boxed(image, replaceAt([0, 0, 0], axis, index), replaceAt(size, axis, index + 1), 'Fetch2DSliced')
+  const undo = cut.undo.map((step, i) => (i < image.undo.length ? step : { ...step, kind: 'slice' as const }))
+  return { ...cut, undo, axes: image.axes.replace(letter, '') }
 }
 
 function replaceAt(vector: Vec3, axis: number, value: number): Vec3 {

@@ -5,7 +5,7 @@
 import { AppError } from '../errors.js'
 import { indexToIndex } from '../volume/affine.js'
 import type { Grid, Vec3 } from '../volume/volume.js'
-import type { ImageField, Item } from './types.js'
+import type { Item } from './types.js'
 
 export interface Guidance {
   readonly foreground: readonly Vec3[]
@@ -14,13 +14,6 @@ export interface Guidance {
   readonly size: Vec3
   /** For 2-D models: the index of the clicked slice along the slice axis. */
   readonly slice?: number | undefined
-}
-
-/** The image a transform names, or what is missing. */
-export function imageOf(item: Item, key: string): ImageField {
-  const field = item.images.get(key)
-  if (!field) throw new AppError('BAD_MODEL_CONFIG', `there is no image field '${key}' for this transform`)
-  return field
 }
 
 /** The guidance another transform left under `key`. */
@@ -42,14 +35,6 @@ function isGuidance(value: unknown): value is Guidance {
 /** The points a client sent under `key`: already checked lists of [x, y, z], or none. */
 export function pointsOf(item: Item, key: string): readonly Vec3[] {
   return (item.values.get(key) as readonly Vec3[] | undefined) ?? []
-}
-
-export function withImage(item: Item, key: string, field: ImageField): Item {
-  return { ...item, images: new Map(item.images).set(key, field) }
-}
-
-export function withValue(item: Item, key: string, value: unknown): Item {
-  return { ...item, values: new Map(item.values).set(key, value) }
 }
 
 /**

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import type { Vec3 } from '../volume/volume.js'
-import { guidanceOf, imageOf, withValue } from './guidance.js'
+import { requireImage, withValue } from './fields.js'
+import { guidanceOf } from './guidance.js'
 import type { TransformDefinition } from './types.js'
 
 const args = z.strictObject({
@@ -18,7 +19,7 @@ export const resizeGuidance: TransformDefinition<typeof args> = {
   readsClicks: () => true,
   create: (a) => (item) => {
     const guidance = guidanceOf(item, a.guidance)
-    const { size } = imageOf(item, a.ref_image).volume
+    const { size } = requireImage(item, a.ref_image).volume
     return withValue(item, a.guidance, {
       ...guidance,
       foreground: scalePoints(guidance.foreground, guidance.size, size),

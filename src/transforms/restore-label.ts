@@ -1,11 +1,12 @@
 import { z } from 'zod'
-import { makeVolume, type Vec3, type Volume } from '../volume/volume.js'
-import { imageOf, withImage } from './guidance.js'
-import { keysSchema } from './keys.js'
+import { gather } from '../volume/resample.js'
+import type { Grid, Vec3, Volume } from '../volume/volume.js'
+import { keys } from './args.js'
+import { requireImage, withImage } from './fields.js'
 import type { ImageField, TransformDefinition, UndoStep } from './types.js'
 
 const args = z.strictObject({
-  keys: keysSchema,
+  keys,
   ref_image: z.string().default('image'),
   slice_only: z.boolean().default(false),
   mode: z.unknown().optional(),
@@ -41,7 +42,7 @@ export const restoreLabel: TransformDefinition<typeof args> = {
       return true
     }
     let next = item
-    for (const key of a.keys) next = withImage(next, key, restoreField(imageOf(item, key), undoes))
+    for (const key of a.keys) next = withImage(next, key, restoreField(requireImage(item, key), undoes))
     return next
   },
 }
@@ -55,7 +56,7 @@ function restoreField(field: ImageField, undoes: (step: UndoStep) => boolean): I
     undo.pop()
   }
   const axes = spatialAxes(field.axes, volume.size)
-  return { ...field, volume, axes, undo }
+  return { ...field, volume, axes, undo, scratch: field.scratch || volume !== field.volume }
 }
 
 /** The slice axis is back once the volume has one. */
@@ -66,22 +67,8 @@ function spatialAxes(axes: string, size: Vec3): string {
 }
 
 /** torch's `nearest`: output index i reads input index floor(i x input / output), axis by axis. */
-export function resizeNearest(volume: Volume, to: Pick<Volume, 'size' | 'affine'>): Volume {
-  const [nx, ny, nz] = volume.size
-  const [mx, my, mz] = to.size
-  if (nx === mx && ny === my && nz === mz) return { ...volume, affine: to.affine }
-  const table = (from: number, n: number) => Int32Array.from({ length: n }, (_, i) => Math.floor((i * from) / n))
-  const xs = table(nx, mx)
-  const ys = table(ny, my)
-  const zs = table(nz, mz)
-  const Voxels = volume.data.constructor as new (length: number) => Volume['data']
-  const data = new Voxels(mx * my * mz * volume.channels)
-  let at = 0
-  for (let c = 0; c < volume.channels; c++)
-    for (let z = 0; z < mz; z++)
-      for (let y = 0; y < my; y++) {
-        const row = nx * (ys[y]! + ny * (zs[z]! + nz * c))
-        for (let x = 0; x < mx; x++) data[at++] = volume.data[row + xs[x]!]!
-      }
-  return makeVolume(to.size, to.affine, data, { channels: volume.channels })
+export function resizeNearest(volume: Volume, { size, affine }: Grid): Volume {
+  const table = (axis: 0 | 1 | 2) =>
+    Int32Array.from({ length: size[axis] }, (_, i) => Math.floor((i * volume.size[axis]) / size[axis]))
+  return gather(volume, { from: [0, 1, 2], index: [table(0), table(1), table(2)] }, affine)
 }

@@ -1,12 +1,13 @@
 import { z } from 'zod'
-import { cropVolume, uncropVolume } from '../volume/crop.js'
 import type { Vec3 } from '../volume/volume.js'
-import { guidanceOf, imageOf, withImage, withValue } from './guidance.js'
-import { keysSchema } from './keys.js'
+import { keys } from './args.js'
+import { boxed } from './crop-pad.js'
+import { requireImage, withImage, withValue } from './fields.js'
+import { guidanceOf } from './guidance.js'
 import type { TransformDefinition } from './types.js'
 
 const args = z.strictObject({
-  keys: keysSchema,
+  keys,
   guidance: z.string().default('guidance'),
   spatial_size: z.array(z.int().positive()).min(1).max(3),
   margin: z.union([z.int().min(0), z.array(z.int().min(0))]).default(20),
@@ -36,30 +37,17 @@ export const spatialCropGuidance: TransformDefinition<typeof args> = {
   readsClicks: () => true,
   create: (a) => (item) => {
     const guidance = guidanceOf(item, a.guidance)
-    const first = imageOf(item, a.keys[0]!)
+    const first = requireImage(item, a.keys[0]!)
     const spatial = [...first.axes].filter((letter) => letter !== 'C').map((letter) => 'XYZ'.indexOf(letter))
     const asked = item.values.get('spatial_size') as readonly number[] | undefined
     const wanted = asked && asked.length > 0 ? asked : a.spatial_size
     const box = cropBox([...guidance.foreground, ...guidance.background], first.volume.size, spatial, wanted, a.margin)
 
-    let next = item
-    for (const key of a.keys) {
-      const image = imageOf(item, key)
-      const { size, affine } = image.volume
-      next = withImage(next, key, {
-        ...image,
-        volume: cropVolume(image.volume, box.start, box.end),
-        undo: [
-          ...image.undo,
-          {
-            name: 'SpatialCropGuidanced',
-            kind: 'crop',
-            before: { size, affine },
-            undo: (volume) => uncropVolume(volume, { size, affine }, box.start),
-          },
-        ],
-      })
-    }
+    const next = a.keys.reduce(
+      (current, key) =>
+        withImage(current, key, boxed(requireImage(current, key), box.start, box.end, 'SpatialCropGuidanced')),
+      item,
+    )
     const shift = (points: readonly Vec3[]) =>
       points.map(([x, y, z]): Vec3 => [x - box.start[0], y - box.start[1], z - box.start[2]])
     return withValue(next, a.guidance, {
