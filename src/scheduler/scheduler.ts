@@ -8,6 +8,7 @@ export interface JobRequest {
   readonly id: string
   /** Who asks, for fair order among clients: the socket address or the session. */
   readonly client: string
+  /** Milliseconds from the call within which the job must be done, waiting included; DEADLINE_EXCEEDED after. */
   readonly deadlineMs: number
 }
 

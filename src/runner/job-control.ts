@@ -1,0 +1,112 @@
+import { setImmediate as yieldToMessages } from 'node:timers/promises'
+import { AppError } from '../errors.js'
+import type { JobControl, Stage } from './job.js'
+
+/** How a job's control reaches the server. Time comes in as an argument, in milliseconds. */
+export interface ControlWires {
+  report(stage: Stage, done: number, total: number): void
+  /** Asks for the device slot; `granted()` on the control answers. */
+  want(): void
+  release(): void
+  now(): number
+}
+
+/** Progress messages of one job are at least this far apart, except where the stage changes. */
+const REPORT_EVERY_MS = 100
+
+/**
+ * The runner's side of one job: times its stages, tells its progress, holds the device slot, and lets a cancel in.
+ *
+ * A stage lasts from the first checkpoint that names it to the first that names another; waiting for the device is the
+ * stage `wait`, whatever the pipeline called the work around it.
+ */
+export class RunnerJobControl implements JobControl {
+  readonly #wires: ControlWires
+  readonly #timings: Partial<Record<Stage, number>> = {}
+  #stage: Stage = 'read'
+  #stageSince: number
+  #reportedAt = Number.NEGATIVE_INFINITY
+  #reportedStage: Stage | undefined
+  #cancelled = false
+  #holding = 0
+  #waiting: { resolve: () => void; reject: (error: AppError) => void } | undefined
+
+  constructor(wires: ControlWires) {
+    this.#wires = wires
+    this.#stageSince = wires.now()
+  }
+
+  async checkpoint(stage: Stage, done: number, total: number): Promise<void> {
+    this.#enter(stage)
+    const now = this.#wires.now()
+    if (stage !== this.#reportedStage || now - this.#reportedAt >= REPORT_EVERY_MS) {
+      this.#reportedStage = stage
+      this.#reportedAt = now
+      this.#wires.report(stage, done, total)
+    }
+    // A flag cannot arrive while the thread is busy: one turn of the event loop reads the channel.
+    await yieldToMessages()
+    this.#throwIfCancelled()
+  }
+
+  /** Reentrant: a pipeline's inner model runs within the slot its outer one holds. */
+  async withDevice<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#holding === 0) await this.#acquire()
+    this.#holding++
+    try {
+      return await work()
+    } finally {
+      this.#holding--
+      if (this.#holding === 0) this.#wires.release()
+    }
+  }
+
+  /** The server gave the slot. */
+  granted(): void {
+    const waiting = this.#waiting
+    this.#waiting = undefined
+    if (waiting) waiting.resolve()
+    else this.#wires.release()
+  }
+
+  /** The server wants the job to end. */
+  cancel(): void {
+    this.#cancelled = true
+    const waiting = this.#waiting
+    this.#waiting = undefined
+    waiting?.reject(cancelled())
+  }
+
+  /** Milliseconds per stage so far. */
+  timings(): Partial<Record<Stage, number>> {
+    this.#enter(this.#stage)
+    return { ...this.#timings }
+  }
+
+  async #acquire(): Promise<void> {
+    this.#throwIfCancelled()
+    const before = this.#stage
+    this.#enter('wait')
+    const granted = new Promise<void>((resolve, reject) => {
+      this.#waiting = { resolve, reject }
+    })
+    this.#wires.want()
+    await granted
+    this.#enter(before)
+  }
+
+  #enter(stage: Stage): void {
+    const now = this.#wires.now()
+    this.#timings[this.#stage] = (this.#timings[this.#stage] ?? 0) + (now - this.#stageSince)
+    this.#stage = stage
+    this.#stageSince = now
+  }
+
+  #throwIfCancelled(): void {
+    if (this.#cancelled) throw cancelled()
+  }
+}
+
+function cancelled(): AppError {
+  return new AppError('CANCELLED', 'the request was cancelled')
+}

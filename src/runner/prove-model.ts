@@ -1,0 +1,136 @@
+/**
+ * Whether a model can serve before it does: its tensors fit its config, and it answers once, on zeros. A config says
+ * much about a network in words; this is where the network itself is asked.
+ */
+import { AppError } from '../errors.js'
+import type { ModelConfig } from '../pipelines/model-config.js'
+import type { LoadedModel } from '../pipelines/run.js'
+import { describeSpec } from '../predictors/check-feeds.js'
+import { OutOfMemoryError } from '../predictors/out-of-memory.js'
+import type { Predictor, Tensor, TensorSpec } from '../predictors/predictor.js'
+import { elementCount } from '../predictors/tensor-conversion.js'
+import type { LoadedModels } from './load-model.js'
+import type { ProofRecord } from './protocol.js'
+
+/** Rejects BAD_MODEL, naming the tensor and the config key that do not fit. */
+export async function proveModel({ model, parts }: LoadedModels): Promise<ProofRecord> {
+  for (const part of parts) await proveOne(part)
+  if (model.ref.config.type !== 'pipeline') await proveOne(model)
+  const { inputs, outputs, device } = model.predictor
+  return { inputs: inputs.map(copySpec), outputs: outputs.map(copySpec), device }
+}
+
+const copySpec = ({ name, type, dims }: TensorSpec) => ({ name, type, dims: [...dims] })
+
+async function proveOne({ ref: { config }, predictor }: LoadedModel): Promise<void> {
+  checkMapping(config, predictor)
+  const image = imageInput(config, predictor)
+  checkWindow(config, image)
+  const results = await runOnZeros(config, image, predictor)
+  checkOutput(config, predictor, results)
+}
+
+/** Names that AIAA's configs use where nothing else is said; a network need not have them. */
+const DEFAULT_NODES = new Set(['NV_MODEL_INPUT', 'NV_MODEL_OUTPUT'])
+
+function checkMapping({ inference: { nodeMapping } }: ModelConfig, { inputs, outputs }: Predictor): void {
+  const tensors = new Set([...inputs, ...outputs].map(({ name }) => name))
+  for (const [left, right] of Object.entries(nodeMapping)) {
+    if (tensors.has(left) || tensors.has(right) || DEFAULT_NODES.has(left) || DEFAULT_NODES.has(right)) continue
+    throw new AppError(
+      'BAD_MODEL',
+      `node_mapping pairs '${left}' with '${right}', but the network has neither: ` +
+        `its inputs are ${inputs.map(describeSpec).join(', ')}, its outputs ${outputs.map(describeSpec).join(', ')}`,
+      { hint: 'name the network\'s own tensors in inference.node_mapping, as {"tensor": "field"}' },
+    )
+  }
+}
+
+/** The input the image goes to: the one mapped to the image field, else the one of highest rank. */
+function imageInput({ inference: { image, nodeMapping } }: ModelConfig, { inputs }: Predictor): TensorSpec {
+  if (inputs.length === 0) throw new AppError('BAD_MODEL', 'the network has no inputs')
+  const mapped = Object.entries(nodeMapping).flatMap(([a, b]) => (a === image ? [b] : b === image ? [a] : []))
+  const named = inputs.find(({ name }) => mapped.includes(name))
+  return named ?? inputs.reduce((best, spec) => (spec.dims.length > best.dims.length ? spec : best))
+}
+
+function checkWindow({ inference: { scanningWindow } }: ModelConfig, image: TensorSpec): void {
+  if (!scanningWindow) return
+  const grid = image.dims.slice(2)
+  const { roi } = scanningWindow
+  const flat = roi.length === 3 && grid.length === 2 && roi.includes(1)
+  if (roi.length !== grid.length && !flat)
+    throw new AppError(
+      'BAD_MODEL',
+      `roi [${roi.join(',')}] has ${roi.length} axes, but the network's input ${describeSpec(image)} has a grid of ${grid.length}`,
+      { hint: 'give inference.args.roi one number for each axis of the grid' },
+    )
+  if (flat) return
+  const clash = grid.findIndex((d, axis) => typeof d === 'number' && d !== roi[axis])
+  if (clash >= 0)
+    throw new AppError(
+      'BAD_MODEL',
+      `roi [${roi.join(',')}] does not fit the network's input ${describeSpec(image)}, whose shape is fixed`,
+      { hint: `set inference.args.roi to [${grid.map((d, axis) => d ?? roi[axis]).join(',')}]` },
+    )
+}
+
+type Results = Readonly<Record<string, Tensor>>
+
+/** Tries shapes until the network answers: the ones its specs and its config fix, then common edges and channel counts. */
+async function runOnZeros(config: ModelConfig, image: TensorSpec, predictor: Predictor): Promise<Results> {
+  const wanted = config.inference.scanningWindow?.roi ?? config.roi
+  const free = image.dims.slice(2).some((d) => typeof d !== 'number')
+  const grids = wanted ? [wanted] : free ? [cube(64), cube(32), cube(128)] : [cube(1)]
+  const channels = typeof image.dims[1] === 'number' ? [image.dims[1]] : [1, 3, 2]
+  let first: unknown
+  for (const grid of grids) {
+    for (const channel of channels) {
+      try {
+        return await predictor.run(zeros(predictor.inputs, grid, channel))
+      } catch (error) {
+        if (error instanceof OutOfMemoryError) throw error
+        first ??= error
+      }
+    }
+  }
+  throw first
+}
+
+const cube = (edge: number): readonly number[] => [edge, edge, edge]
+
+function zeros(inputs: readonly TensorSpec[], grid: readonly number[], channels: number): Record<string, Tensor> {
+  return Object.fromEntries(
+    inputs.map(({ name, dims: spec }) => {
+      const axes = spec.length - 2
+      const shape = grid.length > axes ? grid.slice(grid.length - axes) : grid
+      const dims = spec.map((d, axis) => {
+        if (typeof d === 'number') return d
+        if (axis === 0) return 1
+        return axis === 1 ? channels : (shape[axis - 2] ?? 32)
+      })
+      return [name, { dims, data: new Float32Array(elementCount(dims)) }]
+    }),
+  )
+}
+
+function checkOutput({ type, labels }: ModelConfig, { outputs }: Predictor, results: Results): void {
+  const output = outputs[0]
+  if (!output) throw new AppError('BAD_MODEL', 'the network has no outputs')
+  const { dims } = results[output.name]!
+  const seen = `output ${describeSpec(output)} gave [${dims.join(',')}]`
+  if (type === 'classification') {
+    const scores = dims.length >= 2 ? elementCount(dims.slice(1)) : elementCount(dims)
+    if (labels.length > 0 && scores !== labels.length && !(scores === 1 && labels.length === 2))
+      throw new AppError('BAD_MODEL', `the config lists ${labels.length} labels, but ${seen}: ${scores} scores`, {
+        hint: 'list one label for each score, in the order of the scores',
+      })
+    return
+  }
+  if (type !== 'segmentation' || outputs.length > 1) return
+  const channels = dims[1] ?? 1
+  if (dims.length >= 4 && channels > 1 && labels.length > channels)
+    throw new AppError('BAD_MODEL', `the config lists ${labels.length} labels, but ${seen}: ${channels} channels`, {
+      hint: 'list at most one label for each channel',
+    })
+}

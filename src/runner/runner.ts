@@ -1,0 +1,144 @@
+/**
+ * The runner's program: owns one model (or none: a tool runner) and works on one job at a time. `main.ts` starts it
+ * with the real pipelines; tests start it with small ones.
+ */
+import { performance } from 'node:perf_hooks'
+import { AppError, toErrorRecord } from '../errors.js'
+import type { RunInference, RunTool } from '../pipelines/run.js'
+import { isOutOfMemory, OutOfMemoryError } from '../predictors/out-of-memory.js'
+import type { InferenceJob, Job, JobResult } from './job.js'
+import { RunnerJobControl } from './job-control.js'
+import { type LoadedModels, loadModels } from './load-model.js'
+import type { FromRunner, RunnerSettings, ToRunner } from './protocol.js'
+import { proveModel } from './prove-model.js'
+import { VolumeCache } from './volume-cache.js'
+import { startWatchdog } from './watchdog.js'
+
+export interface Pipelines {
+  readonly runInference: RunInference
+  readonly runTool: RunTool
+}
+
+export function startRunner(pipelines: Pipelines): void {
+  const runner = new Runner(pipelines, send)
+  process.on('message', (message) => runner.receive(message as ToRunner))
+  // The server is gone: nobody wants the result.
+  process.on('disconnect', () => process.exit(0))
+  // Ctrl-C in a terminal reaches the whole group; the server decides when its runners end.
+  process.on('SIGINT', () => {})
+  send({ type: 'up' })
+}
+
+function send(message: FromRunner): void {
+  process.send?.(message, (error: Error | null) => {
+    if (error) process.exit(1)
+  })
+}
+
+class Runner {
+  readonly #pipelines: Pipelines
+  readonly #send: (message: FromRunner) => void
+  #models: LoadedModels | undefined
+  #cache = new VolumeCache(0)
+  #running: { readonly id: number; readonly control: RunnerJobControl } | undefined
+
+  constructor(pipelines: Pipelines, send: (message: FromRunner) => void) {
+    this.#pipelines = pipelines
+    this.#send = send
+  }
+
+  receive(message: ToRunner): void {
+    switch (message.type) {
+      case 'load':
+        void this.#load(message.settings, async () => {
+          this.#models = message.model && (await loadModels(message.model, message.settings))
+          const predictor = this.#models?.model.predictor
+          this.#send({
+            type: 'loaded',
+            device: predictor?.device ?? 'none',
+            ...(predictor?.fallbackReason === undefined ? {} : { fallbackReason: predictor.fallbackReason }),
+          })
+        })
+        return
+      case 'prove':
+        void this.#load(message.settings, async () => {
+          const models = await loadModels(message.model, message.settings)
+          this.#send({ type: 'proved', proof: await proveModel(models) })
+        })
+        return
+      case 'run':
+        void this.#run(message.id, message.job)
+        return
+      case 'cancel':
+        if (this.#running?.id === message.id) this.#running.control.cancel()
+        return
+      case 'grant':
+        if (this.#running?.id === message.id) this.#running.control.granted()
+        else this.#send({ type: 'release', id: message.id })
+    }
+  }
+
+  async #load(settings: RunnerSettings, load: () => Promise<void>): Promise<void> {
+    try {
+      startWatchdog(settings.memoryLimitBytes)
+      this.#cache = new VolumeCache(settings.cacheBytes)
+      await load()
+    } catch (error) {
+      this.#send({ type: 'failed', ...failure(error) })
+    }
+  }
+
+  async #run(id: number, job: Job): Promise<void> {
+    const control = new RunnerJobControl({
+      report: (stage, done, total) => this.#send({ type: 'progress', id, stage, done, total }),
+      want: () => this.#send({ type: 'want', id }),
+      release: () => this.#send({ type: 'release', id }),
+      now: () => performance.now(),
+    })
+    this.#running = { id, control }
+    try {
+      const result = await this.#work(job, control)
+      this.#send({
+        type: 'done',
+        id,
+        result: { ...result, timings: timings(control, result), notes: [...result.notes] },
+      })
+    } catch (error) {
+      this.#send({ type: 'error', id, ...failure(error) })
+    } finally {
+      this.#running = undefined
+    }
+  }
+
+  async #work(job: Job, control: RunnerJobControl): Promise<JobResult> {
+    if (job.kind !== 'inference') return this.#pipelines.runTool(job, control)
+    const models = this.#models
+    if (!models) throw new AppError('INTERNAL', 'an inference job reached a runner without a model')
+    const result = await this.#infer(job, models, control)
+    const { device, fallbackReason } = models.model.predictor
+    return {
+      ...result,
+      device: result.device ?? device,
+      notes: fallbackReason === undefined ? result.notes : [...result.notes, `ran on ${device}: ${fallbackReason}`],
+    }
+  }
+
+  #infer(job: InferenceJob, { model, parts }: LoadedModels, control: RunnerJobControl): Promise<JobResult> {
+    return this.#pipelines.runInference(job, { model, parts, control, cache: this.#cache })
+  }
+}
+
+/** A pipeline may time its stages itself; waiting for the device is known here only. Whole milliseconds would hide clicks. */
+function timings(control: RunnerJobControl, result: JobResult): Record<string, number> {
+  const all = { ...control.timings(), ...result.timings }
+  return Object.fromEntries(Object.entries(all).map(([stage, ms]) => [stage, Math.round(ms * 100) / 100]))
+}
+
+function failure(error: unknown): Pick<Extract<FromRunner, { type: 'failed' }>, 'error' | 'outOfMemory'> {
+  const told = !(error instanceof AppError) && isOutOfMemory(error) ? new OutOfMemoryError('the job', error) : error
+  return { error: withoutUndefined(toErrorRecord(told)), outOfMemory: told instanceof OutOfMemoryError }
+}
+
+function withoutUndefined<T extends object>(record: T): T {
+  return Object.fromEntries(Object.entries(record).filter(([, value]) => value !== undefined)) as T
+}

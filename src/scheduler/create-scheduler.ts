@@ -1,0 +1,312 @@
+import { AppError } from '../errors.js'
+import type { ModelRef } from '../pipelines/model-config.js'
+import type { DeviceWish } from '../predictors/device.js'
+import type { InferenceJob, Job, JobResult, ToolJob } from '../runner/job.js'
+import type { RunnerSettings } from '../runner/protocol.js'
+import { type Clock, systemClock } from '../util/clock.js'
+import { type Log, silentLog } from '../util/log.js'
+import { systemTimers, type Timers } from '../util/timers.js'
+import { DeviceSlots } from './device-slots.js'
+import { History } from './history.js'
+import { Lane } from './lane.js'
+import { residentBytes } from './resident-memory.js'
+import { RunnerEndedError, RunnerProcess } from './runner-process.js'
+import type { JobRequest, ModelProof, OnProgress, RunnerStatus, Scheduler } from './scheduler.js'
+import { type RunnerEntry, runnerEntry, type SpawnRunner, spawnRunner } from './spawn-runner.js'
+
+export interface SchedulerOptions {
+  readonly device: DeviceWish
+  /** Jobs that may wait per model; more are refused with BUSY. */
+  readonly maxQueuedJobs: number
+  /** A runner idle for so long is ended; 0: at once; negative: never. */
+  readonly keepAliveMs: number
+  /** Models loaded at a time, at least 1. */
+  readonly maxLoadedModels: number
+  /** Bytes that all runners together should stay under: above, idle ones are ended first, and no single one may pass it. */
+  readonly memoryBudgetBytes?: number | undefined
+  /** Bytes of pre-transformed session images each runner keeps. */
+  readonly cacheBytes: number
+  /** How long a cancelled job may go on before its runner is ended. */
+  readonly cancelGraceMs: number
+  readonly loadTimeoutMs: number
+  readonly proveTimeoutMs: number
+  /** Bytes a model may take while it is tried. */
+  readonly proveMemoryBytes: number
+  /** Runners for jobs without a model. */
+  readonly toolRunners: number
+  readonly log?: Log
+  readonly clock?: Clock
+  readonly timers?: Timers
+  readonly entry?: RunnerEntry
+  readonly spawn?: SpawnRunner
+}
+
+/** What every field is unless the user says otherwise. */
+export const SCHEDULER_DEFAULTS = {
+  device: { kind: 'auto', index: 0 },
+  maxQueuedJobs: 32,
+  keepAliveMs: 300_000,
+  maxLoadedModels: 4,
+  cacheBytes: 1 << 30,
+  cancelGraceMs: 10_000,
+  loadTimeoutMs: 120_000,
+  proveTimeoutMs: 120_000,
+  proveMemoryBytes: 8 * 2 ** 30,
+  toolRunners: 2,
+} as const satisfies SchedulerOptions
+
+/** Remote inference servers queue for themselves; this many requests at a time go to each. */
+const REMOTE_SLOTS = 16
+
+export function createScheduler(options: SchedulerOptions): Scheduler {
+  return new ProcessScheduler(options)
+}
+
+class ProcessScheduler implements Scheduler {
+  readonly #options: SchedulerOptions
+  readonly #log: Log
+  readonly #clock: Clock
+  readonly #timers: Timers
+  readonly #lanes = new Map<string, Lane>()
+  readonly #tools: Lane
+  readonly #history = new History()
+  readonly #slots = new DeviceSlots((device) => (device === 'kserve' || device === 'none' ? REMOTE_SLOTS : 1))
+  /** Lanes that want a runner and wait for room, first come, first served. */
+  readonly #waiting = new Set<Lane>()
+  /** Trials come one after the other: each may take much memory. */
+  #lastTrial: Promise<unknown> = Promise.resolve()
+  readonly #trials = new Set<RunnerProcess>()
+  #turns = 0
+  #closing = false
+
+  constructor(options: SchedulerOptions) {
+    this.#options = options
+    this.#log = options.log ?? silentLog
+    this.#clock = options.clock ?? systemClock
+    this.#timers = options.timers ?? systemTimers
+    this.#tools = this.#makeLane('tools', undefined)
+  }
+
+  async runModel(
+    request: JobRequest,
+    model: ModelRef,
+    job: InferenceJob,
+    signal: AbortSignal,
+    onProgress?: OnProgress,
+  ): Promise<JobResult> {
+    return this.#submit(this.#lane(model), request, job, signal, onProgress)
+  }
+
+  async runTool(request: JobRequest, job: ToolJob, signal: AbortSignal, onProgress?: OnProgress): Promise<JobResult> {
+    return this.#submit(this.#tools, request, job, signal, onProgress)
+  }
+
+  async load(model: ModelRef): Promise<void> {
+    this.#refuseWhenClosing()
+    await this.#lane(model).load()
+  }
+
+  async prove(model: ModelRef, signal?: AbortSignal): Promise<ModelProof> {
+    this.#refuseWhenClosing()
+    const trial = this.#lastTrial.then(() => this.#try(model, signal))
+    this.#lastTrial = trial.catch(() => {})
+    return trial
+  }
+
+  async retire(name: string, exceptRevision?: string): Promise<void> {
+    const old = [...this.#lanes.values()].filter(
+      ({ options: { model } }) => model?.name === name && model.revision !== exceptRevision,
+    )
+    for (const lane of old) lane.retire()
+    await Promise.all(old.map((lane) => lane.whenGone()))
+    if (exceptRevision === undefined) this.#history.forget(`${name} `)
+  }
+
+  status(): readonly RunnerStatus[] {
+    return [...this.#lanes.values()].flatMap((lane) => lane.status(residentBytes))
+  }
+
+  async close(graceMs: number): Promise<void> {
+    this.#closing = true
+    const lanes = [...this.#lanes.values(), this.#tools]
+    const stopping = new AppError('SHUTTING_DOWN', 'the server is shutting down')
+    for (const trial of this.#trials) void trial.stop()
+    for (const lane of lanes) {
+      lane.refuseQueued(stopping)
+      lane.stopIdle()
+    }
+    const quiet = Promise.all(lanes.map((lane) => lane.whenQuiet()))
+    await this.#within(graceMs, quiet)
+    for (const lane of lanes) lane.cancelRunning(stopping)
+    await this.#within(Math.min(this.#options.cancelGraceMs, 2000), quiet)
+    await Promise.all([...lanes.map((lane) => lane.stopAll()), ...[...this.#trials].map((trial) => trial.stop())])
+    await quiet
+  }
+
+  async #submit(
+    lane: Lane,
+    request: JobRequest,
+    job: Job,
+    signal: AbortSignal,
+    onProgress?: OnProgress,
+  ): Promise<JobResult> {
+    this.#refuseWhenClosing()
+    return lane.submit(request, job, signal, onProgress)
+  }
+
+  #refuseWhenClosing(): void {
+    if (this.#closing) throw new AppError('SHUTTING_DOWN', 'the server is shutting down', { retryAfterSeconds: 5 })
+  }
+
+  /** The lane of exactly this revision: an old and a new one may live side by side while the old finishes its jobs. */
+  #lane(model: ModelRef): Lane {
+    const key = `${model.name}@${model.revision}`
+    const known = this.#lanes.get(key)
+    if (known) return known
+    const lane = this.#makeLane(model.name, model)
+    this.#lanes.set(key, lane)
+    return lane
+  }
+
+  #makeLane(name: string, model: ModelRef | undefined): Lane {
+    const { maxQueuedJobs, keepAliveMs, loadTimeoutMs, toolRunners } = this.#options
+    return new Lane({
+      name,
+      model,
+      size: model ? 1 : toolRunners,
+      maxQueuedJobs,
+      keepAliveMs,
+      loadTimeoutMs,
+      nextTurn: () => ++this.#turns,
+      start: () => this.#startRunner(name, this.#options.memoryBudgetBytes),
+      mayStart: (lane) => !this.#closing && (model === undefined || this.#hasRoom(lane)),
+      onChange: (lane) => this.#onChange(lane),
+      history: this.#history,
+      clock: this.#clock,
+      timers: this.#timers,
+      log: this.#log,
+    })
+  }
+
+  #startRunner(name: string, memoryLimitBytes: number | undefined): RunnerProcess {
+    const { device, cacheBytes, memoryBudgetBytes } = this.#options
+    const settings: RunnerSettings = {
+      device,
+      arena: memoryBudgetBytes === undefined,
+      cacheBytes,
+      ...(memoryLimitBytes === undefined ? {} : { memoryLimitBytes }),
+    }
+    return new RunnerProcess({
+      name,
+      settings,
+      entry: this.#options.entry ?? runnerEntry(),
+      spawn: this.#options.spawn ?? spawnRunner,
+      slots: this.#slots,
+      timers: this.#timers,
+      log: this.#log,
+      cancelGraceMs: this.#options.cancelGraceMs,
+    })
+  }
+
+  /** Whether a model's runner may start. If not, the lane waits in line and idle runners are ended for it. */
+  #hasRoom(lane: Lane): boolean {
+    const first = this.#waiting.values().next().value
+    if (this.#isRoom() && (first === undefined || first === lane)) {
+      this.#waiting.delete(lane)
+      return true
+    }
+    this.#waiting.add(lane)
+    this.#makeRoom()
+    return false
+  }
+
+  #isRoom(): boolean {
+    const loaded = this.#loaded()
+    return loaded < this.#options.maxLoadedModels && (loaded === 0 || !this.#overBudget())
+  }
+
+  #loaded(): number {
+    let count = 0
+    for (const lane of this.#lanes.values()) count += lane.workers
+    return count
+  }
+
+  #overBudget(): boolean {
+    const budget = this.#options.memoryBudgetBytes
+    if (budget === undefined) return false
+    let used = 0
+    for (const lane of this.#lanes.values()) for (const pid of lane.pids()) used += residentBytes(pid) ?? 0
+    return used > budget
+  }
+
+  /** Ends idle runners, least recently used first, until those that wait for room will have it. */
+  #makeRoom(): void {
+    const lanes = [...this.#lanes.values()]
+    let stopping = lanes.reduce((sum, lane) => sum + lane.stopping, 0)
+    const excess = this.#loaded() + this.#waiting.size - this.#options.maxLoadedModels
+    const needed = Math.max(excess, this.#overBudget() ? 1 : 0)
+    const idle = lanes.filter((lane) => lane.idle).sort((a, b) => a.lastUsed - b.lastUsed)
+    for (const lane of idle) {
+      if (stopping >= needed) return
+      lane.stopIdle()
+      stopping++
+    }
+  }
+
+  #onChange(lane: Lane): void {
+    for (const [key, known] of this.#lanes) if (known.gone) this.#lanes.delete(key)
+    for (const waiting of this.#waiting) if (!waiting.wantsRunner) this.#waiting.delete(waiting)
+    // A busy model gives way to one that has waited longer than its own next job.
+    const first = this.#waiting.values().next().value
+    if (first && !this.#isRoom() && first.nextTurn < lane.nextTurn) lane.stopIdle()
+    if (this.#waiting.size > 0 || this.#overBudget()) this.#makeRoom()
+    for (const waiting of [...this.#waiting]) if (this.#isRoom()) waiting.pump()
+  }
+
+  async #try(model: ModelRef, signal: AbortSignal | undefined): Promise<ModelProof> {
+    this.#refuseWhenClosing()
+    if (signal?.aborted) throw new AppError('CANCELLED', 'the request was cancelled')
+    const { proveTimeoutMs, proveMemoryBytes } = this.#options
+    const runner = this.#startRunner(model.name, proveMemoryBytes)
+    this.#trials.add(runner)
+    let stopped: AppError | undefined
+    const stop = (error: AppError) => {
+      stopped ??= error
+      void runner.stop()
+    }
+    const abort = () => stop(new AppError('CANCELLED', 'the request was cancelled'))
+    signal?.addEventListener('abort', abort, { once: true })
+    const stopTimer = this.#timers.after(proveTimeoutMs, () =>
+      stop(badModel(`the model did not load and answer once within ${Math.round(proveTimeoutMs / 1000)} s`)),
+    )
+    try {
+      return await runner.prove(model)
+    } catch (error) {
+      if (stopped) throw stopped
+      this.#refuseWhenClosing()
+      if (error instanceof RunnerEndedError)
+        throw badModel(`the model ended the runner that tried it: ${error.message}`, error)
+      if (error instanceof AppError && error.code === 'RUNNER_CRASHED') throw badModel(error.message, error)
+      throw error
+    } finally {
+      stopTimer()
+      signal?.removeEventListener('abort', abort)
+      await runner.stop()
+      this.#trials.delete(runner)
+    }
+  }
+
+  async #within(ms: number, work: Promise<unknown>): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const stopTimer = this.#timers.after(ms, resolve)
+      void work.then(() => {
+        stopTimer()
+        resolve()
+      })
+    })
+  }
+}
+
+function badModel(message: string, cause?: unknown): AppError {
+  return new AppError('BAD_MODEL', message, cause === undefined ? {} : { cause })
+}

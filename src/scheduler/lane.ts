@@ -1,0 +1,401 @@
+/**
+ * The work of one model (or of all tools): a fair queue and the runner processes that serve it. The scheduler decides
+ * whether there is room for a runner; the lane decides what it does.
+ */
+import { AppError } from '../errors.js'
+import type { ModelRef } from '../pipelines/model-config.js'
+import type { Job, JobResult } from '../runner/job.js'
+import type { Clock } from '../util/clock.js'
+import type { Log } from '../util/log.js'
+import type { Timers } from '../util/timers.js'
+import { FairQueue } from './fair-queue.js'
+import type { History } from './history.js'
+import { RunnerEndedError, type RunnerProcess } from './runner-process.js'
+import type { JobProgress, JobRequest, OnProgress, RunnerStatus } from './scheduler.js'
+
+export interface LaneOptions {
+  readonly name: string
+  /** Absent for the tools. */
+  readonly model: ModelRef | undefined
+  /** Runner processes at a time. */
+  readonly size: number
+  readonly maxQueuedJobs: number
+  /** Idle time after which a runner is ended; negative: never. */
+  readonly keepAliveMs: number
+  readonly loadTimeoutMs: number
+  readonly start: () => RunnerProcess
+  /** Numbers jobs in the order they came, over all lanes. */
+  readonly nextTurn: () => number
+  /** Whether a runner may be started now; if not, the scheduler calls `pump` when there is room. */
+  readonly mayStart: (lane: Lane) => boolean
+  /** A runner became idle or ended: room may have come up. */
+  readonly onChange: (lane: Lane) => void
+  readonly history: History
+  readonly clock: Clock
+  readonly timers: Timers
+  readonly log: Log
+}
+
+interface Ticket {
+  readonly request: JobRequest
+  readonly job: Job
+  readonly turn: number
+  readonly onProgress: OnProgress | undefined
+  readonly settle: (outcome: { result: JobResult } | { error: unknown }) => void
+  place: number | undefined
+  /** Why the job must not go on: cancelled, out of time, the server stops. */
+  stop: AppError | undefined
+  worker: Worker | undefined
+}
+
+interface Worker {
+  readonly runner: RunnerProcess
+  state: 'loading' | 'ready' | 'busy' | 'stopping'
+  startedAt: number
+}
+
+export class Lane {
+  readonly options: LaneOptions
+  readonly #queue = new FairQueue<Ticket>()
+  readonly #workers = new Set<Worker>()
+  readonly #running = new Set<Ticket>()
+  #loadWaiters: { resolve: () => void; reject: (error: unknown) => void }[] = []
+  #goneWaiters: (() => void)[] = []
+  #stopKeepAlive: (() => void) | undefined
+  #until: number | undefined
+  /** When it last had work, for least-recently-used unloading. */
+  lastUsed: number
+  /** Replaced or removed: it ends as soon as its jobs are done. */
+  retired = false
+
+  constructor(options: LaneOptions) {
+    this.options = options
+    this.lastUsed = options.clock.now()
+  }
+
+  get queued(): number {
+    return this.#queue.size
+  }
+
+  get workers(): number {
+    return this.#workers.size
+  }
+
+  /** Runners that are on their way out. */
+  get stopping(): number {
+    return [...this.#workers].filter(({ state }) => state === 'stopping').length
+  }
+
+  /** Has a loaded runner and nothing to do. */
+  get idle(): boolean {
+    return (
+      this.#queue.size === 0 &&
+      this.#loadWaiters.length === 0 &&
+      this.#workers.size > 0 &&
+      [...this.#workers].every(({ state }) => state === 'ready')
+    )
+  }
+
+  get gone(): boolean {
+    return this.#queue.size === 0 && this.#workers.size === 0 && this.#loadWaiters.length === 0
+  }
+
+  /** Wants a runner, or will as soon as it may have one. */
+  get wantsRunner(): boolean {
+    return this.#queue.size > 0 || this.#loadWaiters.length > 0
+  }
+
+  /** The turn of the job that is next here; smaller came earlier. */
+  get nextTurn(): number {
+    return this.#queue.peek()?.turn ?? Number.POSITIVE_INFINITY
+  }
+
+  submit(request: JobRequest, job: Job, signal: AbortSignal, onProgress?: OnProgress): Promise<JobResult> {
+    if (signal.aborted) return Promise.reject(cancelled())
+    const waiting = this.#queue.size - this.#freeWorkers()
+    if (waiting >= this.options.maxQueuedJobs) return Promise.reject(this.#busy())
+    return new Promise((resolve, reject) => {
+      const stop = (error: AppError) => this.#stopTicket(ticket, error)
+      const abort = () => stop(cancelled())
+      const stopDeadline = this.options.timers.after(request.deadlineMs, () => stop(outOfTime(request.deadlineMs)))
+      const ticket: Ticket = {
+        request,
+        job,
+        turn: this.options.nextTurn(),
+        onProgress,
+        place: undefined,
+        stop: undefined,
+        worker: undefined,
+        settle: (outcome) => {
+          signal.removeEventListener('abort', abort)
+          stopDeadline()
+          if ('result' in outcome) resolve(outcome.result)
+          else reject(outcome.error)
+        },
+      }
+      signal.addEventListener('abort', abort, { once: true })
+      this.#queue.push(request.client, ticket)
+      this.pump()
+    })
+  }
+
+  /** Resolves when a runner is loaded. */
+  load(): Promise<void> {
+    if ([...this.#workers].some(({ state }) => state === 'ready' || state === 'busy')) return Promise.resolve()
+    return new Promise((resolve, reject) => {
+      this.#loadWaiters.push({ resolve, reject })
+      this.pump()
+    })
+  }
+
+  /** Gives waiting jobs to ready runners, and starts runners for the rest while there may be more. */
+  pump(): void {
+    for (const worker of this.#workers) if (worker.state === 'ready' && this.#queue.size > 0) this.#begin(worker)
+    const loading = [...this.#workers].filter(({ state }) => state === 'loading').length
+    const wanted = Math.max(this.#queue.size, this.#loadWaiters.length > 0 ? 1 : 0)
+    for (let missing = wanted - loading; missing > 0; missing--) {
+      if (this.#workers.size >= this.options.size || !this.options.mayStart(this)) break
+      this.#start()
+    }
+    this.#tellPlaces()
+    this.#watchIdle()
+  }
+
+  /** Resolves when the last runner is gone and no job waits. */
+  whenGone(): Promise<void> {
+    if (this.gone) return Promise.resolve()
+    return new Promise((resolve) => this.#goneWaiters.push(resolve))
+  }
+
+  /** Ends its runners as soon as they are idle. */
+  retire(): void {
+    this.retired = true
+    this.#watchIdle()
+  }
+
+  /** Ends the runners that have nothing to do, now. */
+  stopIdle(): void {
+    for (const worker of this.#workers) if (worker.state === 'ready') this.#stopWorker(worker)
+  }
+
+  /** Jobs that wait are refused with `error`. */
+  refuseQueued(error: AppError): void {
+    for (let ticket = this.#queue.shift(); ticket; ticket = this.#queue.shift()) ticket.settle({ error })
+    this.#settleLoads(error)
+  }
+
+  /** Jobs that run are asked to stop, and end with `error`. */
+  cancelRunning(error: AppError): void {
+    for (const ticket of this.#running) this.#stopTicket(ticket, error)
+  }
+
+  /** Ends every runner now; resolves when all are gone. */
+  async stopAll(): Promise<void> {
+    await Promise.all([...this.#workers].map((worker) => this.#stopWorker(worker)))
+  }
+
+  /** Resolves when no job runs any more. */
+  async whenQuiet(): Promise<void> {
+    while (this.#running.size > 0)
+      await new Promise<void>((resolve) => {
+        this.#quietWaiters.push(resolve)
+      })
+  }
+  #quietWaiters: (() => void)[] = []
+
+  pids(): number[] {
+    return [...this.#workers].flatMap(({ runner: { pid } }) => (pid === undefined ? [] : [pid]))
+  }
+
+  status(rssOf: (pid: number) => number | undefined): RunnerStatus[] {
+    const { model, name } = this.options
+    return [...this.#workers].map(({ runner, state }) => ({
+      model: name,
+      revision: model?.revision ?? '',
+      state,
+      pid: runner.pid,
+      rssBytes: runner.pid === undefined ? undefined : rssOf(runner.pid),
+      device: runner.device,
+      fallbackReason: runner.fallbackReason,
+      queued: this.#queue.size,
+      until: state === 'ready' ? this.#until : undefined,
+    }))
+  }
+
+  #freeWorkers(): number {
+    const ready = [...this.#workers].filter(({ state }) => state === 'ready').length
+    // A job that waits only for its runner to load is not in anyone's way.
+    const startable = this.options.size - [...this.#workers].filter(({ state }) => state !== 'loading').length
+    return Math.max(ready, 0) + Math.max(startable, 0)
+  }
+
+  #start(): void {
+    const worker: Worker = { runner: this.options.start(), state: 'loading', startedAt: this.options.clock.now() }
+    this.#workers.add(worker)
+    void worker.runner.exited.then(() => this.#onExit(worker))
+    void this.#load(worker)
+  }
+
+  async #load(worker: Worker): Promise<void> {
+    const { name, model, loadTimeoutMs, timers, log, clock } = this.options
+    let late = false
+    const stopTimer = timers.after(loadTimeoutMs, () => {
+      late = true
+      void worker.runner.stop()
+    })
+    try {
+      await worker.runner.load(model)
+      const { device, fallbackReason, pid } = worker.runner
+      const fields = { runner: name, pid, device, ms: clock.now() - worker.startedAt }
+      if (fallbackReason === undefined) log.info(fields, 'runner ready')
+      else log.warn({ ...fields, fallbackReason }, 'runner ready, but not on the device that was wanted')
+      if (worker.state === 'loading') worker.state = 'ready'
+      this.#settleLoads(undefined)
+      this.pump()
+    } catch (error) {
+      this.#loadFailed(worker, late ? tooSlow(name, loadTimeoutMs) : error)
+    } finally {
+      stopTimer()
+    }
+  }
+
+  /** A model that cannot be loaded fails everyone who waits for it; a crash or lack of memory only the next in line. */
+  #loadFailed(worker: Worker, error: unknown): void {
+    const everyone = error instanceof AppError && error.code !== 'RUNNER_CRASHED'
+    this.#settleLoads(error)
+    if (everyone) this.refuseQueued(error)
+    else this.#queue.shift()?.settle({ error })
+    void this.#stopWorker(worker)
+  }
+
+  #begin(worker: Worker): void {
+    const ticket = this.#queue.shift()!
+    worker.state = 'busy'
+    worker.startedAt = this.options.clock.now()
+    ticket.worker = worker
+    this.#running.add(ticket)
+    this.#tell(ticket, { state: 'running', ...this.#estimate(ticket, 0) })
+    void this.#work(worker, ticket)
+  }
+
+  async #work(worker: Worker, ticket: Ticket): Promise<void> {
+    const { clock, history } = this.options
+    let outcome: { result: JobResult } | { error: unknown }
+    try {
+      const result = await worker.runner.run(ticket.job, (stage, done, total) => {
+        if (!ticket.stop) this.#tell(ticket, { state: 'running', stage, done, total, ...this.#estimate(ticket, 0) })
+      })
+      history.add(this.#kind(ticket.job), clock.now() - worker.startedAt)
+      outcome = ticket.stop ? { error: ticket.stop } : { result }
+    } catch (error) {
+      outcome = { error: ticket.stop ?? error }
+      if (error instanceof RunnerEndedError && !ticket.stop)
+        this.options.log.error({ runner: this.options.name, request: ticket.request.id }, 'runner ended during a job')
+    }
+    this.#running.delete(ticket)
+    this.lastUsed = clock.now()
+    if (worker.state === 'busy') worker.state = 'ready'
+    if (worker.runner.spent) void this.#stopWorker(worker)
+    ticket.settle(outcome)
+    for (const resolve of this.#quietWaiters.splice(0)) resolve()
+    this.options.onChange(this)
+    this.pump()
+  }
+
+  #stopTicket(ticket: Ticket, error: AppError): void {
+    if (ticket.stop) return
+    ticket.stop = error
+    if (this.#queue.remove(ticket)) {
+      ticket.settle({ error })
+      this.options.onChange(this)
+      this.pump()
+    } else ticket.worker?.runner.cancel()
+  }
+
+  #stopWorker(worker: Worker): Promise<void> {
+    if (worker.state !== 'stopping') {
+      worker.state = 'stopping'
+      this.options.log.info({ runner: this.options.name, pid: worker.runner.pid }, 'runner ends')
+    }
+    return worker.runner.stop()
+  }
+
+  #onExit(worker: Worker): void {
+    this.#workers.delete(worker)
+    this.options.onChange(this)
+    this.pump()
+    if (this.gone) for (const resolve of this.#goneWaiters.splice(0)) resolve()
+  }
+
+  #settleLoads(error: unknown): void {
+    for (const { resolve, reject } of this.#loadWaiters.splice(0)) error === undefined ? resolve() : reject(error)
+  }
+
+  /** Starts the keep-alive clock when there is nothing to do, stops it when there is. */
+  #watchIdle(): void {
+    this.#stopKeepAlive?.()
+    this.#stopKeepAlive = undefined
+    this.#until = undefined
+    if (this.#queue.size > 0 || ![...this.#workers].some(({ state }) => state === 'ready')) return
+    const wait = this.retired ? 0 : this.options.keepAliveMs
+    if (wait < 0) return
+    if (wait === 0) {
+      this.stopIdle()
+      return
+    }
+    this.#until = this.options.clock.now() + wait
+    this.#stopKeepAlive = this.options.timers.after(wait, () => this.stopIdle())
+  }
+
+  #tellPlaces(): void {
+    if (this.#queue.size === 0) return
+    for (const [place, ticket] of this.#queue.inOrder().entries()) {
+      if (ticket.place === place) continue
+      ticket.place = place
+      this.#tell(ticket, { state: 'queued', queuePlace: place, ...this.#estimate(ticket, place + 1) })
+    }
+  }
+
+  #tell(ticket: Ticket, progress: JobProgress): void {
+    ticket.onProgress?.(progress)
+  }
+
+  /** Milliseconds until the job is done, `ahead` jobs before it (the running one included). */
+  #estimate(ticket: Ticket, ahead: number): { estimateMs?: number } {
+    const one = this.options.history.estimateMs(this.#kind(ticket.job))
+    if (one === undefined) return {}
+    if (ticket.worker) return { estimateMs: Math.max(0, one - (this.options.clock.now() - ticket.worker.startedAt)) }
+    const running = [...this.#running].map(({ worker }) => this.options.clock.now() - worker!.startedAt)
+    const left = running.length < this.options.size ? 0 : Math.max(0, one - Math.max(...running))
+    return { estimateMs: left + Math.ceil(ahead / this.options.size) * one }
+  }
+
+  #kind(job: Job): string {
+    return `${this.options.name} ${job.kind === 'inference' ? job.task : job.kind}`
+  }
+
+  #busy(): AppError {
+    const { name, maxQueuedJobs, history } = this.options
+    const typical = history.estimateMs(`${name} segmentation`) ?? history.estimateMs(`${name} inference`) ?? 5000
+    return new AppError('BUSY', `model '${name}' already has ${maxQueuedJobs} requests waiting`, {
+      hint: 'try again later; --max-queued-jobs sets how many may wait',
+      retryAfterSeconds: Math.min(600, Math.max(1, Math.ceil(typical / 1000))),
+    })
+  }
+}
+
+function cancelled(): AppError {
+  return new AppError('CANCELLED', 'the request was cancelled')
+}
+
+function outOfTime(ms: number): AppError {
+  return new AppError('DEADLINE_EXCEEDED', `the request was not done within ${Math.round(ms / 1000)} s`, {
+    hint: '--request-timeout sets the limit; ?async=true has none of a proxy in between',
+  })
+}
+
+function tooSlow(name: string, ms: number): AppError {
+  return new AppError('MODEL_NOT_READY', `model '${name}' did not load within ${Math.round(ms / 1000)} s`, {
+    retryAfterSeconds: 5,
+  })
+}

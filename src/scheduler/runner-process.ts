@@ -1,0 +1,263 @@
+import { AppError, type ErrorRecord, fromErrorRecord } from '../errors.js'
+import type { ModelRef } from '../pipelines/model-config.js'
+import type { Job, JobResult, Stage } from '../runner/job.js'
+import { FromRunner, type RunnerSettings } from '../runner/protocol.js'
+import { MEMORY_LIMIT_SIGNAL } from '../runner/watchdog.js'
+import type { Log } from '../util/log.js'
+import type { Timers } from '../util/timers.js'
+import type { DeviceLease, DeviceSlots } from './device-slots.js'
+import type { ModelProof } from './scheduler.js'
+import type { RunnerChannel, RunnerEntry, SpawnRunner } from './spawn-runner.js'
+
+export interface RunnerProcessOptions {
+  /** The model's name, for messages; 'tool' for a runner without a model. */
+  readonly name: string
+  readonly entry: RunnerEntry
+  readonly settings: RunnerSettings
+  readonly spawn: SpawnRunner
+  readonly slots: DeviceSlots
+  readonly timers: Timers
+  readonly log: Log
+  readonly cancelGraceMs: number
+}
+
+/** The program ended before it answered; the request that it worked on is lost, the next one gets a fresh program. */
+export class RunnerEndedError extends AppError {}
+
+type OnStage = (stage: Stage, done: number, total: number) => void
+
+interface Running {
+  readonly id: number
+  readonly onStage: OnStage
+  readonly resolve: (result: JobResult) => void
+  readonly reject: (error: AppError) => void
+  lease: DeviceLease | undefined
+  stopKill: (() => void) | undefined
+}
+
+interface Starting {
+  readonly resolve: (message: Extract<FromRunner, { type: 'loaded' | 'proved' }>) => void
+  readonly reject: (error: AppError) => void
+}
+
+/** One runner program: loads once, then works on one job at a time, until it is ended or ends by itself. */
+export class RunnerProcess {
+  readonly exited: Promise<void>
+  readonly #options: RunnerProcessOptions
+  readonly #channel: RunnerChannel
+  #starting: Starting | undefined
+  #running: Running | undefined
+  #jobs = 0
+  #device: string | undefined
+  #fallbackReason: string | undefined
+  #spent = false
+  #ended = false
+  #stopping = false
+
+  constructor(options: RunnerProcessOptions) {
+    this.#options = options
+    let exited = () => {}
+    this.exited = new Promise((resolve) => {
+      exited = resolve
+    })
+    this.#channel = options.spawn(options.entry, {
+      message: (message) => this.#receive(message),
+      exit: (code, signal, output) => {
+        this.#onExit(code, signal, output)
+        exited()
+      },
+    })
+  }
+
+  get pid(): number | undefined {
+    return this.#channel.pid
+  }
+
+  get device(): string | undefined {
+    return this.#device
+  }
+
+  get fallbackReason(): string | undefined {
+    return this.#fallbackReason
+  }
+
+  /** Whether it must be replaced after what happened in its last job. */
+  get spent(): boolean {
+    return this.#spent
+  }
+
+  get stopping(): boolean {
+    return this.#stopping
+  }
+
+  /** Loads the model, or gets ready for tool jobs. Once only. */
+  async load(model: ModelRef | undefined): Promise<void> {
+    const answer = this.#answer()
+    this.#channel.send({ type: 'load', model, settings: this.#options.settings })
+    const message = await answer
+    if (message.type !== 'loaded') throw new AppError('INTERNAL', 'a runner answered out of turn')
+    this.#device = message.device
+    this.#fallbackReason = message.fallbackReason
+  }
+
+  /** Tries a model instead of loading it for use. */
+  async prove(model: ModelRef): Promise<ModelProof> {
+    const answer = this.#answer()
+    this.#channel.send({ type: 'prove', model, settings: this.#options.settings })
+    const message = await answer
+    if (message.type !== 'proved') throw new AppError('INTERNAL', 'a runner answered out of turn')
+    return message.proof
+  }
+
+  /** Works on one job. Rejects with the job's own error, or RunnerEndedError when the program ended meanwhile. */
+  run(job: Job, onStage: OnStage): Promise<JobResult> {
+    const id = ++this.#jobs
+    return new Promise((resolve, reject) => {
+      if (this.#ended) {
+        reject(this.#endedError(null, null))
+        return
+      }
+      this.#running = { id, onStage, resolve, reject, lease: undefined, stopKill: undefined }
+      this.#channel.send({ type: 'run', id, job })
+    })
+  }
+
+  /** Asks the running job to stop; a job that does not, within the grace, ends with its program. */
+  cancel(): void {
+    const running = this.#running
+    if (!running || running.stopKill) return
+    this.#channel.send({ type: 'cancel', id: running.id })
+    running.stopKill = this.#options.timers.after(this.#options.cancelGraceMs, () => {
+      this.#options.log.warn({ runner: this.#options.name }, 'runner did not stop within the grace: ended')
+      this.stop()
+    })
+  }
+
+  /** Ends the program now and resolves when it is gone. */
+  stop(): Promise<void> {
+    this.#stopping = true
+    if (!this.#ended) this.#channel.kill()
+    return this.exited
+  }
+
+  #answer(): Promise<Extract<FromRunner, { type: 'loaded' | 'proved' }>> {
+    return new Promise((resolve, reject) => {
+      if (this.#ended) reject(this.#endedError(null, null))
+      else this.#starting = { resolve, reject }
+    })
+  }
+
+  #receive(raw: unknown): void {
+    const parsed = FromRunner.safeParse(raw)
+    if (!parsed.success) {
+      this.#options.log.error({ runner: this.#options.name }, 'runner sent a message that cannot be read: ended')
+      void this.stop()
+      return
+    }
+    const message = parsed.data
+    switch (message.type) {
+      case 'up':
+        return
+      case 'loaded':
+      case 'proved':
+        this.#settleStart((starting) => starting.resolve(message))
+        return
+      case 'failed':
+        this.#spent = true
+        this.#logFault(message.error)
+        this.#settleStart((starting) => starting.reject(fromErrorRecord(message.error)))
+        return
+      default:
+        this.#receiveForJob(message)
+    }
+  }
+
+  #receiveForJob(message: Extract<FromRunner, { id: number }>): void {
+    const running = this.#running
+    if (running?.id !== message.id) return
+    switch (message.type) {
+      case 'progress':
+        running.onStage(message.stage, message.done, message.total)
+        return
+      case 'want': {
+        running.lease?.release()
+        const grant = () => this.#channel.send({ type: 'grant', id: message.id })
+        running.lease = this.#options.slots.acquire(this.#device ?? 'none', grant)
+        return
+      }
+      case 'release':
+        running.lease?.release()
+        return
+      case 'done':
+        this.#settleJob((job) => job.resolve(message.result))
+        return
+      case 'error':
+        if (message.outOfMemory) this.#spent = true
+        this.#logFault(message.error)
+        this.#settleJob((job) => job.reject(fromErrorRecord(message.error)))
+    }
+  }
+
+  #onExit(code: number | null, signal: NodeJS.Signals | null, output: string): void {
+    this.#ended = true
+    this.#spent = true
+    if (!this.#stopping)
+      this.#options.log.warn(
+        { runner: this.#options.name, code, signal, output: withoutPaths(output) },
+        'runner ended unexpectedly',
+      )
+    const error = this.#endedError(code, signal)
+    this.#settleStart((starting) => starting.reject(error))
+    this.#settleJob((job) => job.reject(error))
+  }
+
+  #settleStart(settle: (starting: Starting) => void): void {
+    const starting = this.#starting
+    this.#starting = undefined
+    if (starting) settle(starting)
+  }
+
+  #settleJob(settle: (running: Running) => void): void {
+    const running = this.#running
+    this.#running = undefined
+    if (!running) return
+    running.lease?.release()
+    running.stopKill?.()
+    settle(running)
+  }
+
+  /** What a client never sees still has to be found: our own faults go to the log with their stack. */
+  #logFault(error: ErrorRecord): void {
+    if (error.code === 'INTERNAL')
+      this.#options.log.error({ runner: this.#options.name, stack: error.stack }, 'a job failed by a fault of ours')
+  }
+
+  #endedError(code: number | null, signal: NodeJS.Signals | null): RunnerEndedError {
+    const { name, settings } = this.#options
+    const limit = settings.memoryLimitBytes
+    if (signal === MEMORY_LIMIT_SIGNAL && limit !== undefined)
+      return new RunnerEndedError('RUNNER_CRASHED', `the runner of '${name}' needed more than ${megabytes(limit)}`, {
+        hint: 'a smaller image or a scanning window needs less; --memory-budget is the limit',
+        retryAfterSeconds: 1,
+      })
+    const how = signal ?? (code === null ? 'gone' : `exit code ${code}`)
+    return new RunnerEndedError(
+      'RUNNER_CRASHED',
+      `the runner of '${name}' ended unexpectedly (${how}) during this request; the next one gets a fresh runner`,
+      {
+        hint:
+          signal === 'SIGKILL' ? 'the system may have run out of memory' : 'try again; see the server log if it recurs',
+        retryAfterSeconds: 1,
+      },
+    )
+  }
+}
+
+function megabytes(bytes: number): string {
+  return `${Math.round(bytes / 2 ** 20)} MB of memory`
+}
+
+/** Native libraries print source and file locations; a log has no use for the latter. */
+function withoutPaths(text: string): string {
+  return text.replaceAll(/(?:[A-Za-z]:)?[\\/][^\s"':]*/g, '…').trim()
+}
