@@ -8,7 +8,7 @@ import { type Log, silentLog } from '../util/log.js'
 import { systemTimers, type Timers } from '../util/timers.js'
 import { DeviceSlots } from './device-slots.js'
 import { History } from './history.js'
-import { Lane } from './lane.js'
+import { abortReason, Lane } from './lane.js'
 import { residentBytes } from './resident-memory.js'
 import { RunnerEndedError, RunnerProcess } from './runner-process.js'
 import type { JobRequest, ModelProof, OnProgress, RunnerStatus, Scheduler } from './scheduler.js'
@@ -22,7 +22,7 @@ export interface SchedulerOptions {
   readonly keepAliveMs: number
   /** Models loaded at a time, at least 1. */
   readonly maxLoadedModels: number
-  /** Bytes that all runners together should stay under: above, idle ones are ended first, and no single one may pass it. */
+  /** Bytes that all runners together should stay under: above it, idle ones are ended, and each runs without an arena. */
   readonly memoryBudgetBytes?: number | undefined
   /** Bytes of pre-transformed session images each runner keeps. */
   readonly cacheBytes: number
@@ -178,7 +178,7 @@ class ProcessScheduler implements Scheduler {
       keepAliveMs,
       loadTimeoutMs,
       nextTurn: () => ++this.#turns,
-      start: () => this.#startRunner(name, this.#options.memoryBudgetBytes),
+      start: () => this.#startRunner(name, undefined),
       mayStart: (lane) => !this.#closing && (model === undefined || this.#hasRoom(lane)),
       onChange: (lane) => this.#onChange(lane),
       history: this.#history,
@@ -265,7 +265,7 @@ class ProcessScheduler implements Scheduler {
 
   async #try(model: ModelRef, signal: AbortSignal | undefined): Promise<ModelProof> {
     this.#refuseWhenClosing()
-    if (signal?.aborted) throw new AppError('CANCELLED', 'the request was cancelled')
+    if (signal?.aborted) throw abortReason(signal)
     const { proveTimeoutMs, proveMemoryBytes } = this.#options
     const runner = this.#startRunner(model.name, proveMemoryBytes)
     this.#trials.add(runner)
@@ -274,7 +274,7 @@ class ProcessScheduler implements Scheduler {
       stopped ??= error
       void runner.stop()
     }
-    const abort = () => stop(new AppError('CANCELLED', 'the request was cancelled'))
+    const abort = () => signal && stop(abortReason(signal))
     signal?.addEventListener('abort', abort, { once: true })
     const stopTimer = this.#timers.after(proveTimeoutMs, () =>
       stop(badModel(`the model did not load and answer once within ${Math.round(proveTimeoutMs / 1000)} s`)),

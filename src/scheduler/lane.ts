@@ -111,12 +111,12 @@ export class Lane {
   }
 
   submit(request: JobRequest, job: Job, signal: AbortSignal, onProgress?: OnProgress): Promise<JobResult> {
-    if (signal.aborted) return Promise.reject(cancelled())
+    if (signal.aborted) return Promise.reject(abortReason(signal))
     const waiting = this.#queue.size - this.#freeWorkers()
     if (waiting >= this.options.maxQueuedJobs) return Promise.reject(this.#busy())
     return new Promise((resolve, reject) => {
       const stop = (error: AppError) => this.#stopTicket(ticket, error)
-      const abort = () => stop(cancelled())
+      const abort = () => stop(abortReason(signal))
       const stopDeadline = this.options.timers.after(request.deadlineMs, () => stop(outOfTime(request.deadlineMs)))
       const ticket: Ticket = {
         request,
@@ -384,13 +384,14 @@ export class Lane {
   }
 }
 
-function cancelled(): AppError {
-  return new AppError('CANCELLED', 'the request was cancelled')
+/** What the caller said when it aborted, if it said it in our words. */
+export function abortReason(signal: AbortSignal): AppError {
+  return signal.reason instanceof AppError ? signal.reason : new AppError('CANCELLED', 'the request was cancelled')
 }
 
 function outOfTime(ms: number): AppError {
   return new AppError('DEADLINE_EXCEEDED', `the request was not done within ${Math.round(ms / 1000)} s`, {
-    hint: '--request-timeout sets the limit; ?async=true has none of a proxy in between',
+    hint: 'the operator of the server can raise this limit with --request-deadline',
   })
 }
 

@@ -237,8 +237,7 @@ export class RunnerProcess {
     const limit = settings.memoryLimitBytes
     if (signal === MEMORY_LIMIT_SIGNAL && limit !== undefined)
       return new RunnerEndedError('RUNNER_CRASHED', `the runner of '${name}' needed more than ${megabytes(limit)}`, {
-        hint: 'a smaller image or a scanning window needs less; --memory-budget is the limit',
-        retryAfterSeconds: 1,
+        hint: 'a smaller window or fewer channels need less',
       })
     const how = signal ?? (code === null ? 'gone' : `exit code ${code}`)
     return new RunnerEndedError(

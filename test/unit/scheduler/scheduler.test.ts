@@ -1,0 +1,315 @@
+/** The scheduler's decisions, with runners and time in the test's hands. */
+import { describe, expect, it } from 'vitest'
+import { AppError } from '../../../src/errors.js'
+import { createScheduler, SCHEDULER_DEFAULTS, type SchedulerOptions } from '../../../src/scheduler/create-scheduler.js'
+import type { JobProgress } from '../../../src/scheduler/scheduler.js'
+import { FakeFarm, settle } from '../../helpers/fake-runner.js'
+import { FakeTime } from '../../helpers/fake-time.js'
+import { inferenceJob, modelRef, request, testEntry, toolJob } from '../../helpers/runner-fixtures.js'
+
+const never = new AbortController().signal
+
+function build(options: Partial<SchedulerOptions> = {}, farm = new FakeFarm()) {
+  const time = new FakeTime()
+  const scheduler = createScheduler({
+    ...SCHEDULER_DEFAULTS,
+    entry: testEntry,
+    spawn: farm.spawn,
+    clock: time,
+    timers: time,
+    ...options,
+  })
+  return { scheduler, farm, time }
+}
+
+describe('the queue', () => {
+  it('takes turns among clients and tells each its place', async () => {
+    const { scheduler, farm } = build()
+    const places: Record<string, (number | undefined)[]> = {}
+    const post = (who: string, client: string) =>
+      scheduler.runModel(request(client), modelRef('m'), inferenceJob({ who }), never, ({ state, queuePlace }) => {
+        const seen = places[who] ?? []
+        places[who] = seen
+        if (state === 'queued') seen.push(queuePlace)
+      })
+    const jobs = [post('a1', 'a'), post('a2', 'a'), post('a3', 'a'), post('b1', 'b')]
+    const served: unknown[] = []
+    for (const _ of jobs) {
+      await settle()
+      served.push(farm.last.params?.who)
+      farm.last.finish()
+    }
+    await Promise.all(jobs)
+    expect(served).toEqual(['a1', 'b1', 'a2', 'a3'])
+    expect(places).toEqual({ a1: [0], a2: [1, 2, 1, 0], a3: [2, 3, 2, 1, 0], b1: [1, 0] })
+  })
+
+  it('refuses what is over its bound, saying when to come back', async () => {
+    const { scheduler, farm } = build({ maxQueuedJobs: 2 })
+    const post = () => scheduler.runModel(request(), modelRef('m'), inferenceJob(), never)
+    const jobs = [post(), post(), post()]
+    await settle()
+    const refused = await post().catch((error: unknown) => error)
+    expect(refused).toMatchObject({ code: 'BUSY', statusCode: 503, retryAfterSeconds: expect.any(Number) })
+    for (const _ of jobs) {
+      await settle()
+      farm.last.finish()
+    }
+    await Promise.all(jobs)
+  })
+
+  it('counts the bound per model', async () => {
+    const { scheduler } = build({ maxQueuedJobs: 0 })
+    void scheduler.runModel(request(), modelRef('m'), inferenceJob(), never)
+    void scheduler.runModel(request(), modelRef('n'), inferenceJob(), never)
+    await expect(scheduler.runModel(request(), modelRef('m'), inferenceJob(), never)).rejects.toMatchObject({
+      code: 'BUSY',
+    })
+  })
+
+  it('estimates from the model’s own history', async () => {
+    const { scheduler, farm, time } = build()
+    const first = scheduler.runModel(request(), modelRef('m'), inferenceJob(), never)
+    await settle()
+    time.advance(4000)
+    farm.last.finish()
+    await first
+    const seen: JobProgress[] = []
+    void scheduler.runModel(request(), modelRef('m'), inferenceJob(), never)
+    await settle()
+    time.advance(1000)
+    void scheduler.runModel(request(), modelRef('m'), inferenceJob(), never, (progress) => seen.push(progress))
+    expect(seen).toEqual([{ state: 'queued', queuePlace: 0, estimateMs: 7000 }])
+  })
+})
+
+describe('stopping', () => {
+  it('a waiting job leaves at once, with the reason of whoever aborted it', async () => {
+    const { scheduler, farm } = build()
+    void scheduler.runModel(request(), modelRef('m'), inferenceJob(), never)
+    const abort = new AbortController()
+    const waiting = scheduler.runModel(request(), modelRef('m'), inferenceJob(), abort.signal)
+    await settle()
+    abort.abort(new AppError('CANCELLED', 'the client went away'))
+    await expect(waiting).rejects.toThrow('the client went away')
+    farm.last.finish()
+    await settle()
+    expect(farm.last.sent.filter(({ type }) => type === 'run')).toHaveLength(1)
+  })
+
+  it('a running job is asked, and its runner ended only after the grace', async () => {
+    const { scheduler, farm, time } = build({ cancelGraceMs: 5000 })
+    const abort = new AbortController()
+    const running = scheduler.runModel(request(), modelRef('m'), inferenceJob(), abort.signal)
+    running.catch(() => {})
+    await settle()
+    abort.abort()
+    await settle()
+    expect(farm.last.sent.at(-1)).toEqual({ type: 'cancel', id: 1 })
+    time.advance(4999)
+    await settle()
+    expect(farm.last.killed).toBe(false)
+    time.advance(1)
+    await expect(running).rejects.toMatchObject({ code: 'CANCELLED' })
+    expect(farm.last.killed).toBe(true)
+  })
+
+  it('a job that stops when asked keeps its runner', async () => {
+    const { scheduler, farm, time } = build()
+    const abort = new AbortController()
+    const running = scheduler.runModel(request(), modelRef('m'), inferenceJob(), abort.signal)
+    running.catch(() => {})
+    await settle()
+    abort.abort()
+    const error = { code: 'CANCELLED', message: 'the request was cancelled' }
+    farm.last.say({ type: 'error', id: 1, error, outOfMemory: false })
+    await expect(running).rejects.toMatchObject({ code: 'CANCELLED' })
+    time.advance(60_000)
+    await settle()
+    expect(farm.last.killed).toBe(false)
+  })
+
+  it('a deadline counts waiting and working together', async () => {
+    const { scheduler, farm, time } = build()
+    const running = scheduler.runModel(request('me', 3000), modelRef('m'), inferenceJob(), never)
+    const waiting = scheduler.runModel(request('me', 2000), modelRef('m'), inferenceJob(), never)
+    running.catch(() => {})
+    await settle()
+    time.advance(2000)
+    await expect(waiting).rejects.toMatchObject({ code: 'DEADLINE_EXCEEDED' })
+    time.advance(1000)
+    await settle()
+    farm.last.finish()
+    await expect(running).rejects.toMatchObject({ code: 'DEADLINE_EXCEEDED' })
+    expect(farm.last.killed).toBe(false)
+  })
+
+  it('leaves no timer behind when a job is done', async () => {
+    const { scheduler, farm, time } = build({ keepAliveMs: -1 })
+    const job = scheduler.runModel(request(), modelRef('m'), inferenceJob(), never)
+    await settle()
+    farm.last.finish()
+    await job
+    await settle()
+    expect(time.pending).toBe(0)
+  })
+})
+
+describe('the device', () => {
+  it('goes to one inference at a time, and back when the holder ends in any way', async () => {
+    const { scheduler, farm } = build()
+    const first = scheduler.runModel(request(), modelRef('m'), inferenceJob(), never)
+    const second = scheduler.runModel(request(), modelRef('n'), inferenceJob(), never)
+    first.catch(() => {})
+    second.catch(() => {})
+    await settle()
+    const [m, n] = farm.runners as [(typeof farm.runners)[0], (typeof farm.runners)[0]]
+    m.say({ type: 'want', id: 1 })
+    n.say({ type: 'want', id: 1 })
+    await settle()
+    expect(m.sent.at(-1)).toEqual({ type: 'grant', id: 1 })
+    expect(n.sent.at(-1)!.type).toBe('run')
+    m.die(null, 'SIGSEGV')
+    await settle()
+    expect(n.sent.at(-1)).toEqual({ type: 'grant', id: 1 })
+    await expect(first).rejects.toMatchObject({ code: 'RUNNER_CRASHED', message: expect.stringContaining('SIGSEGV') })
+  })
+
+  it('is freed by release, before the job is done', async () => {
+    const { scheduler, farm } = build()
+    void scheduler.runModel(request(), modelRef('m'), inferenceJob(), never)
+    void scheduler.runModel(request(), modelRef('n'), inferenceJob(), never)
+    await settle()
+    const [m, n] = farm.runners as [(typeof farm.runners)[0], (typeof farm.runners)[0]]
+    m.say({ type: 'want', id: 1 })
+    n.say({ type: 'want', id: 1 })
+    m.say({ type: 'release', id: 1 })
+    await settle()
+    expect(n.sent.at(-1)).toEqual({ type: 'grant', id: 1 })
+  })
+})
+
+describe('keep-alive and room', () => {
+  it('ends a runner after so long without work, not before', async () => {
+    const { scheduler, farm, time } = build({ keepAliveMs: 10_000 })
+    const job = scheduler.runModel(request(), modelRef('m'), inferenceJob(), never)
+    await settle()
+    farm.last.finish()
+    await job
+    expect(scheduler.status()[0]).toMatchObject({ state: 'ready', until: 10_000 })
+    time.advance(9999)
+    await settle()
+    expect(farm.last.killed).toBe(false)
+    time.advance(1)
+    await settle()
+    expect(farm.last.killed).toBe(true)
+    expect(scheduler.status()).toEqual([])
+  })
+
+  it('work starts the keep-alive anew', async () => {
+    const { scheduler, farm, time } = build({ keepAliveMs: 10_000 })
+    await scheduler.load(modelRef('m'))
+    time.advance(9000)
+    const job = scheduler.runModel(request(), modelRef('m'), inferenceJob(), never)
+    await settle()
+    time.advance(9000)
+    farm.last.finish()
+    await job
+    time.advance(9000)
+    await settle()
+    expect(farm.last.killed).toBe(false)
+  })
+
+  it('ends the least recently used runner for one that needs its place', async () => {
+    const { scheduler, farm, time } = build({ maxLoadedModels: 2 })
+    for (const name of ['a', 'b', 'a', 'c']) {
+      const job = scheduler.runModel(request(), modelRef(name), inferenceJob(), never)
+      await settle()
+      farm
+        .alive()
+        .find(({ model }) => model === name)!
+        .finish()
+      await job
+      time.advance(1000)
+    }
+    expect(farm.alive().map(({ model }) => model)).toEqual(['a', 'c'])
+  })
+
+  it('never has more runners than allowed, and serves everyone in the end', async () => {
+    const { scheduler, farm, time } = build({ maxLoadedModels: 2 })
+    const jobs = ['a', 'b', 'c', 'a', 'd', 'b', 'c'].map((name) =>
+      scheduler.runModel(request(name), modelRef(name), inferenceJob(), never),
+    )
+    let done = 0
+    for (const job of jobs) void job.then(() => done++)
+    for (let round = 0; round < 50 && done < jobs.length; round++) {
+      await settle()
+      expect(farm.alive().length).toBeLessThanOrEqual(2)
+      for (const runner of farm.alive()) if (runner.sent.at(-1)?.type === 'run') runner.finish()
+      time.advance(10)
+    }
+    expect(done).toBe(jobs.length)
+  })
+})
+
+describe('loading', () => {
+  it('that takes too long fails the waiting job and ends the runner', async () => {
+    const { scheduler, farm, time } = build({ loadTimeoutMs: 1000 }, new FakeFarm({ loadsAtOnce: false }))
+    const job = scheduler.runModel(request(), modelRef('m'), inferenceJob(), never)
+    await settle()
+    time.advance(1000)
+    await expect(job).rejects.toMatchObject({ code: 'MODEL_NOT_READY' })
+    await settle()
+    expect(farm.last.killed).toBe(true)
+  })
+
+  it('that crashes fails one job; the next tries again', async () => {
+    const { scheduler, farm } = build({}, new FakeFarm({ loadsAtOnce: false }))
+    const first = scheduler.runModel(request(), modelRef('m'), inferenceJob(), never)
+    const second = scheduler.runModel(request(), modelRef('m'), inferenceJob(), never)
+    await settle()
+    farm.last.die(null, 'SIGABRT')
+    await expect(first).rejects.toMatchObject({ code: 'RUNNER_CRASHED' })
+    await settle()
+    expect(farm.runners).toHaveLength(2)
+    farm.last.say({ type: 'loaded', device: 'cpu' })
+    await settle()
+    farm.last.finish({ params: { answer: 1 } })
+    expect((await second).params).toEqual({ answer: 1 })
+  })
+
+  it('a fallback is told in the status', async () => {
+    const { scheduler, farm } = build({}, new FakeFarm({ loadsAtOnce: false }))
+    const loaded = scheduler.load(modelRef('m'))
+    await settle()
+    farm.last.say({ type: 'loaded', device: 'cpu', fallbackReason: 'no GPU' })
+    await loaded
+    expect(scheduler.status()[0]).toMatchObject({ device: 'cpu', fallbackReason: 'no GPU' })
+  })
+
+  it('a runner that talks nonsense is ended, and its job told', async () => {
+    const { scheduler, farm } = build()
+    const job = scheduler.runModel(request(), modelRef('m'), inferenceJob(), never)
+    await settle()
+    farm.last.say({ type: 'done', id: 1, result: { params: 'all of it' } })
+    await expect(job).rejects.toMatchObject({ code: 'RUNNER_CRASHED' })
+    expect(farm.last.killed).toBe(true)
+  })
+})
+
+describe('tools', () => {
+  it('use at most the runners of their pool, started as needed', async () => {
+    const { scheduler, farm } = build({ toolRunners: 2 })
+    const one = scheduler.runTool(request(), toolJob(), never)
+    await settle()
+    expect(farm.runners).toHaveLength(1)
+    const more = [1, 2, 3].map(() => scheduler.runTool(request(), toolJob(), never))
+    await settle()
+    expect(farm.runners).toHaveLength(2)
+    for (const _ of [1, 2, 3]) {
+      for (const runner of farm.runners) if (runner.sent.at(-1)?.type === 'run') runner.finish()
+      await settle()
+    }
+    await Promise.all([one, ...more])
+  })
+})
