@@ -232,8 +232,10 @@ export class Lane {
   #start(): void {
     const worker: Worker = { runner: this.options.start(), state: 'loading', startedAt: this.options.clock.now() }
     this.#workers.add(worker)
-    void worker.runner.exited.then(() => this.#onExit(worker))
+    // Loading is settled before the exit is acted upon, so that a failed load first fails those it must fail.
     void this.#load(worker)
+      .then(() => worker.runner.exited)
+      .then(() => this.#onExit(worker))
   }
 
   async #load(worker: Worker): Promise<void> {
