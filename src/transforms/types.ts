@@ -7,6 +7,7 @@
  * picture as rows and columns; 'CZXY' is what AsChannelFirstd makes of a plain 3-D volume.
  */
 import type { z } from 'zod'
+import type { AxisMap } from '../volume/resample.js'
 import type { Grid, NiftiGeometry, Volume } from '../volume/volume.js'
 
 export interface SourceGrid extends Grid {
@@ -22,6 +23,10 @@ export interface UndoStep {
   /** The grid before the transform. */
   readonly before: Grid
   readonly undo: (volume: Volume, mode: 'nearest' | 'linear') => Volume
+  /** The same for labels, when it goes axis by axis: lets restore() put several steps together and move voxels once. */
+  readonly map?: AxisMap | undefined
+  /** Whether `map` holds for scores too (it picks voxels and blends none). */
+  readonly exact?: boolean | undefined
 }
 
 export interface ImageField {
@@ -32,6 +37,8 @@ export interface ImageField {
   readonly source: SourceGrid
   /** What was done to the grid since, newest last. */
   readonly undo: readonly UndoStep[]
+  /** The voxels were made in this run and nobody else holds them, so an intensity transform may overwrite them. */
+  readonly scratch?: boolean | undefined
 }
 
 /** A plain value beside the images: points, guidance, a slice index, anything a client put into `params`. */

@@ -20,20 +20,21 @@ const CODES = [
 
 /**
  * The orientation closest to the affine's axes: the rotation nearest to its unit columns (polar decomposition, as in
- * nibabel), then each voxel axis in turn takes the world axis left that it follows most.
+ * nibabel), then each voxel axis, the clearest first, takes the world axis left that it follows most.
  */
 export function orientationOf(affine: Float64Array): Orientation {
   const rotation = nearestRotation(unitColumns(linearPart(affine)))
+  const clarity = [0, 1, 2].map((axis) => Math.max(...[0, 3, 6].map((row) => rotation[row + axis]! ** 2)))
   const taken = [false, false, false]
   const axes: AxisDirection[] = []
-  for (let axis = 0; axis < 3; axis++) {
+  for (const axis of [0, 1, 2].sort((a, b) => clarity[b]! - clarity[a]!)) {
     let best = -1
     for (let world = 0; world < 3; world++) {
       if (taken[world]) continue
       if (best < 0 || Math.abs(rotation[world * 3 + axis]!) > Math.abs(rotation[best * 3 + axis]!)) best = world
     }
     taken[best] = true
-    axes.push({ world: best as 0 | 1 | 2, sign: rotation[best * 3 + axis]! < 0 ? -1 : 1 })
+    axes[axis] = { world: best as 0 | 1 | 2, sign: rotation[best * 3 + axis]! < 0 ? -1 : 1 }
   }
   return axes as unknown as Orientation
 }

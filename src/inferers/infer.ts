@@ -1,0 +1,306 @@
+/**
+ * Running a network over an image: in one go, slice by slice when the network is 2-D and the image is not, or window by
+ * window. The result lies in the tensor's own order (its last dimension fastest), as nothing is gained by moving scores.
+ */
+import { AppError } from '../errors.js'
+import type { Predict, Tensor, TensorSpec } from '../predictors/predictor.js'
+import type { ImageField } from '../transforms/types.js'
+import { makeVolume, type Vec3, type Volume, type VoxelArray } from '../volume/volume.js'
+import { checkBox, copyBox, describe, type Layout, layoutOf, tensorData, tensorDims } from './layout.js'
+import { makeSink, type Reduction, reduceStretch, type Sink } from './reduction.js'
+import { gaussianWeights, planWindows, type WindowPlan } from './windows.js'
+
+export interface NetworkInput {
+  readonly spec: TensorSpec
+  readonly field: ImageField
+}
+
+export interface InferenceRequest {
+  /** The first one's grid is the result's. All have one size. */
+  readonly inputs: readonly NetworkInput[]
+  readonly output: TensorSpec
+  readonly predict: Predict
+  readonly reduction: Reduction
+  /** Absent: the whole image at once. */
+  readonly window?:
+    | {
+        readonly roi: readonly number[]
+        readonly overlap: number
+        readonly batchSize: number
+        readonly blend: 'constant' | 'gaussian'
+      }
+    | undefined
+  /** A shape such as NDHWC, when the config names one. */
+  readonly format?: string | undefined
+  /** Called before every run with what is done and what is to do. */
+  readonly onProgress: (done: number, total: number) => Promise<void>
+}
+
+export interface NetworkResult {
+  /** Voxels in the tensor's order: x runs along its last dimension. The affine is still the image's and must be moved. */
+  readonly volume: Volume
+  /** Memory axis of the image along each axis of `volume`. */
+  readonly from: readonly [0 | 1 | 2, 0 | 1 | 2, 0 | 1 | 2]
+}
+
+/** One number per class instead of voxels, when the output has no spatial dimensions. */
+export interface NetworkScores {
+  readonly scores: readonly number[]
+}
+
+/** Runs the network. Rejects BAD_MODEL or BAD_PARAMS naming the tensor whose shape does not fit. */
+export async function infer(request: InferenceRequest): Promise<NetworkResult | NetworkScores> {
+  const layouts = request.inputs.map(({ spec, field }) => layoutOf(field, spec, request.format))
+  const main = layouts[0]!
+  const odd = layouts.find(({ extent }) => extent.some((n, i) => n !== main.extent[i]))
+  if (odd) {
+    throw new AppError(
+      'BAD_PARAMS',
+      `the images for '${main.spec.name}' and '${odd.spec.name}' differ in size: ` +
+        `${main.extent.join(' x ')} and ${odd.extent.join(' x ')}`,
+    )
+  }
+  const plan = planFor(main, request)
+  for (const layout of layouts) checkBox(layout, plan.roi, request.window ? 'the window (roi)' : 'the image')
+  return plan.starts.length === 1 && plan.roi.every((n, i) => n === main.extent[i])
+    ? inferWhole(request, layouts)
+    : inferWindows(request, layouts, plan)
+}
+
+function planFor(main: Layout, { window }: InferenceRequest): WindowPlan {
+  const stepped = [0, 1, 2].slice(0, 3 - main.rank).map(() => 1)
+  const wish = window ? window.roi.slice(-main.rank) : []
+  return planWindows(main.extent, [...stepped, ...wish], window?.overlap ?? 0)
+}
+
+async function inferWhole(request: InferenceRequest, layouts: readonly Layout[]) {
+  const main = layouts[0]!
+  await request.onProgress(0, 1)
+  const feeds = feedsOf(layouts, [[0, 0, 0]], main.extent)
+  const output = pickOutput(await request.predict(feeds), request.output)
+  if (isScores(output, main)) return { scores: Array.from(output.data) }
+  const shape = readShape(output, request.output, main)
+  const [n0, n1, n2] = shape.extent
+  const voxels = n0 * n1 * n2
+  const keep = request.reduction.kind === 'scores' && output.data instanceof Float32Array && shape.step === 1
+  let sink: Sink = { data: output.data as VoxelArray, channels: shape.channels }
+  if (!keep) {
+    sink = shape.labels ? labelSink(voxels) : makeSink(request.reduction, shape.channels, voxels)
+    const stretch = { scores: output.data, start: 0, ...shape, length: voxels }
+    reduceStretch(shape.labels ? ROUND : request.reduction, stretch, sink, 0, voxels)
+  }
+  await request.onProgress(1, 1)
+  return resultOf(main, shape.extent, sink)
+}
+
+/** A network that ends in its own argmax gives labels: they are taken as they are. */
+const ROUND: Reduction = { kind: 'scores' }
+const labelSink = (voxels: number): Sink => ({ data: new Uint8Array(voxels), channels: 1 })
+
+function feedsOf(layouts: readonly Layout[], starts: readonly Vec3[], box: Vec3): Record<string, Tensor> {
+  const feeds: Record<string, Tensor> = {}
+  for (const layout of layouts) {
+    const fixed = layout.spec.dims[0]
+    if (typeof fixed === 'number' && fixed < starts.length) {
+      throw new AppError(
+        'BAD_MODEL',
+        `input '${layout.spec.name}' is ${describe(layout.spec)}: batches of ${fixed} only`,
+      )
+    }
+    const dims = tensorDims(layout, typeof fixed === 'number' ? fixed : starts.length, box)
+    const data = tensorData(
+      layout.spec.type,
+      dims.reduce((product, dim) => product * dim, 1),
+    )
+    const each = box[0] * box[1] * box[2] * layout.channels
+    starts.forEach((start, i) => {
+      copyBox(layout, start, box, data, i * each)
+    })
+    feeds[layout.spec.name] = { dims, data }
+  }
+  return feeds
+}
+
+function pickOutput(outputs: Readonly<Record<string, Tensor>>, spec: TensorSpec): Tensor {
+  const tensor = outputs[spec.name]
+  if (tensor) return tensor
+  throw new AppError('BAD_MODEL', `the network gave no output '${spec.name}', only ${Object.keys(outputs).join(', ')}`)
+}
+
+function isScores(output: Tensor, main: Layout): boolean {
+  return output.dims.slice(2).every((dim) => dim === 1) && main.extent.some((n) => n > 1)
+}
+
+interface OutputShape {
+  readonly extent: Vec3
+  readonly channels: number
+  readonly channelStride: number
+  readonly step: number
+  /** Values of one item of the batch. */
+  readonly each: number
+  /** The tensor has no channel dimension: its values are labels already. */
+  readonly labels: boolean
+}
+
+function readShape({ dims }: Tensor, spec: TensorSpec, main: Layout): OutputShape {
+  const labels = dims.length === main.rank + 1
+  if (!labels && dims.length !== main.rank + 2) {
+    throw new AppError('BAD_MODEL', `output '${spec.name}' came as [${dims.join(', ')}], which is no map of the image`)
+  }
+  const spatial = labels ? dims.slice(1) : main.channelLast ? dims.slice(1, -1) : dims.slice(2)
+  const extent = [1, 1, 1, ...spatial].slice(-3) as unknown as Vec3
+  const voxels = extent[0] * extent[1] * extent[2]
+  const channels = labels ? 1 : main.channelLast ? dims.at(-1)! : dims[1]!
+  const step = main.channelLast && !labels ? channels : 1
+  return { extent, channels, channelStride: step === 1 ? voxels : 1, step, each: voxels * channels, labels }
+}
+
+async function inferWindows(request: InferenceRequest, layouts: readonly Layout[], plan: WindowPlan) {
+  const main = layouts[0]!
+  const { starts, roi } = plan
+  const fixed = main.spec.dims[0]
+  const batch = typeof fixed === 'number' ? fixed : Math.max(1, request.window?.batchSize ?? 1)
+  const weights = request.window?.blend === 'gaussian' ? gaussianWeights(roi) : undefined
+  let stitch: Stitch | undefined
+  for (let first = 0; first < starts.length; first += batch) {
+    await request.onProgress(first, starts.length)
+    const members = starts.slice(first, first + batch)
+    const feeds = feedsOf(
+      layouts,
+      members.map((start) => start.map((value, i) => value - plan.before[i]!) as unknown as Vec3),
+      roi,
+    )
+    const output = pickOutput(await request.predict(feeds), request.output)
+    if (isScores(output, main)) {
+      throw new AppError('BAD_MODEL', `output '${request.output.name}' is one value per class: it cannot be scanned`)
+    }
+    const shape = readShape(output, request.output, main)
+    if (shape.extent.some((n, i) => n !== roi[i])) {
+      throw new AppError(
+        'BAD_MODEL',
+        `output '${request.output.name}' is ${shape.extent.join(' x ')} for a window of ${roi.join(' x ')}`,
+      )
+    }
+    stitch ??= new Stitch(main, plan, shape, weights, request.reduction)
+    for (const [i, start] of members.entries()) stitch.add(output.data, i * shape.each, start)
+  }
+  await request.onProgress(starts.length, starts.length)
+  return resultOf(main, main.extent, stitch!.finish())
+}
+
+/**
+ * Sums overlapping windows. Since windows come with their first axis slowest, only as many layers along it as a window
+ * is deep are ever open; those that no later window touches are reduced into the result and their room is used again.
+ */
+class Stitch {
+  readonly #sink: Sink
+  readonly #sums: Float32Array
+  readonly #counts: Float32Array | undefined
+  readonly #layer: number
+  readonly #voxels: number
+  #open = 0
+
+  constructor(
+    private readonly main: Layout,
+    private readonly plan: WindowPlan,
+    private readonly shape: OutputShape,
+    private readonly weights: Float32Array | undefined,
+    private readonly reduction: Reduction,
+  ) {
+    const { extent } = main
+    this.#voxels = extent[0] * extent[1] * extent[2]
+    this.#layer = plan.padded[1] * plan.padded[2]
+    this.#sums = new Float32Array(shape.channels * plan.roi[0] * this.#layer)
+    // dividing every class of a voxel by one number changes no argmax
+    this.#counts =
+      reduction.kind === 'argmax' && !shape.labels ? undefined : new Float32Array(plan.roi[0] * this.#layer)
+    this.#sink = shape.labels ? labelSink(this.#voxels) : makeSink(reduction, shape.channels, this.#voxels)
+  }
+
+  add(scores: Tensor['data'], offset: number, start: Vec3): void {
+    this.#close(start[0])
+    const { roi, padded } = this.plan
+    const { channels, channelStride, step } = this.shape
+    const row = roi[2]
+    for (let i = 0; i < roi[0]; i++) {
+      const ring = (start[0] + i) % roi[0]
+      for (let j = 0; j < roi[1]; j++) {
+        const inRow = (i * roi[1] + j) * row
+        const at = ring * this.#layer + (start[1] + j) * padded[2] + start[2]
+        for (let c = 0; c < channels; c++) {
+          const to = c * roi[0] * this.#layer + at
+          addRow(this.#sums, to, scores, offset + c * channelStride + inRow * step, step, row, this.weights, inRow)
+        }
+        if (this.#counts) addCounts(this.#counts, at, row, this.weights, inRow)
+      }
+    }
+  }
+
+  finish(): Sink {
+    this.#close(this.plan.padded[0])
+    return this.#sink
+  }
+
+  /** Reduces the layers before `start`, and clears them. */
+  #close(start: number): void {
+    const { roi, padded, before } = this.plan
+    const { extent } = this.main
+    const { channels } = this.shape
+    for (; this.#open < start; this.#open++) {
+      const ring = (this.#open % roi[0]) * this.#layer
+      const layer = this.#open - before[0]
+      if (layer >= 0 && layer < extent[0]) {
+        for (let j = 0; j < extent[1]; j++) {
+          const at = ring + (j + before[1]) * padded[2] + before[2]
+          const stretch = {
+            scores: this.#sums,
+            start: at,
+            channelStride: roi[0] * this.#layer,
+            step: 1,
+            channels,
+            length: extent[2],
+          }
+          const weights = this.#counts && { data: this.#counts, start: at }
+          const reduction = this.shape.labels ? ROUND : this.reduction
+          reduceStretch(reduction, stretch, this.#sink, (layer * extent[1] + j) * extent[2], this.#voxels, weights)
+        }
+      }
+      for (let c = 0; c < channels; c++) {
+        const plane = c * roi[0] * this.#layer + ring
+        this.#sums.fill(0, plane, plane + this.#layer)
+      }
+      this.#counts?.fill(0, ring, ring + this.#layer)
+    }
+  }
+}
+
+function addRow(
+  sums: Float32Array,
+  to: number,
+  scores: Tensor['data'],
+  from: number,
+  step: number,
+  length: number,
+  weights: Float32Array | undefined,
+  at: number,
+): void {
+  if (!weights) for (let k = 0; k < length; k++) sums[to + k]! += scores[from + k * step]!
+  else for (let k = 0; k < length; k++) sums[to + k]! += scores[from + k * step]! * weights[at + k]!
+}
+
+function addCounts(
+  counts: Float32Array,
+  to: number,
+  length: number,
+  weights: Float32Array | undefined,
+  at: number,
+): void {
+  if (!weights) for (let k = 0; k < length; k++) counts[to + k]! += 1
+  else for (let k = 0; k < length; k++) counts[to + k]! += weights[at + k]!
+}
+
+function resultOf({ field, order }: Layout, extent: Vec3, sink: Sink): NetworkResult {
+  const from = [order[2], order[1], order[0]] as const
+  const size: Vec3 = [extent[2], extent[1], extent[0]]
+  return { volume: makeVolume(size, field.volume.affine, sink.data, { channels: sink.channels }), from }
+}

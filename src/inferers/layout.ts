@@ -1,0 +1,187 @@
+/**
+ * Between voxels in memory (x fastest, channels slowest) and the tensor a network takes: which memory axis each of its
+ * spatial dimensions is, where its channels are, and copying boxes of voxels from one to the other.
+ */
+import { AppError } from '../errors.js'
+import type { Tensor, TensorSpec, TensorType } from '../predictors/predictor.js'
+import type { ImageField } from '../transforms/types.js'
+import type { Vec3, VoxelArray } from '../volume/volume.js'
+
+type Axis = 0 | 1 | 2
+
+export interface Layout {
+  readonly spec: TensorSpec
+  readonly field: ImageField
+  /** Memory axes of (slice or missing axes first) the three spatial steps, slowest first. */
+  readonly order: readonly [Axis, Axis, Axis]
+  /** How many of `order`, counted from the end, are dimensions of the tensor; the axes before are stepped over. */
+  readonly rank: 1 | 2 | 3
+  readonly channelLast: boolean
+  /** Extents along `order`. */
+  readonly extent: Vec3
+  readonly channels: number
+}
+
+/** 'float32 [1, 1, D, H, W]', for messages. */
+export function describe(spec: TensorSpec): string {
+  return `${spec.type} [${spec.dims.map((dim) => dim ?? '?').join(', ')}]`
+}
+
+/** Throws BAD_MODEL when the network's input cannot be fed from this image, BAD_PARAMS when this image is the odd one. */
+export function layoutOf(field: ImageField, spec: TensorSpec, format?: string): Layout {
+  const rank = spec.dims.length - 2
+  if (rank !== 1 && rank !== 2 && rank !== 3) {
+    throw new AppError('BAD_MODEL', `input '${spec.name}' is ${describe(spec)}: an image needs 4 or 5 dimensions`)
+  }
+  const channelLast = field.axes.includes('C')
+    ? field.axes.endsWith('C')
+    : format !== undefined && /C$/i.test(format) && format.length > 1
+  const letters = field.axes.replace('C', '')
+  const axes = [...letters].map((letter) => 'XYZ'.indexOf(letter) as Axis)
+  for (const axis of [0, 1, 2] as const) if (!axes.includes(axis)) axes.push(axis)
+  const order = orderFor(axes, field.volume.size, rank)
+  const layout: Layout = {
+    spec,
+    field,
+    order,
+    rank,
+    channelLast,
+    extent: order.map((axis) => field.volume.size[axis]) as unknown as Vec3,
+    channels: field.volume.channels,
+  }
+  checkChannels(layout)
+  return layout
+}
+
+/** Axes that the tensor lacks go first: those of length 1 before any other, and of the rest the slices (z). */
+function orderFor(axes: readonly Axis[], size: Vec3, rank: number): [Axis, Axis, Axis] {
+  const kept = [...axes]
+  const stepped: Axis[] = []
+  while (kept.length > rank) {
+    const flat = kept.findLastIndex((axis) => size[axis] === 1)
+    const at = flat >= 0 ? flat : Math.max(kept.indexOf(2), 0)
+    stepped.push(...kept.splice(at, 1))
+  }
+  return [...stepped, ...kept] as [Axis, Axis, Axis]
+}
+
+function checkChannels({ spec, channels, channelLast, field }: Layout): void {
+  const wanted = channelLast ? spec.dims.at(-1) : spec.dims[1]
+  if (typeof wanted !== 'number' || wanted === channels) return
+  throw new AppError(
+    'BAD_PARAMS',
+    `input '${spec.name}' is ${describe(spec)}: it takes ${wanted} channels, the image has ${channels}`,
+    { hint: field.axes.includes('C') ? 'send an image with as many channels' : 'the config adds no channel axis' },
+  )
+}
+
+/** The tensor's dimensions for `batch` boxes of `box` voxels (along `order`). */
+export function tensorDims({ rank, channelLast, channels }: Layout, batch: number, box: Vec3): number[] {
+  const spatial = box.slice(3 - rank)
+  return channelLast ? [batch, ...spatial, channels] : [batch, channels, ...spatial]
+}
+
+/** Throws BAD_PARAMS when the network's fixed dimensions are not those of `box`. */
+export function checkBox(layout: Layout, box: Vec3, what: string): void {
+  const { spec, rank } = layout
+  const fixed = layout.channelLast ? spec.dims.slice(1, -1) : spec.dims.slice(2)
+  const given = box.slice(3 - rank)
+  if (fixed.every((dim, i) => typeof dim !== 'number' || dim === given[i])) return
+  throw new AppError(
+    'BAD_PARAMS',
+    `input '${spec.name}' is ${describe(spec)}, but ${what} is ${given.join(' x ')} in the network's axis order`,
+    { hint: 'resize or pad in pre_transforms, or set scanning_window and roi' },
+  )
+}
+
+/** Values of a tensor; float16 travels as float32, int64 as float64. */
+export function tensorData(type: TensorType, length: number): Tensor['data'] {
+  switch (type) {
+    case 'float32':
+    case 'float16':
+      return new Float32Array(length)
+    case 'float64':
+    case 'int64':
+      return new Float64Array(length)
+    case 'int32':
+      return new Int32Array(length)
+    case 'int16':
+      return new Int16Array(length)
+    case 'int8':
+      return new Int8Array(length)
+    case 'uint16':
+      return new Uint16Array(length)
+    case 'uint8':
+    case 'bool':
+      return new Uint8Array(length)
+  }
+}
+
+const TILE = 32
+
+/**
+ * Copies the box of `box` voxels that starts at `start` (both along `order`; parts beyond the image stay zero) into
+ * `target` from `offset` on, in the tensor's order.
+ */
+export function copyBox(layout: Layout, start: Vec3, box: Vec3, target: Tensor['data'], offset: number): void {
+  const { field, order, extent, channels, channelLast } = layout
+  const { size, data } = field.volume
+  const memory = [1, size[0], size[0] * size[1]] as const
+  const [s0, s1, s2] = order.map((axis) => memory[axis]!) as [number, number, number]
+  const low = start.map((value) => Math.max(0, -value))
+  const high = box.map((n, i) => Math.min(n, extent[i]! - start[i]!))
+  const [l0, l1, l2] = low as [number, number, number]
+  const [h0, h1, h2] = high as [number, number, number]
+  const step = channelLast ? channels : 1
+  const t1 = box[2] * step
+  const t0 = box[1] * t1
+  const voxels = size[0] * size[1] * size[2]
+  const plane = box[0] * box[1] * box[2]
+  for (let c = 0; c < channels; c++) {
+    const from = c * voxels + start[0] * s0 + start[1] * s1 + start[2] * s2
+    const to = offset + (channelLast ? c : c * plane)
+    if (s2 === 1 && step === 1) {
+      for (let i = l0; i < h0; i++) {
+        for (let j = l1; j < h1; j++) {
+          const row = from + i * s0 + j * s1
+          target.set(data.subarray(row + l2, row + h2), to + i * t0 + j * t1 + l2)
+        }
+      }
+    } else if (s0 === 1) copyTiled(data, target, [from, s0, s1, s2], [to, t0, t1, step], [l0, l1, l2], [h0, h1, h2])
+    else {
+      for (let i = l0; i < h0; i++) {
+        for (let j = l1; j < h1; j++) {
+          const row = from + i * s0 + j * s1
+          const out = to + i * t0 + j * t1
+          for (let k = l2; k < h2; k++) target[out + k * step] = data[row + k * s2]!
+        }
+      }
+    }
+  }
+}
+
+type Four = readonly [number, number, number, number]
+
+/** The tensor's slowest axis is the fastest in memory: both are walked in tiles that fit the first cache. */
+function copyTiled(
+  data: VoxelArray,
+  target: Tensor['data'],
+  [from, s0, s1, s2]: Four,
+  [to, t0, t1, t2]: Four,
+  [l0, l1, l2]: Vec3,
+  [h0, h1, h2]: Vec3,
+): void {
+  for (let j = l1; j < h1; j++) {
+    for (let i0 = l0; i0 < h0; i0 += TILE) {
+      const i1 = Math.min(i0 + TILE, h0)
+      for (let k0 = l2; k0 < h2; k0 += TILE) {
+        const k1 = Math.min(k0 + TILE, h2)
+        for (let i = i0; i < i1; i++) {
+          const row = from + i * s0 + j * s1
+          const out = to + i * t0 + j * t1
+          for (let k = k0; k < k1; k++) target[out + k * t2] = data[row + k * s2]!
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,247 @@
+/** Boxes: cutting them out and padding around, MONAI's crop and pad transforms. Outside voxels are zero unless said. */
+import { z } from 'zod'
+import { AppError } from '../errors.js'
+import { shiftedAffine } from '../volume/crop.js'
+import { type AxisMap, gather, windowTable } from '../volume/resample.js'
+import type { Vec3 } from '../volume/volume.js'
+import { fieldArgs, ignored, integers, numbers } from './args.js'
+import { eachImage, perMemoryAxis, requireImage, spatialAxes, withImage, withValue } from './fields.js'
+import type { ImageField, TransformDefinition } from './types.js'
+import { axisStep, moved } from './undo.js'
+
+/** The box [start, end) of a field; parts beyond the image become `fill`. Undone by putting it back into zeros. */
+export function boxed(field: ImageField, start: Vec3, end: Vec3, name: string, fill = 0): ImageField {
+  const { size, affine } = field.volume
+  const boxSize = end.map((value, axis) => value - start[axis]!) as unknown as Vec3
+  if (start.every((value, axis) => value === 0 && end[axis] === size[axis])) return field
+  if (!boxSize.every((n) => n > 0)) {
+    throw new AppError('BAD_PARAMS', `${name} leaves nothing of an image of ${size.join(' x ')} voxels`)
+  }
+  const volume = gather(field.volume, boxMap(start, boxSize, size), shiftedAffine(affine, start), fill)
+  const back = boxMap(start.map((value) => -value) as unknown as Vec3, size, boxSize)
+  return { ...moved(field, volume, axisStep(name, 'crop', { size, affine }, back)), scratch: true }
+}
+
+/** Reads `size` voxels from `start` on out of a source of `source` voxels. */
+export function boxMap(start: Vec3, size: Vec3, source: Vec3): AxisMap {
+  const index = start.map((value, axis) => windowTable(value, size[axis]!, source[axis]!))
+  return { from: [0, 1, 2], index: index as unknown as AxisMap['index'] }
+}
+
+const padding = {
+  mode: z
+    .union([z.literal('constant'), z.array(z.literal('constant'))], 'only constant padding is supported')
+    .optional(),
+  value: z.number().default(0),
+  constant_values: z.number().optional(),
+}
+
+const spatialPadArgs = fieldArgs({
+  spatial_size: integers,
+  method: z.enum(['symmetric', 'end']).default('symmetric'),
+  ...padding,
+})
+
+/** Pads up to `spatial_size`, half on each side (the odd voxel at the end), or all at the end. */
+export const spatialPad: TransformDefinition<typeof spatialPadArgs> = {
+  names: ['SpatialPadd', 'SpatialPadD', 'SpatialPadDict', 'SpatialPad'],
+  args: spatialPadArgs,
+  create: (a) =>
+    eachImage(a, (field) => {
+      const want = perMemoryAxis(field, a.spatial_size, field.volume.size as [number, number, number])
+      return padTo(field, want, a.method, 'SpatialPadd', a.constant_values ?? a.value)
+    }),
+}
+
+const divisiblePadArgs = fieldArgs({
+  k: integers,
+  method: z.enum(['symmetric', 'end']).default('symmetric'),
+  ...padding,
+})
+
+/** Pads each axis up to a multiple of `k`. */
+export const divisiblePad: TransformDefinition<typeof divisiblePadArgs> = {
+  names: ['DivisiblePadd', 'DivisiblePadD', 'DivisiblePadDict', 'DivisiblePad'],
+  args: divisiblePadArgs,
+  create: (a) =>
+    eachImage(a, (field) => {
+      const k = perMemoryAxis(field, a.k, [1, 1, 1])
+      const want = field.volume.size.map((n, axis) => (k[axis]! > 0 ? Math.ceil(n / k[axis]!) * k[axis]! : n))
+      return padTo(field, want, a.method, 'DivisiblePadd', a.constant_values ?? a.value)
+    }),
+}
+
+function padTo(
+  field: ImageField,
+  want: readonly number[],
+  method: 'symmetric' | 'end',
+  name: string,
+  fill: number,
+): ImageField {
+  const start = field.volume.size.map((n, axis) =>
+    method === 'symmetric' ? -(Math.max(want[axis]! - n, 0) >> 1) : 0,
+  ) as unknown as Vec3
+  const end = field.volume.size.map((n, axis) => start[axis]! + Math.max(want[axis]!, n)) as unknown as Vec3
+  return boxed(field, start, end, name, fill)
+}
+
+const borderPadArgs = fieldArgs({ spatial_border: integers, ...padding })
+
+/** Adds a border: one width for all, one per axis, or a pair per axis. */
+export const borderPad: TransformDefinition<typeof borderPadArgs> = {
+  names: ['BorderPadd', 'BorderPadD', 'BorderPadDict', 'BorderPad'],
+  args: borderPadArgs,
+  create: (a) =>
+    eachImage(a, (field) => {
+      const axes = spatialAxes(field)
+      const widths = a.spatial_border
+      const paired = widths.length === 2 * axes.length && widths.length > 1
+      if (!paired && widths.length !== 1 && widths.length !== axes.length) {
+        throw new AppError(
+          'BAD_MODEL_CONFIG',
+          `spatial_border must have 1, ${axes.length} or ${2 * axes.length} numbers, got ${widths.length}`,
+        )
+      }
+      const before = axes.map((_, i) => (paired ? widths[2 * i]! : (widths[i] ?? widths[0]!)))
+      const after = axes.map((_, i) => (paired ? widths[2 * i + 1]! : (widths[i] ?? widths[0]!)))
+      const start = perMemoryAxis(field, before, [0, 0, 0]).map((width) => -width) as unknown as Vec3
+      const grow = perMemoryAxis(field, after, [0, 0, 0])
+      const end = field.volume.size.map((n, axis) => n + grow[axis]!) as unknown as Vec3
+      return boxed(field, start, end, 'BorderPadd', a.constant_values ?? a.value)
+    }),
+}
+
+const centerCropArgs = fieldArgs({ roi_size: integers })
+
+/** The middle `roi_size` voxels; an axis that is shorter, or whose size is zero or less, stays. */
+export const centerSpatialCrop: TransformDefinition<typeof centerCropArgs> = {
+  names: ['CenterSpatialCropd', 'CenterSpatialCropD', 'CenterSpatialCropDict', 'CenterSpatialCrop'],
+  args: centerCropArgs,
+  create: (a) =>
+    eachImage(a, (field) => {
+      const size = field.volume.size
+      const roi = perMemoryAxis(field, a.roi_size, size as [number, number, number])
+      const start = size.map((n, axis) =>
+        roi[axis]! > 0 ? Math.max((n >> 1) - (roi[axis]! >> 1), 0) : 0,
+      ) as unknown as Vec3
+      const end = size.map((n, axis) =>
+        roi[axis]! > 0 ? Math.min(Math.max((n >> 1) - (roi[axis]! >> 1) + roi[axis]!, start[axis]!), n) : n,
+      ) as unknown as Vec3
+      return boxed(field, start, end, 'CenterSpatialCropd')
+    }),
+}
+
+const spatialCropArgs = fieldArgs({
+  roi_center: integers.optional(),
+  roi_size: integers.optional(),
+  roi_start: integers.optional(),
+  roi_end: integers.optional(),
+  roi_slices: ignored,
+})
+
+/** A fixed box, by centre and size or by start and end, cut down to what lies in the image. */
+export const spatialCrop: TransformDefinition<typeof spatialCropArgs> = {
+  names: ['SpatialCropd', 'SpatialCropD', 'SpatialCropDict', 'SpatialCrop'],
+  args: spatialCropArgs,
+  create: (a) => {
+    const byCentre = a.roi_center && a.roi_size
+    const byEnds = a.roi_start && a.roi_end
+    if (!byCentre && !byEnds) {
+      throw new AppError('BAD_MODEL_CONFIG', 'a crop needs roi_center and roi_size, or roi_start and roi_end')
+    }
+    return eachImage(a, (field) => {
+      const size = field.volume.size
+      const whole = size as [number, number, number]
+      let start: readonly number[]
+      let end: readonly number[]
+      if (byCentre) {
+        const centre = perMemoryAxis(field, a.roi_center!, [0, 0, 0])
+        const roi = perMemoryAxis(field, a.roi_size!, [-1, -1, -1])
+        start = size.map((_, axis) => (roi[axis]! > 0 ? Math.max(centre[axis]! - (roi[axis]! >> 1), 0) : 0))
+        end = size.map((n, axis) => (roi[axis]! > 0 ? Math.max(start[axis]! + roi[axis]!, 0) : n))
+      } else {
+        start = perMemoryAxis(field, a.roi_start!, [0, 0, 0]).map((value) => Math.max(value, 0))
+        end = perMemoryAxis(field, a.roi_end!, whole).map((value, axis) => Math.max(value, start[axis]!))
+      }
+      const clipped = end.map((value, axis) => Math.min(value, size[axis]!)) as unknown as Vec3
+      return boxed(field, start as unknown as Vec3, clipped, 'SpatialCropd')
+    })
+  },
+}
+
+const foregroundArgs = fieldArgs({
+  source_key: z.string().optional(),
+  channel_indices: integers.optional(),
+  margin: integers.default([0]),
+  allow_smaller: z.boolean().default(false),
+  k_divisible: integers.default([1]),
+  mode: ignored,
+  start_coord_key: z.string().default('foreground_start_coord'),
+  end_coord_key: z.string().default('foreground_end_coord'),
+  threshold: numbers.optional(),
+})
+
+/** The box around everything above zero (or `threshold`) in `source_key`, with a margin. MONAI's CropForegroundd. */
+export const cropForeground: TransformDefinition<typeof foregroundArgs> = {
+  names: ['CropForegroundd', 'CropForegroundD', 'CropForegroundDict', 'CropForeground'],
+  args: foregroundArgs,
+  create: (a) => (item) => {
+    const source = requireImage(item, a.source_key ?? a.keys[0]!)
+    const box = foregroundBox(source, a.channel_indices, a.threshold?.[0] ?? 0)
+    const { size } = source.volume
+    if (!box) return item
+    const margin = perMemoryAxis(source, a.margin, [0, 0, 0])
+    const k = perMemoryAxis(source, a.k_divisible, [1, 1, 1])
+    const start: [number, number, number] = [0, 0, 0]
+    const end: [number, number, number] = [0, 0, 0]
+    for (const axis of [0, 1, 2] as const) {
+      let low = box.start[axis] - margin[axis]
+      let high = box.end[axis] + margin[axis]
+      if (a.allow_smaller) {
+        low = Math.max(low, 0)
+        high = Math.min(high, size[axis])
+      }
+      const length = high - low
+      const wanted = k[axis] > 0 ? Math.ceil(length / k[axis]) * k[axis] : length
+      start[axis] = low - Math.floor((wanted - length) / 2)
+      end[axis] = start[axis] + wanted
+    }
+    let next = withValue(withValue(item, a.start_coord_key, start), a.end_coord_key, end)
+    for (const key of a.keys) {
+      if (a.allow_missing_keys && !next.images.has(key)) continue
+      next = withImage(next, key, boxed(requireImage(next, key), start, end, 'CropForegroundd'))
+    }
+    return next
+  },
+}
+
+/** First and one past the last voxel above `threshold` on each axis; undefined when there is none. */
+function foregroundBox(
+  { volume }: ImageField,
+  channels: readonly number[] | undefined,
+  threshold: number,
+): { start: Vec3; end: Vec3 } | undefined {
+  const [nx, ny, nz] = volume.size
+  const { data } = volume
+  const start: [number, number, number] = [nx, ny, nz]
+  const end: [number, number, number] = [0, 0, 0]
+  for (const c of channels ?? Array.from({ length: volume.channels }, (_, i) => i)) {
+    for (let z = 0; z < nz; z++) {
+      for (let y = 0; y < ny; y++) {
+        const row = nx * (y + ny * (z + nz * c))
+        let first = 0
+        while (first < nx && !(data[row + first]! > threshold)) first++
+        if (first === nx) continue
+        let last = nx - 1
+        while (!(data[row + last]! > threshold)) last--
+        start[0] = Math.min(start[0], first)
+        end[0] = Math.max(end[0], last + 1)
+        start[1] = Math.min(start[1], y)
+        end[1] = Math.max(end[1], y + 1)
+        start[2] = Math.min(start[2], z)
+        end[2] = Math.max(end[2], z + 1)
+      }
+    }
+  }
+  return end[0] === 0 ? undefined : { start, end }
+}

@@ -1,0 +1,297 @@
+/** Intensities: MONAI's and Clara's scalings and normalisations. All yield float32, in place when nobody else holds the voxels. */
+import { z } from 'zod'
+import { AppError } from '../errors.js'
+import { smoothAxis } from '../geometry/gaussian.js'
+import { erfKernel } from '../geometry/point-signal.js'
+import { extremes, moments, percentiles } from '../volume/stats.js'
+import { makeVolume, type VoxelArray, voxelCount } from '../volume/volume.js'
+import { fieldArgs, ignored, number, numbers } from './args.js'
+import { eachImage, perMemoryAxis } from './fields.js'
+import type { ImageField, TransformDefinition } from './types.js'
+
+/** Runs `fill(source, target)` for the whole image, or channel by channel. Source and target may be one array. */
+function rescaled(
+  field: ImageField,
+  channelWise: boolean,
+  fill: (source: VoxelArray, target: Float32Array, channel: number) => void,
+): ImageField {
+  const { volume } = field
+  const reuse = field.scratch && volume.data instanceof Float32Array
+  const target = reuse ? (volume.data as Float32Array) : new Float32Array(volume.data.length)
+  if (!channelWise) fill(volume.data, target, 0)
+  else {
+    const n = voxelCount(volume)
+    for (let c = 0; c < volume.channels; c++) {
+      fill(volume.data.subarray(c * n, (c + 1) * n) as VoxelArray, target.subarray(c * n, (c + 1) * n), c)
+    }
+  }
+  const out = makeVolume(volume.size, volume.affine, target, { channels: volume.channels })
+  return { ...field, volume: out, scratch: true }
+}
+
+/** target = source * gain + bias, the one pass most of these come down to. */
+function linear(source: VoxelArray, target: Float32Array, gain: number, bias: number): void {
+  for (let i = 0; i < source.length; i++) target[i] = source[i]! * gain + bias
+}
+
+function clipped(
+  source: VoxelArray,
+  target: Float32Array,
+  gain: number,
+  bias: number,
+  low: number,
+  high: number,
+): void {
+  for (let i = 0; i < source.length; i++) {
+    const value = source[i]! * gain + bias
+    target[i] = value < low ? low : value > high ? high : value
+  }
+}
+
+interface Window {
+  readonly a_min: number
+  readonly a_max: number
+  readonly b_min: number | null
+  readonly b_max: number | null
+  readonly clip: boolean
+}
+
+/** [a_min, a_max] onto [b_min, b_max]; MONAI's ScaleIntensityRange, with its answer to an empty window. */
+function scaleRange(source: VoxelArray, target: Float32Array, { a_min, a_max, b_min, b_max, clip }: Window): void {
+  if (a_max - a_min === 0) return linear(source, target, 1, b_min === null ? -a_min : b_min - a_min)
+  const span = b_min === null || b_max === null ? 1 : b_max - b_min
+  const gain = span / (a_max - a_min)
+  const bias = (b_min === null || b_max === null ? 0 : b_min) - a_min * gain
+  if (clip && (b_min !== null || b_max !== null)) {
+    clipped(source, target, gain, bias, b_min ?? -Infinity, b_max ?? Infinity)
+  } else linear(source, target, gain, bias)
+}
+
+const bound = number.nullable()
+
+const monaiRangeArgs = fieldArgs({
+  a_min: number,
+  a_max: number,
+  b_min: bound.default(null),
+  b_max: bound.default(null),
+  clip: z.boolean().default(false),
+  dtype: ignored,
+})
+
+/** MONAI's ScaleIntensityRanged. */
+export const scaleIntensityRange: TransformDefinition<typeof monaiRangeArgs> = {
+  names: ['ScaleIntensityRanged', 'ScaleIntensityRangeD', 'ScaleIntensityRangeDict'],
+  args: monaiRangeArgs,
+  create: (a) => eachImage(a, (field) => rescaled(field, false, (source, target) => scaleRange(source, target, a))),
+}
+
+const claraRangeArgs = fieldArgs({
+  a_min: number,
+  a_max: number,
+  b_min: number.default(0),
+  b_max: number.default(1),
+  a_offset: number.default(0),
+  b_offset: number.default(0),
+  clip: z.boolean().default(false),
+  dtype: ignored,
+})
+
+/** Clara's ScaleIntensityRange: the same onto [0, 1] unless told otherwise. */
+export const claraScaleIntensityRange: TransformDefinition<typeof claraRangeArgs> = {
+  names: ['ScaleIntensityRange'],
+  args: claraRangeArgs,
+  create: (a) => {
+    const window = {
+      ...a,
+      a_min: a.a_min + a.a_offset,
+      a_max: a.a_max + a.a_offset,
+      b_min: a.b_min + a.b_offset,
+      b_max: a.b_max + a.b_offset,
+    }
+    return eachImage(a, (field) => rescaled(field, false, (source, target) => scaleRange(source, target, window)))
+  },
+}
+
+const percentileArgs = fieldArgs({
+  lower: number.pipe(z.number().min(0).max(100)),
+  upper: number.pipe(z.number().min(0).max(100)),
+  b_min: bound,
+  b_max: bound,
+  clip: z.boolean().default(false),
+  relative: z.boolean().default(false),
+  channel_wise: z.boolean().default(false),
+  dtype: ignored,
+})
+
+/** MONAI's ScaleIntensityRangePercentilesd: the window lies between two percentiles of the image. */
+export const scaleIntensityRangePercentiles: TransformDefinition<typeof percentileArgs> = {
+  names: [
+    ...['ScaleIntensityRangePercentilesd', 'ScaleIntensityRangePercentilesD'],
+    ...['ScaleIntensityRangePercentilesDict', 'ScaleIntensityRangePercentiles'],
+  ],
+  args: percentileArgs,
+  create: (a) => {
+    if (a.relative && (a.b_min === null || a.b_max === null)) {
+      throw new AppError('BAD_MODEL_CONFIG', 'relative needs both b_min and b_max')
+    }
+    const span = (a.b_max ?? 0) - (a.b_min ?? 0)
+    const b_min = a.relative ? (span * a.lower) / 100 + a.b_min! : a.b_min
+    const b_max = a.relative ? (span * a.upper) / 100 + a.b_min! : a.b_max
+    return eachImage(a, (field) =>
+      rescaled(field, a.channel_wise, (source, target) => {
+        const [a_min, a_max] = percentiles(source, [a.lower, a.upper]) as [number, number]
+        scaleRange(source, target, { a_min, a_max, b_min, b_max, clip: a.clip })
+      }),
+    )
+  },
+}
+
+const scaleArgs = fieldArgs({
+  minv: bound.default(0),
+  maxv: bound.default(1),
+  factor: bound.default(null),
+  channel_wise: z.boolean().default(false),
+  dtype: ignored,
+})
+
+/** MONAI's ScaleIntensityd: the image's own extremes onto [minv, maxv]; with both null, times 1 + factor. */
+export const scaleIntensity: TransformDefinition<typeof scaleArgs> = {
+  names: ['ScaleIntensityd', 'ScaleIntensityD', 'ScaleIntensityDict', 'ScaleIntensity'],
+  args: scaleArgs,
+  create: ({ minv, maxv, factor, ...a }) =>
+    eachImage(a, (field) =>
+      rescaled(field, a.channel_wise, (source, target) => {
+        if (minv === null && maxv === null) return linear(source, target, 1 + (factor ?? 0), 0)
+        const { min, max } = extremes(source)
+        if (min === max) return linear(source, target, minv ?? 1, 0)
+        const span = minv === null || maxv === null ? 1 : maxv - minv
+        const gain = span / (max - min)
+        linear(source, target, gain, (minv === null || maxv === null ? 0 : minv) - min * gain)
+      }),
+    ),
+}
+
+const perChannel = z
+  .union([number, z.array(number)])
+  .nullable()
+  .optional()
+
+const normalizeArgs = fieldArgs({
+  subtrahend: perChannel,
+  divisor: perChannel,
+  nonzero: z.boolean().default(false),
+  channel_wise: z.boolean().default(false),
+  dtype: ignored,
+})
+
+/** MONAI's NormalizeIntensityd: (v - subtrahend) / divisor, by default the mean and standard deviation. */
+export const normalizeIntensity: TransformDefinition<typeof normalizeArgs> = {
+  names: ['NormalizeIntensityd', 'NormalizeIntensityD', 'NormalizeIntensityDict', 'NormalizeIntensity'],
+  args: normalizeArgs,
+  create: (a) => {
+    const lists = Array.isArray(a.subtrahend) || Array.isArray(a.divisor)
+    if (lists && !a.channel_wise) {
+      throw new AppError('BAD_MODEL_CONFIG', 'lists of subtrahend or divisor need channel_wise true')
+    }
+    return eachImage(a, (field) =>
+      rescaled(field, a.channel_wise, (source, target, channel) => {
+        normalize(source, target, a.nonzero, pick(a.subtrahend, channel), pick(a.divisor, channel))
+      }),
+    )
+  },
+}
+
+const nonzeroArgs = fieldArgs({ dtype: ignored, channel_wise: z.boolean().default(false) })
+
+/** Clara's NormalizeNonzeroIntensities: z-scores over the voxels that are not zero; the others stay zero. */
+export const normalizeNonzeroIntensities: TransformDefinition<typeof nonzeroArgs> = {
+  names: ['NormalizeNonzeroIntensities'],
+  args: nonzeroArgs,
+  create: (a) =>
+    eachImage(a, (field) =>
+      rescaled(field, a.channel_wise, (source, target) => normalize(source, target, true, undefined, undefined)),
+    ),
+}
+
+/** Clara's CenterData: (v - subtrahend) / divisor, by default the mean and standard deviation of all voxels. */
+export const centerData: TransformDefinition<typeof normalizeArgs> = {
+  names: ['CenterData'],
+  args: normalizeArgs,
+  create: normalizeIntensity.create,
+}
+
+function pick(value: number | readonly number[] | null | undefined, channel: number): number | undefined {
+  if (value === null || value === undefined) return undefined
+  if (typeof value === 'number') return value
+  if (channel < value.length) return value[channel]
+  throw new AppError('BAD_PARAMS', `the image has more channels than the ${value.length} the model is normalised for`)
+}
+
+function normalize(
+  source: VoxelArray,
+  target: Float32Array,
+  nonzero: boolean,
+  subtrahend: number | undefined,
+  divisor: number | undefined,
+): void {
+  const found = subtrahend === undefined || divisor === undefined ? moments(source, nonzero) : undefined
+  if (found?.count === 0) return linear(source, target, 1, 0)
+  const gain = 1 / ((divisor ?? found!.std) || 1)
+  const bias = -(subtrahend ?? found!.mean) * gain
+  if (!nonzero) return linear(source, target, gain, bias)
+  for (let i = 0; i < source.length; i++) target[i] = source[i] === 0 ? 0 : source[i]! * gain + bias
+}
+
+const shiftArgs = fieldArgs({ offset: number, safe: ignored, factor_key: ignored })
+
+/** MONAI's ShiftIntensityd: v + offset. */
+export const shiftIntensity: TransformDefinition<typeof shiftArgs> = {
+  names: ['ShiftIntensityd', 'ShiftIntensityD', 'ShiftIntensityDict', 'ShiftIntensity'],
+  args: shiftArgs,
+  create: (a) => eachImage(a, (field) => rescaled(field, false, (s, t) => linear(s, t, 1, a.offset))),
+}
+
+const scaleShiftArgs = fieldArgs({ scale: number.default(1), shift: number.default(0), dtype: ignored })
+
+/** v x scale + shift. */
+export const scaleShift: TransformDefinition<typeof scaleShiftArgs> = {
+  names: ['ScaleShift', 'ScaleShiftIntensity'],
+  args: scaleShiftArgs,
+  create: (a) => eachImage(a, (field) => rescaled(field, false, (s, t) => linear(s, t, a.scale, a.shift))),
+}
+
+const thresholdArgs = fieldArgs({ threshold: number, above: z.boolean().default(true), cval: number.default(0) })
+
+/** MONAI's ThresholdIntensityd: what is not above (or not below) the threshold becomes `cval`. */
+export const thresholdIntensity: TransformDefinition<typeof thresholdArgs> = {
+  names: ['ThresholdIntensityd', 'ThresholdIntensityD', 'ThresholdIntensityDict', 'ThresholdIntensity'],
+  args: thresholdArgs,
+  create: ({ threshold, above, cval, ...a }) =>
+    eachImage(a, (field) =>
+      rescaled(field, false, (source, target) => {
+        for (let i = 0; i < source.length; i++) {
+          const value = source[i]!
+          target[i] = (above ? value > threshold : value < threshold) ? value : cval
+        }
+      }),
+    ),
+}
+
+const smoothArgs = fieldArgs({ sigma: numbers.default([1]), approx: z.literal('erf').default('erf') })
+
+/** MONAI's GaussianSmoothd: sigma in voxels per axis, kernel cut at 4 sigma, zero beyond the border. */
+export const gaussianSmooth: TransformDefinition<typeof smoothArgs> = {
+  names: ['GaussianSmoothd', 'GaussianSmoothD', 'GaussianSmoothDict', 'GaussianSmooth'],
+  args: smoothArgs,
+  create: (a) =>
+    eachImage(a, (field) => {
+      const { volume } = field
+      const sigma = perMemoryAxis(field, a.sigma, [0, 0, 0])
+      let data: Float32Array = Float32Array.from(volume.data)
+      for (const axis of [0, 1, 2] as const) {
+        if (sigma[axis] > 0) data = smoothAxis(data, volume.size, axis, erfKernel(sigma[axis]))
+      }
+      const out = makeVolume(volume.size, volume.affine, data, { channels: volume.channels })
+      return { ...field, volume: out, scratch: true }
+    }),
+}

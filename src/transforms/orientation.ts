@@ -1,0 +1,54 @@
+import { z } from 'zod'
+import { AppError } from '../errors.js'
+import { movesBetween, type Orientation, orientationOf, parseAxisCodes } from '../volume/orientation.js'
+import { fieldArgs, ignored } from './args.js'
+import { eachImage, spatialAxes } from './fields.js'
+import { applyMoves } from './flip-rotate.js'
+import type { ImageField, TransformDefinition } from './types.js'
+
+const args = fieldArgs({
+  axcodes: z.string().optional(),
+  as_closest_canonical: z.boolean().default(false),
+  labels: ignored,
+})
+
+/** Reorders and flips axes so that they run to `axcodes` (or RAS, when `as_closest_canonical`). MONAI's Orientationd. */
+export const orientation: TransformDefinition<typeof args> = {
+  names: ['Orientationd', 'OrientationD', 'OrientationDict', 'Orientation'],
+  args,
+  create: (a) => {
+    const codes = a.as_closest_canonical ? 'RAS' : a.axcodes
+    const want = codes === undefined ? undefined : parseAxisCodes(codes)
+    if (!want) {
+      throw new AppError('BAD_MODEL_CONFIG', `axcodes must be three letters such as RAS, got '${codes ?? ''}'`)
+    }
+    return eachImage(a, (field) => reorient(field, want, 'Orientationd'))
+  },
+}
+
+/** The field with its array axes running as `want` says; what MONAI and nibabel do, by moving voxels. */
+export function reorient(field: ImageField, want: Orientation, name: string): ImageField {
+  const memory = spatialAxes(field)
+  const target = [...orientationOf(field.volume.affine)] as [Orientation[0], Orientation[1], Orientation[2]]
+  if (memory.length === 3) {
+    memory.forEach((axis, i) => {
+      target[axis] = want[i]!
+    })
+  } else {
+    planeTarget(target, memory, want)
+  }
+  return applyMoves(field, movesBetween(orientationOf(field.volume.affine), target), name)
+}
+
+/** Two-dimensional arrays: their two axes take the wanted directions of the world axes that they span. */
+function planeTarget(
+  target: [Orientation[0], Orientation[1], Orientation[2]],
+  memory: readonly (0 | 1 | 2)[],
+  want: Orientation,
+): void {
+  const worlds = memory.map((axis) => target[axis].world)
+  const directions = want.filter(({ world }) => worlds.includes(world))
+  memory.forEach((axis, i) => {
+    target[axis] = directions[i]!
+  })
+}

@@ -1,0 +1,186 @@
+/** Scaling a field of view to another number of voxels: MONAI's Resized and Zoomd, Clara's ScaleTo... and ScaleBy... */
+import { z } from 'zod'
+import { AppError } from '../errors.js'
+import { affineFrom, linearPart, roundHalfEven, transformPoint } from '../volume/affine.js'
+import {
+  type AxisMap,
+  gather,
+  type LinearTables,
+  nearestExactTable,
+  nearestTable,
+  resampleArea,
+  resampleSeparable,
+  resizeLinearTable,
+} from '../volume/resample.js'
+import { type Grid, spacingOf, type Vec3, type Volume } from '../volume/volume.js'
+import { fieldArgs, ignored, integers, numbers } from './args.js'
+import { eachImage, perMemoryAxis, spatialAxes } from './fields.js'
+import type { ImageField, TransformDefinition } from './types.js'
+import { moved, resizeStep } from './undo.js'
+
+type Mode = 'nearest' | 'nearest-exact' | 'linear' | 'area'
+
+const MODES: Readonly<Record<string, Mode>> = {
+  nearest: 'nearest',
+  'nearest-exact': 'nearest-exact',
+  linear: 'linear',
+  bilinear: 'linear',
+  trilinear: 'linear',
+  area: 'area',
+}
+
+const modeArg = z.union([z.string(), z.array(z.string())])
+
+const resizedArgs = fieldArgs({
+  spatial_size: integers,
+  size_mode: z.enum(['all', 'longest']).default('all'),
+  mode: modeArg.default('area'),
+  align_corners: z.union([z.boolean(), z.null(), z.array(z.boolean().nullable())]).optional(),
+  anti_aliasing: z.literal(false).optional(),
+  anti_aliasing_sigma: ignored,
+  dtype: ignored,
+})
+
+/** MONAI's Resized (torch's `interpolate`): sizes of zero or less keep the axis. */
+export const resized: TransformDefinition<typeof resizedArgs> = {
+  names: ['Resized', 'ResizeD', 'ResizeDict', 'Resize'],
+  args: resizedArgs,
+  create: (a) => {
+    const modes = (typeof a.mode === 'string' ? [a.mode] : a.mode).map(checkMode)
+    const aligned = [a.align_corners ?? false].flat().map((value) => value ?? false)
+    return eachImage(a, (field, index) => {
+      const own = field.volume.size
+      let size: readonly number[] = perMemoryAxis(field, a.spatial_size, own as [number, number, number])
+      if (a.size_mode === 'longest') {
+        const longest = Math.max(...spatialAxes(field).map((axis) => own[axis]))
+        size = perMemoryAxis(
+          field,
+          spatialAxes(field).map((axis) => roundHalfEven((own[axis] * a.spatial_size[0]!) / longest)),
+          own as [number, number, number],
+        )
+      }
+      const target = size.map((n, axis) => (n > 0 ? n : own[axis]!)) as unknown as Vec3
+      return resizeTo(field, target, modes[index] ?? modes.at(-1)!, aligned[index] ?? aligned.at(-1)!, 'Resized')
+    })
+  },
+}
+
+const zoomArgs = fieldArgs({
+  zoom: numbers,
+  mode: modeArg.default('area'),
+  align_corners: z.boolean().nullable().optional(),
+  keep_size: z.literal(false, 'only false is supported').default(false),
+  padding_mode: ignored,
+  dtype: ignored,
+})
+
+/** MONAI's Zoomd without keep_size: each axis times its factor, rounded down. */
+export const zoom: TransformDefinition<typeof zoomArgs> = {
+  names: ['Zoomd', 'ZoomD', 'ZoomDict', 'Zoom'],
+  args: zoomArgs,
+  create: (a) => {
+    const modes = (typeof a.mode === 'string' ? [a.mode] : a.mode).map(checkMode)
+    return eachImage(a, (field, index) => {
+      const factors = perMemoryAxis(field, a.zoom, [1, 1, 1])
+      const size = field.volume.size.map((n, axis) => Math.max(1, Math.floor(n * factors[axis]!))) as unknown as Vec3
+      return resizeTo(field, size, modes[index] ?? modes.at(-1)!, a.align_corners ?? false, 'Zoomd')
+    })
+  },
+}
+
+const clara = { is_label: z.boolean().default(false), mode: ignored, dtype: ignored }
+
+const byResolutionArgs = fieldArgs({ target_resolution: numbers, ...clara })
+
+/** Clara's ScaleByResolution: round(size x spacing / target) voxels over the same field of view. */
+export const scaleByResolution: TransformDefinition<typeof byResolutionArgs> = {
+  names: ['ScaleByResolution'],
+  args: byResolutionArgs,
+  create: (a) => eachImage(a, (field) => resizeToSpacing(field, a.target_resolution, a.is_label, 'ScaleByResolution')),
+}
+
+const bySpacingArgs = fieldArgs({ target_spacing: numbers, ...clara })
+
+/** The same under the name that speaks of spacing. */
+export const scaleBySpacing: TransformDefinition<typeof bySpacingArgs> = {
+  names: ['ScaleBySpacing'],
+  args: bySpacingArgs,
+  create: (a) => eachImage(a, (field) => resizeToSpacing(field, a.target_spacing, a.is_label, 'ScaleBySpacing')),
+}
+
+const byFactorArgs = fieldArgs({ factor: numbers, ...clara })
+
+/** Clara's ScaleByFactor: round(size x factor) voxels. */
+export const scaleByFactor: TransformDefinition<typeof byFactorArgs> = {
+  names: ['ScaleByFactor'],
+  args: byFactorArgs,
+  create: (a) =>
+    eachImage(a, (field) => {
+      const factors = perMemoryAxis(field, a.factor, [1, 1, 1])
+      const size = field.volume.size.map((n, axis) => Math.max(1, Math.round(n * factors[axis]!))) as unknown as Vec3
+      return resizeTo(field, size, a.is_label ? 'nearest-exact' : 'linear', false, 'ScaleByFactor')
+    }),
+}
+
+const toShapeArgs = fieldArgs({ target_shape: integers, ...clara })
+
+/** Clara's ScaleToShape. */
+export const scaleToShape: TransformDefinition<typeof toShapeArgs> = {
+  names: ['ScaleToShape'],
+  args: toShapeArgs,
+  create: (a) =>
+    eachImage(a, (field) => {
+      const own = field.volume.size as [number, number, number]
+      const size = perMemoryAxis(field, a.target_shape, own).map((n, axis) => (n > 0 ? n : own[axis]!))
+      return resizeTo(field, size as unknown as Vec3, a.is_label ? 'nearest-exact' : 'linear', false, 'ScaleToShape')
+    }),
+}
+
+function resizeToSpacing(field: ImageField, target: readonly number[], isLabel: boolean, name: string): ImageField {
+  const own = spacingOf(field.volume)
+  const want = perMemoryAxis(field, target, own)
+  const size = field.volume.size.map((n, axis) =>
+    want[axis]! > 0 ? Math.max(1, Math.round((n * own[axis]!) / want[axis]!)) : n,
+  ) as unknown as Vec3
+  return resizeTo(field, size, isLabel ? 'nearest-exact' : 'linear', false, name)
+}
+
+function checkMode(mode: string): Mode {
+  const known = MODES[mode.toLowerCase()]
+  if (known) return known
+  throw new AppError('BAD_MODEL_CONFIG', `mode must be one of ${Object.keys(MODES).join(', ')}, got '${mode}'`)
+}
+
+/** The field of view of `grid` cut into `size` voxels. */
+export function scaledGrid(grid: Grid, size: Vec3): Grid {
+  const scale = size.map((n, axis) => grid.size[axis]! / n) as unknown as Vec3
+  const linear = linearPart(grid.affine).map((value, i) => value * scale[i % 3]!)
+  const origin = transformPoint(grid.affine, scale.map((s) => (s - 1) / 2) as unknown as Vec3)
+  return { size, affine: affineFrom(linear, origin) }
+}
+
+/** Resizes a field, and notes the way back: labels by nearest voxel in the manner of `mode`, scores linearly. */
+export function resizeTo(field: ImageField, size: Vec3, mode: Mode, alignCorners: boolean, name: string): ImageField {
+  const before = field.volume
+  if (size.every((n, axis) => n === before.size[axis])) return field
+  const grid = scaledGrid(before, size)
+  const volume = resizeVolume(before, grid, mode, alignCorners)
+  const backMode = name === 'Resized' || name === 'Zoomd' ? 'nearest' : 'nearest-exact'
+  const step = resizeStep(name, before, nearestMap(size, before.size, backMode), (scores) =>
+    resizeVolume(scores, before, 'linear', alignCorners),
+  )
+  return { ...moved(field, volume, step), scratch: true }
+}
+
+export function resizeVolume(volume: Volume, grid: Grid, mode: Mode, alignCorners: boolean): Volume {
+  if (mode === 'area') return resampleArea(volume, grid.size, grid.affine)
+  if (mode !== 'linear') return gather(volume, nearestMap(volume.size, grid.size, mode), grid.affine)
+  const tables = volume.size.map((n, axis) => resizeLinearTable(n, grid.size[axis]!, alignCorners))
+  return resampleSeparable(volume, tables as unknown as LinearTables, grid.affine)
+}
+
+export function nearestMap(source: Vec3, target: Vec3, mode: 'nearest' | 'nearest-exact'): AxisMap {
+  const table = mode === 'nearest' ? nearestTable : nearestExactTable
+  const index = source.map((n, axis) => table(n, target[axis]!)) as unknown as AxisMap['index']
+  return { from: [0, 1, 2], index }
+}

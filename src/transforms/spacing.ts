@@ -1,0 +1,175 @@
+import { z } from 'zod'
+import { AppError } from '../errors.js'
+import {
+  affineFrom,
+  indexToIndex,
+  invert3,
+  linearPart,
+  multiply3,
+  roundHalfEven,
+  transformPoint,
+  transpose3,
+} from '../volume/affine.js'
+import { axisAlignedMap, resampleLinear, resampleNearest } from '../volume/resample.js'
+import { type Grid, spacingOf, type Vec3, type Volume } from '../volume/volume.js'
+import { fieldArgs, ignored, numbers } from './args.js'
+import { eachImage, perMemoryAxis } from './fields.js'
+import type { ImageField, TransformDefinition, UndoStep } from './types.js'
+import { moved } from './undo.js'
+
+const MODES = ['bilinear', 'nearest'] as const
+
+const args = fieldArgs({
+  pixdim: numbers,
+  diagonal: z.boolean().default(false),
+  mode: z.union([z.string(), z.array(z.string())]).default('bilinear'),
+  padding_mode: z.union([z.string(), z.array(z.string())]).default('border'),
+  align_corners: ignored,
+  scale_extent: z.boolean().default(false),
+  recompute_affine: ignored,
+  min_pixdim: numbers.optional(),
+  max_pixdim: numbers.optional(),
+  ensure_same_shape: ignored,
+  dtype: ignored,
+})
+
+/**
+ * Resamples to `pixdim` mm a voxel, keeping the directions of the axes (MONAI 1.6's Spacingd: shearing is dropped, the
+ * field of view kept from first to last voxel centre, linear with the border held). An axis whose pixdim is not positive
+ * keeps its spacing.
+ */
+export const spacing: TransformDefinition<typeof args> = {
+  names: ['Spacingd', 'SpacingD', 'SpacingDict', 'Spacing'],
+  args,
+  create: (a) => {
+    const modes = (typeof a.mode === 'string' ? [a.mode] : a.mode).map(checkMode)
+    const pads = (typeof a.padding_mode === 'string' ? [a.padding_mode] : a.padding_mode).map(checkPadding)
+    return eachImage(a, (field, index) => {
+      const own = spacingOf(field.volume)
+      const pixdim = perMemoryAxis(field, a.pixdim, own)
+      const low = a.min_pixdim && perMemoryAxis(field, a.min_pixdim, own)
+      const high = a.max_pixdim && perMemoryAxis(field, a.max_pixdim, own)
+      const target = own.map((have, axis) => {
+        const want = pixdim[axis]!
+        const min = Math.min(low?.[axis] ?? want, want)
+        const max = Math.max(high?.[axis] ?? want, want)
+        const keep = want <= 0 || ((low || high) && have >= min - 1e-3 && have <= max + 1e-3)
+        return keep ? have : want
+      }) as unknown as Vec3
+      const grid = spacedGrid(field.volume, target, a)
+      return resampleTo(field, grid, modes[index] ?? modes.at(-1)!, pads[index] ?? pads.at(-1)!)
+    })
+  },
+}
+
+function checkMode(mode: string): 'linear' | 'nearest' {
+  const word = mode.toLowerCase()
+  if (word === 'nearest' || word === '0') return 'nearest'
+  if (['bilinear', 'trilinear', 'linear', '1'].includes(word)) return 'linear'
+  throw new AppError('BAD_MODEL_CONFIG', `mode must be one of ${MODES.join(', ')}, got '${mode}'`)
+}
+
+function checkPadding(mode: string): 'border' | 'zeros' {
+  if (mode === 'border' || mode === 'zeros') return mode
+  throw new AppError('BAD_MODEL_CONFIG', `padding_mode must be border or zeros, got '${mode}'`)
+}
+
+/** MONAI's zoom_affine and compute_shape_offset: the grid with that spacing over the same field of view. */
+export function spacedGrid(
+  grid: Grid,
+  spacing: Vec3,
+  { diagonal = false, scale_extent = false }: { diagonal?: boolean; scale_extent?: boolean } = {},
+): Grid {
+  const linear = zoomed(linearPart(grid.affine), spacing, diagonal)
+  const toTarget = indexToIndex(grid, { affine: affineFrom(linear, [0, 0, 0]) })
+  const edge = scale_extent ? 0.5 : 0
+  const low = [Infinity, Infinity, Infinity]
+  const high = [-Infinity, -Infinity, -Infinity]
+  const corners: Vec3[] = []
+  for (let k = 0; k < 8; k++) {
+    // numpy's meshgrid with indexing 'ij' counts the last axis fastest
+    const bits = [(k >> 2) & 1, (k >> 1) & 1, k & 1]
+    const corner = bits.map((bit, axis) => (bit ? grid.size[axis]! - 1 + edge : -edge)) as unknown as Vec3
+    corners.push(corner)
+    transformPoint(toTarget, corner).forEach((value, axis) => {
+      low[axis] = Math.min(low[axis]!, value)
+      high[axis] = Math.max(high[axis]!, value)
+    })
+  }
+  const size = low.map((value, axis) =>
+    Math.max(1, roundHalfEven(high[axis]! - value + (scale_extent ? 0 : 1))),
+  ) as unknown as Vec3
+  return { size, affine: affineFrom(linear, originOf(grid, linear, size, corners, toTarget, low, edge)) }
+}
+
+/** The corner that comes first along every new axis; the centres aligned when there is none. */
+function originOf(
+  grid: Grid,
+  linear: Float64Array,
+  size: Vec3,
+  corners: readonly Vec3[],
+  toTarget: Float64Array,
+  low: readonly number[],
+  edge: number,
+): Vec3 {
+  const first = corners.find((corner) =>
+    transformPoint(toTarget, corner).every((value, axis) => Math.abs(value - low[axis]!) <= 1e-8),
+  )
+  if (first && edge > 0) {
+    // half a new voxel inside the outer edge of the field of view
+    const world = transformPoint(grid.affine, first)
+    const half = affineFrom(linear, world)
+    return transformPoint(half, [0.5, 0.5, 0.5])
+  }
+  if (first) return transformPoint(grid.affine, first)
+  const middle = transformPoint(grid.affine, [grid.size[0] / 2, grid.size[1] / 2, grid.size[2] / 2])
+  const half = transformPoint(affineFrom(linear, [0, 0, 0]), [size[0] / 2, size[1] / 2, size[2] / 2])
+  return [middle[0] - half[0], middle[1] - half[1], middle[2] - half[2]]
+}
+
+/** The rotation of a linear part with new column lengths: Q of its QR decomposition (through Cholesky, as MONAI). */
+function zoomed(linear: Float64Array, spacing: Vec3, diagonal: boolean): Float64Array {
+  const scale = Float64Array.of(spacing[0], 0, 0, 0, spacing[1], 0, 0, 0, spacing[2])
+  if (diagonal) return scale
+  const m = multiply3(transpose3(linear), linear)
+  const a = Math.sqrt(m[0]!)
+  const b = m[3]! / a
+  const c = m[6]! / a
+  const d = Math.sqrt(m[4]! - b * b)
+  const e = (m[7]! - b * c) / d
+  const f = Math.sqrt(m[8]! - c * c - e * e)
+  const upper = Float64Array.of(a, b, c, 0, d, e, 0, 0, f)
+  return multiply3(multiply3(linear, invert3(upper)), scale)
+}
+
+/** Resamples a field onto another grid of the same world, and notes the way back. */
+export function resampleTo(
+  field: ImageField,
+  grid: Grid,
+  mode: 'linear' | 'nearest',
+  outside: 'border' | 'zeros',
+  name = 'Spacingd',
+): ImageField {
+  const { size, affine } = field.volume
+  const toSource = indexToIndex(grid, field.volume)
+  if (isSameGrid(toSource, grid.size, size)) return field
+  const sampling = { toSource, size: grid.size, affine: grid.affine, outside }
+  const volume: Volume =
+    mode === 'nearest' ? resampleNearest(field.volume, sampling) : resampleLinear(field.volume, sampling)
+  const back = { toSource: indexToIndex(field.volume, grid), size, affine, outside }
+  const step: UndoStep = {
+    name,
+    kind: 'resize',
+    before: { size, affine },
+    map: axisAlignedMap(grid.size, size, back.toSource, outside),
+    undo: (result, undoMode) => (undoMode === 'nearest' ? resampleNearest(result, back) : resampleLinear(result, back)),
+  }
+  return { ...moved(field, volume, step), scratch: true }
+}
+
+function isSameGrid(toSource: Float64Array, size: Vec3, source: Vec3): boolean {
+  return (
+    size.every((n, axis) => n === source[axis]) &&
+    toSource.every((value, i) => Math.abs(value - (i % 5 === 0 ? 1 : 0)) <= 1e-3)
+  )
+}
