@@ -1,0 +1,157 @@
+/** nibabel and SimpleITK read what writeVolume wrote: same voxels, same place in the world. */
+
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import type { DtypeName, ResultExtension } from '../../src/formats/format.js'
+import { readVolume } from '../../src/formats/read-volume.js'
+import { writeVolume } from '../../src/formats/write-volume.js'
+import type { Volume } from '../../src/volume/volume.js'
+import { niftiBytes } from '../helpers/nifti-bytes.js'
+import { pythonJson, pythonWith } from '../helpers/python.js'
+import { axisOrders, inAxisOrder, roomyLimits, scaleAffine, tempFolder, volumeOf } from '../helpers/volumes.js'
+
+interface Read {
+  readonly shape: readonly number[]
+  readonly affine: readonly number[]
+  readonly dtype: string
+  readonly voxels: readonly number[]
+}
+
+/** Shapes as [x, y, z(, c)], voxels x fastest, affines RAS+, whichever library read the file. */
+const NIBABEL = `
+import json, sys, nibabel, numpy as np
+out = []
+for path in sys.argv[1:]:
+    image = nibabel.load(path)
+    data = np.asanyarray(image.dataobj)
+    out.append(dict(shape=data.shape, affine=image.affine.ravel().tolist(), dtype=str(data.dtype),
+                    voxels=data.ravel(order='F').tolist()))
+print(json.dumps(out))
+`
+const SIMPLEITK = `
+import json, sys, SimpleITK as sitk, numpy as np
+out = []
+for path in sys.argv[1:]:
+    image = sitk.ReadImage(path)
+    data = sitk.GetArrayFromImage(image)
+    n = image.GetDimension()
+    direction = np.array(image.GetDirection()).reshape(n, n) * np.array(image.GetSpacing())
+    affine = np.eye(4)
+    affine[:n, :n] = direction
+    affine[:n, 3] = image.GetOrigin()
+    affine[:2] *= -1
+    channels = image.GetNumberOfComponentsPerPixel()
+    if channels > 1:
+        data = np.moveaxis(data, -1, 0)
+    out.append(dict(shape=list(image.GetSize()) + ([channels] if channels > 1 else []),
+                    affine=affine.ravel().tolist(), dtype=str(data.dtype), voxels=data.ravel().tolist()))
+print(json.dumps(out))
+`
+
+const nibabel = pythonWith(['nibabel', 'numpy'])
+const simpleItk = pythonWith(['SimpleITK', 'numpy'])
+
+interface Case {
+  readonly name: string
+  readonly volume: Volume
+  readonly extension: ResultExtension
+  readonly dtype?: DtypeName
+  readonly compress?: boolean
+}
+
+const turned = Float64Array.of(
+  ...[0.6 * 2, -0.8 * 3, 0, -31.5],
+  ...[0.8 * 2, 0.6 * 3, 0, 12.25],
+  ...[0, 0, 4, 5],
+  ...[0, 0, 0, 1],
+)
+const labels = (affine: Float64Array) => volumeOf([3, 4, 5], { affine, value: (i) => i % 7 })
+
+function cases(extensions: readonly ResultExtension[], dtypes: readonly DtypeName[]): Case[] {
+  return extensions.flatMap((extension) => [
+    ...axisOrders.map((order) => ({
+      name: `${order.codes}${extension}`,
+      volume: inAxisOrder(labels(scaleAffine([0.75, 1.5, 2.5], [-31, 12, 5])), order),
+      extension,
+    })),
+    { name: `oblique${extension}`, volume: labels(turned), extension },
+    ...dtypes.map((dtype) => ({ name: `${dtype}${extension}`, volume: labels(turned), extension, dtype })),
+    ...dtypes.map((dtype) => ({
+      name: `${dtype}, packed${extension}`,
+      volume: labels(turned),
+      extension,
+      dtype,
+      compress: true,
+    })),
+  ])
+}
+
+async function compare(list: readonly Case[], python: string, script: string): Promise<void> {
+  await using folder = await tempFolder()
+  const paths: string[] = []
+  for (const { volume, extension, dtype, compress } of list) {
+    const path = join(folder.path, `${paths.length}${extension}`)
+    await writeVolume(volume, path, { extension, dtype, compress, kind: 'labels' })
+    paths.push(path)
+  }
+  const found = (await pythonJson(python, script, paths)) as Read[]
+  for (const [i, { name, volume, dtype }] of list.entries()) {
+    const { shape, affine, voxels, dtype: type } = found[i]!
+    expect({ name, shape }).toEqual({ name, shape: [...volume.size] })
+    expect({ name, type }).toEqual({ name, type: dtype ?? 'uint8' })
+    expect(voxels).toEqual(Array.from(volume.data))
+    for (let k = 0; k < 16; k++) expect(affine[k], name).toBeCloseTo(volume.affine[k]!, 4)
+  }
+}
+
+const NIFTI_TYPES = ['uint8', 'int8', 'uint16', 'int16', 'uint32', 'int32', 'float32', 'float64'] as const
+
+describe.skipIf(!nibabel)('nibabel (needs a Python that has it)', () => {
+  it('reads our NIfTI in every axis order and type', async () => {
+    await compare(cases(['.nii', '.nii.gz'], NIFTI_TYPES), nibabel!, NIBABEL)
+  })
+
+  it('finds the affine of the input in the result, bit for bit', async () => {
+    await using folder = await tempFolder()
+    const specs = [
+      { srow: [0.1, -0.2, 3.3, 4.4, 1.7, 0.3, 0.1, -5.5, 0.2, 2.1, 0.1, 6.6] },
+      { sformCode: 0, qformCode: 1, pixdim: [-1, 0.7, 0.9, 3.3, 1, 1, 1, 1], quatern: [0.1, 0.2, 0.3, 7.7, 8.8, 9.9] },
+      { sformCode: 0, qformCode: 0, pixdim: [0, 0.7, 0.9, 3.3, 1, 1, 1, 1] },
+      { sformCode: 4, qformCode: 2, quatern: [0, 0, 1, 1, 2, 3] },
+      { version: 2 as const, srow: [0.1, 0, 0, Math.PI, 0, 0.2, 0, Math.E, 0, 0, 0.3, Math.SQRT2] },
+      { littleEndian: false, dim: [2, 2, 2], srow: [0.1, 0, 0, 1, 0, 0.2, 0, 2, 0, 0, 0.3, 3] },
+    ]
+    const paths: string[] = []
+    for (const [i, spec] of specs.entries()) {
+      const source = join(folder.path, `source${i}.nii`)
+      await writeFile(source, niftiBytes(spec))
+      const result = join(folder.path, `result${i}.nii.gz`)
+      const { volume } = await readVolume([source], roomyLimits)
+      await writeVolume(volume, result, { extension: '.nii.gz', kind: 'labels' })
+      paths.push(source, result)
+    }
+    const found = (await pythonJson(nibabel!, NIBABEL, paths)) as Read[]
+    for (let i = 0; i < found.length; i += 2) {
+      expect(found[i + 1]!.affine).toEqual(found[i]!.affine)
+      expect(found[i + 1]!.shape).toEqual(found[i]!.shape)
+      expect(found[i + 1]!.voxels).toEqual(found[i]!.voxels)
+    }
+  })
+})
+
+describe.skipIf(!simpleItk)('SimpleITK (needs a Python that has it)', () => {
+  it('reads our NIfTI and NRRD in every axis order and type', async () => {
+    await compare(cases(['.nii.gz', '.nrrd'], NIFTI_TYPES), simpleItk!, SIMPLEITK)
+  })
+
+  it('reads a NRRD of several channels', async () => {
+    await using folder = await tempFolder()
+    const volume = volumeOf([3, 2, 2], { affine: turned, channels: 3 })
+    const path = join(folder.path, 'vector.nrrd')
+    await writeVolume(volume, path, { extension: '.nrrd', kind: 'intensity', compress: true })
+    const [found] = (await pythonJson(simpleItk!, SIMPLEITK, [path])) as [Read]
+    expect(found.shape).toEqual([3, 2, 2, 3])
+    expect(found.voxels).toEqual(Array.from(volume.data))
+  })
+})
