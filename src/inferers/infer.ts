@@ -4,10 +4,10 @@
  */
 import { AppError } from '../errors.js'
 import type { Predict, Tensor, TensorSpec } from '../predictors/predictor.js'
+import { makeSink, type Reduction, reduceStretch, type Sink } from '../transforms/reduction.js'
 import type { ImageField } from '../transforms/types.js'
 import { makeVolume, type Vec3, type Volume, type VoxelArray } from '../volume/volume.js'
 import { checkBox, copyBox, describe, type Layout, layoutOf, tensorData, tensorDims } from './layout.js'
-import { makeSink, type Reduction, reduceStretch, type Sink } from './reduction.js'
 import { gaussianWeights, planWindows, type WindowPlan } from './windows.js'
 
 export interface NetworkInput {

@@ -58,7 +58,10 @@ interface Window {
 
 /** [a_min, a_max] onto [b_min, b_max]; MONAI's ScaleIntensityRange, with its answer to an empty window. */
 function scaleRange(source: VoxelArray, target: Float32Array, { a_min, a_max, b_min, b_max, clip }: Window): void {
-  if (a_max - a_min === 0) return linear(source, target, 1, b_min === null ? -a_min : b_min - a_min)
+  if (a_max - a_min === 0) {
+    linear(source, target, 1, b_min === null ? -a_min : b_min - a_min)
+    return
+  }
   const span = b_min === null || b_max === null ? 1 : b_max - b_min
   const gain = span / (a_max - a_min)
   const bias = (b_min === null || b_max === null ? 0 : b_min) - a_min * gain
@@ -161,12 +164,14 @@ export const scaleIntensity: TransformDefinition<typeof scaleArgs> = {
   create: ({ minv, maxv, factor, ...a }) =>
     eachImage(a, (field) =>
       rescaled(field, a.channel_wise, (source, target) => {
-        if (minv === null && maxv === null) return linear(source, target, 1 + (factor ?? 0), 0)
-        const { min, max } = extremes(source)
-        if (min === max) return linear(source, target, minv ?? 1, 0)
-        const span = minv === null || maxv === null ? 1 : maxv - minv
-        const gain = span / (max - min)
-        linear(source, target, gain, (minv === null || maxv === null ? 0 : minv) - min * gain)
+        const own = minv === null && maxv === null ? undefined : extremes(source)
+        if (!own) linear(source, target, 1 + (factor ?? 0), 0)
+        else if (own.min === own.max) linear(source, target, minv ?? 1, 0)
+        else {
+          const span = minv === null || maxv === null ? 1 : maxv - minv
+          const gain = span / (own.max - own.min)
+          linear(source, target, gain, (minv === null || maxv === null ? 0 : minv) - own.min * gain)
+        }
       }),
     ),
 }
@@ -235,11 +240,11 @@ function normalize(
   divisor: number | undefined,
 ): void {
   const found = subtrahend === undefined || divisor === undefined ? moments(source, nonzero) : undefined
-  if (found?.count === 0) return linear(source, target, 1, 0)
-  const gain = 1 / ((divisor ?? found!.std) || 1)
-  const bias = -(subtrahend ?? found!.mean) * gain
-  if (!nonzero) return linear(source, target, gain, bias)
-  for (let i = 0; i < source.length; i++) target[i] = source[i] === 0 ? 0 : source[i]! * gain + bias
+  const empty = found?.count === 0
+  const gain = empty ? 1 : 1 / ((divisor ?? found!.std) || 1)
+  const bias = empty ? 0 : -(subtrahend ?? found!.mean) * gain
+  if (!nonzero) linear(source, target, gain, bias)
+  else for (let i = 0; i < source.length; i++) target[i] = source[i] === 0 ? 0 : source[i]! * gain + bias
 }
 
 const shiftArgs = fieldArgs({ offset: number, safe: ignored, factor_key: ignored })

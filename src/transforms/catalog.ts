@@ -1,0 +1,196 @@
+/** Every transform by every name that a config may use, and building one from a config's entry. */
+import type { z } from 'zod'
+import { AppError } from '../errors.js'
+import { nearestWord } from '../util/nearest-word.js'
+import { addExtremePointsChannel } from './add-extreme-points-channel.js'
+import { addGuidanceFromPoints } from './add-guidance-from-points.js'
+import { addGuidanceSignal } from './add-guidance-signal.js'
+import * as channels from './channels.js'
+import * as connected from './connected-components.js'
+import { cropByExtremePoints } from './crop-by-extreme-points.js'
+import * as boxes from './crop-pad.js'
+import { enforceClicks } from './enforce-clicks.js'
+import { boundingBox, extremePointsTransform, fetchExtremePoints } from './extreme-points.js'
+import { fetch2dSlice } from './fetch-2d-slice.js'
+import { flip, rotate90 } from './flip-rotate.js'
+import * as intensity from './intensity.js'
+import * as labels from './labels.js'
+import * as loading from './load.js'
+import { orientation } from './orientation.js'
+import * as resizing from './resize.js'
+import { resizeGuidance } from './resize-guidance.js'
+import * as restoring from './restore.js'
+import { restoreLabel } from './restore-label.js'
+import { spacing } from './spacing.js'
+import { spatialCropGuidance } from './spatial-crop-guidance.js'
+import type { Transform, TransformDefinition } from './types.js'
+
+// The list holds definitions of many argument types; each is only ever given what its own schema returned.
+// biome-ignore lint/suspicious/noExplicitAny: see above
+type AnyDefinition = TransformDefinition<any>
+
+export const DEFINITIONS: readonly AnyDefinition[] = [
+  loading.loadImage,
+  loading.loadNifti,
+  loading.loadMultipleNifti,
+  loading.loadPicture,
+  channels.convertToChannelsFirst,
+  channels.convertToChannelsLast,
+  channels.ensureChannelFirst,
+  channels.asChannelFirst,
+  channels.asChannelLast,
+  channels.addChannel,
+  channels.squeezeDim,
+  channels.transpose,
+  channels.concatItems,
+  channels.castToType,
+  orientation,
+  spacing,
+  resizing.resized,
+  resizing.zoom,
+  resizing.scaleByResolution,
+  resizing.scaleBySpacing,
+  resizing.scaleByFactor,
+  resizing.scaleToShape,
+  boxes.spatialPad,
+  boxes.divisiblePad,
+  boxes.borderPad,
+  boxes.centerSpatialCrop,
+  boxes.spatialCrop,
+  boxes.cropForeground,
+  flip,
+  rotate90,
+  intensity.scaleIntensityRange,
+  intensity.claraScaleIntensityRange,
+  intensity.scaleIntensityRangePercentiles,
+  intensity.scaleIntensity,
+  intensity.normalizeIntensity,
+  intensity.normalizeNonzeroIntensities,
+  intensity.centerData,
+  intensity.shiftIntensity,
+  intensity.scaleShift,
+  intensity.thresholdIntensity,
+  intensity.gaussianSmooth,
+  labels.argmaxAcrossChannels,
+  labels.activations,
+  labels.asDiscrete,
+  labels.applyThreshold,
+  labels.labelFilter,
+  labels.labelToMask,
+  labels.mapLabelValue,
+  labels.splitBasedOnLabel,
+  labels.splitAcrossChannels,
+  connected.keepLargestConnectedComponent,
+  connected.keepLargestCC,
+  connected.fillHolesTransform,
+  connected.removeSmallObjects,
+  fetchExtremePoints,
+  extremePointsTransform,
+  boundingBox,
+  restoring.invert,
+  restoring.restored,
+  restoring.restoreOriginalShape,
+  restoring.copyProperties,
+  addExtremePointsChannel,
+  addGuidanceFromPoints,
+  addGuidanceSignal,
+  cropByExtremePoints,
+  enforceClicks,
+  fetch2dSlice,
+  resizeGuidance,
+  restoreLabel,
+  spatialCropGuidance,
+]
+
+const BY_NAME = new Map(
+  DEFINITIONS.flatMap((definition) => definition.names.map((name) => [name, definition] as const)),
+)
+
+export const TRANSFORM_NAMES: readonly string[] = [...BY_NAME.keys()].sort()
+
+export interface BuiltTransform {
+  /** As the config wrote it, without its class path. */
+  readonly name: string
+  readonly definition: AnyDefinition
+  /** Arguments after parsing, defaults filled in. */
+  readonly args: unknown
+  readonly apply: Transform
+  /** The fields it works on, when it names them the usual way. */
+  readonly keys: readonly string[]
+  readonly readsClicks: boolean
+}
+
+/** Throws BAD_MODEL_CONFIG naming the transform, and the key that is unknown or wrong. */
+export function buildTransform({
+  name,
+  args,
+}: {
+  readonly name: string
+  readonly args: Readonly<Record<string, unknown>>
+}): BuiltTransform {
+  const short = name.split('.').at(-1)!
+  const definition = BY_NAME.get(short)
+  if (!definition) throw unknownTransform(short)
+  const parsed = definition.args.safeParse(normalized(args))
+  if (!parsed.success) throw badArguments(short, definition, parsed.error)
+  const apply = named(short, () => definition.create(parsed.data))
+  return {
+    name: short,
+    definition,
+    args: parsed.data,
+    apply: (item) => named(short, () => apply(item)),
+    keys: keysOf(parsed.data),
+    readsClicks: definition.readsClicks?.(parsed.data) ?? false,
+  }
+}
+
+function unknownTransform(name: string): AppError {
+  const near = nearestWord(name, TRANSFORM_NAMES)
+  const guess = near === undefined ? '' : ` (did you mean '${near}'?)`
+  return new AppError('BAD_MODEL_CONFIG', `unknown transform '${name.slice(0, 80)}'${guess}`, {
+    hint: `known transforms: ${DEFINITIONS.map((definition) => definition.names[0]).join(', ')}`,
+  })
+}
+
+function badArguments(name: string, definition: AnyDefinition, error: z.ZodError): AppError {
+  const said = error.issues.slice(0, 3).map((issue) => {
+    if (issue.code === 'unrecognized_keys') return `unknown argument '${issue.keys.join("', '")}'`
+    const where = issue.path.join('.')
+    return where ? `'${where}': ${issue.message}` : issue.message
+  })
+  const shape: unknown = definition.args.shape
+  const known = shape && typeof shape === 'object' ? Object.keys(shape).join(', ') : ''
+  return new AppError('BAD_MODEL_CONFIG', `transform '${name}': ${said.join('; ')}`, {
+    hint: `its arguments are ${known}`,
+  })
+}
+
+/** Errors of a transform say which one it was. */
+function named<T>(name: string, work: () => T): T {
+  try {
+    return work()
+  } catch (error) {
+    if (!(error instanceof AppError)) throw error
+    throw new AppError(error.code, `transform '${name}': ${error.message}`, {
+      cause: error,
+      ...(error.hint === undefined ? {} : { hint: error.hint }),
+    })
+  }
+}
+
+const WORDS: Readonly<Record<string, boolean>> = { true: true, false: false }
+
+/** `fields` and `field` mean `keys`; the words true and false mean the values. Null counts as absent where it is a default. */
+function normalized(args: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const out: Record<string, unknown> = {}
+  for (const [key, value] of Object.entries(args)) {
+    const word = typeof value === 'string' ? WORDS[value.toLowerCase()] : undefined
+    out[key === 'fields' || key === 'field' ? 'keys' : key] = word ?? value
+  }
+  return out
+}
+
+function keysOf(args: unknown): readonly string[] {
+  if (typeof args !== 'object' || args === null || !('keys' in args) || !Array.isArray(args.keys)) return []
+  return args.keys.filter((key): key is string => typeof key === 'string')
+}

@@ -1,0 +1,254 @@
+/** From scores to labels, and label maps among themselves. */
+import { z } from 'zod'
+import { AppError } from '../errors.js'
+import { makeVolume, type Volume, type VoxelArray, voxelCount } from '../volume/volume.js'
+import { fieldArgs, ignored, integer, integers, names, number } from './args.js'
+import { eachImage, requireImage, withImage } from './fields.js'
+import { makeSink, type Reduction, reduceStretch } from './reduction.js'
+import type { ImageField, TransformDefinition } from './types.js'
+
+/** Scores of a field reduced to labels, as the inferer does when it knows in time. */
+export function reduceField(field: ImageField, reduction: Reduction): ImageField {
+  const { volume } = field
+  const voxels = voxelCount(volume)
+  const sink = makeSink(reduction, volume.channels, voxels)
+  const stretch = {
+    scores: volume.data,
+    start: 0,
+    channelStride: voxels,
+    step: 1,
+    channels: volume.channels,
+    length: voxels,
+  }
+  reduceStretch(reduction, stretch, sink, 0, voxels)
+  return {
+    ...field,
+    volume: makeVolume(volume.size, volume.affine, sink.data, { channels: sink.channels }),
+    scratch: true,
+  }
+}
+
+const argmaxArgs = fieldArgs({})
+
+/** Clara's ArgmaxAcrossChannels; the channel axis goes. */
+export const argmaxAcrossChannels: TransformDefinition<typeof argmaxArgs> = {
+  names: ['ArgmaxAcrossChannels'],
+  args: argmaxArgs,
+  create: (a) =>
+    eachImage(a, (field) => {
+      const labels = reduceField(field, { kind: 'argmax' })
+      return { ...labels, axes: field.axes.replace('C', '') }
+    }),
+}
+
+const activationArgs = fieldArgs({
+  sigmoid: z.union([z.boolean(), z.array(z.boolean())]).default(false),
+  softmax: z.union([z.boolean(), z.array(z.boolean())]).default(false),
+  other: z.null().optional(),
+  dim: z.literal(0).optional(),
+})
+
+/** MONAI's Activationsd: sigmoid, or softmax over the channels. */
+export const activations: TransformDefinition<typeof activationArgs> = {
+  names: ['Activationsd', 'ActivationsD', 'ActivationsDict', 'Activations'],
+  args: activationArgs,
+  create: (a) =>
+    eachImage(a, (field, index) => {
+      const sigmoid = [a.sigmoid].flat()
+      const softmax = [a.softmax].flat()
+      if (sigmoid[index] ?? sigmoid.at(-1)) return activated(field, sigmoidOf)
+      if (softmax[index] ?? softmax.at(-1)) return activated(field, softmaxOf)
+      return field
+    }),
+}
+
+function activated(field: ImageField, run: (data: Float32Array, channels: number) => void): ImageField {
+  const { volume } = field
+  const data = field.scratch && volume.data instanceof Float32Array ? volume.data : Float32Array.from(volume.data)
+  run(data, volume.channels)
+  return { ...field, volume: { ...volume, data }, scratch: true }
+}
+
+function sigmoidOf(data: Float32Array): void {
+  for (let i = 0; i < data.length; i++) data[i] = 1 / (1 + Math.exp(-data[i]!))
+}
+
+function softmaxOf(data: Float32Array, channels: number): void {
+  const voxels = data.length / channels
+  for (let i = 0; i < voxels; i++) {
+    let most = -Infinity
+    for (let c = 0; c < channels; c++) most = Math.max(most, data[c * voxels + i]!)
+    let sum = 0
+    for (let c = 0; c < channels; c++) {
+      const value = Math.exp(data[c * voxels + i]! - most)
+      data[c * voxels + i] = value
+      sum += value
+    }
+    for (let c = 0; c < channels; c++) data[c * voxels + i]! /= sum
+  }
+}
+
+const discreteArgs = fieldArgs({
+  argmax: z.union([z.boolean(), z.array(z.boolean())]).default(false),
+  threshold: z.union([number.nullable(), z.array(number.nullable())]).optional(),
+  threshold_values: z.boolean().optional(),
+  logit_thresh: number.default(0.5),
+  to_onehot: ignored,
+  n_classes: ignored,
+  num_classes: ignored,
+  rounding: z.union([z.literal('torchrounding'), z.null()]).optional(),
+  dim: ignored,
+  keepdim: ignored,
+  dtype: ignored,
+})
+
+/** MONAI's AsDiscreted: argmax over the channels, then at least `threshold` or not. One-hot coding is not kept. */
+export const asDiscrete: TransformDefinition<typeof discreteArgs> = {
+  names: ['AsDiscreted', 'AsDiscreteD', 'AsDiscreteDict', 'AsDiscrete'],
+  args: discreteArgs,
+  create: (a) =>
+    eachImage(a, (field, index) => {
+      let out = field
+      const argmax = [a.argmax].flat()
+      if (argmax[index] ?? argmax.at(-1)) out = reduceField(out, { kind: 'argmax' })
+      const at = thresholdOf(a, index)
+      if (at !== undefined) out = reduceField(out, { kind: 'threshold', at, activation: 'none' })
+      return out
+    }),
+}
+
+export function thresholdOf(a: z.output<typeof discreteArgs>, index: number): number | undefined {
+  if (a.threshold_values) return a.logit_thresh
+  const list = [a.threshold ?? null].flat()
+  return list[index] ?? list.at(-1) ?? undefined
+}
+
+const thresholdArgs = fieldArgs({
+  threshold: number.default(0.5),
+  label_field: z.string().optional(),
+  dtype: ignored,
+})
+
+/** Clara's ApplyThreshold and the sample FilterProbabilityThreshold: 1 where the score is at least `threshold`. */
+export const applyThreshold: TransformDefinition<typeof thresholdArgs> = {
+  names: ['ApplyThreshold', 'FilterProbabilityThreshold', 'ThresholdProbability'],
+  args: thresholdArgs,
+  create: (a) =>
+    eachImage(a, (field) => reduceField(field, { kind: 'threshold', at: a.threshold, activation: 'none' })),
+}
+
+/** The map with each label replaced by `change` of it, in the smallest type of the usual two that holds them. */
+function relabelled(field: ImageField, change: (label: number) => number): ImageField {
+  const { volume } = field
+  const table = new Map<number, number>()
+  const data = new (volume.data instanceof Uint8Array ? Uint8Array : Uint16Array)(volume.data.length)
+  let last = Number.NaN
+  let mapped = 0
+  for (let i = 0; i < data.length; i++) {
+    const label = volume.data[i]!
+    if (label !== last) {
+      last = label
+      const known = table.get(label)
+      mapped = known ?? change(label)
+      if (known === undefined) table.set(label, mapped)
+    }
+    data[i] = mapped
+  }
+  return { ...field, volume: { ...volume, data }, scratch: true }
+}
+
+const filterArgs = fieldArgs({ applied_labels: integers })
+
+/** MONAI's LabelFilterd: labels not listed become background. */
+export const labelFilter: TransformDefinition<typeof filterArgs> = {
+  names: ['LabelFilterd', 'LabelFilterD', 'LabelFilterDict', 'LabelFilter'],
+  args: filterArgs,
+  create: (a) => eachImage(a, (field) => relabelled(field, (label) => (a.applied_labels.includes(label) ? label : 0))),
+}
+
+const maskArgs = fieldArgs({ select_labels: integers, merge_channels: z.boolean().default(true) })
+
+/** MONAI's LabelToMaskd: 1 where the label is one of `select_labels`. */
+export const labelToMask: TransformDefinition<typeof maskArgs> = {
+  names: ['LabelToMaskd', 'LabelToMaskD', 'LabelToMaskDict', 'LabelToMask'],
+  args: maskArgs,
+  create: (a) => eachImage(a, (field) => relabelled(field, (label) => (a.select_labels.includes(label) ? 1 : 0))),
+}
+
+const mapArgs = fieldArgs({
+  orig_labels: integers,
+  target_labels: z.array(integer.pipe(z.int().min(0).max(65535))),
+  dtype: ignored,
+})
+
+/** MONAI's MapLabelValued. Labels not listed stay. */
+export const mapLabelValue: TransformDefinition<typeof mapArgs> = {
+  names: ['MapLabelValued', 'MapLabelValueD', 'MapLabelValueDict', 'MapLabelValue'],
+  args: mapArgs,
+  create: (a) => {
+    if (a.orig_labels.length !== a.target_labels.length) {
+      throw new AppError('BAD_MODEL_CONFIG', 'orig_labels and target_labels must be of one length')
+    }
+    const wide = a.target_labels.some((label) => label > 255)
+    return eachImage(a, (field) => {
+      const { volume } = field
+      const source =
+        wide && volume.data instanceof Uint8Array
+          ? { ...field, volume: { ...volume, data: Uint16Array.from(volume.data) } }
+          : field
+      return relabelled(source, (label) => {
+        const at = a.orig_labels.indexOf(label)
+        return at < 0 ? label : a.target_labels[at]!
+      })
+    })
+  },
+}
+
+const splitLabelArgs = fieldArgs({ label_names: names, input_channels: ignored })
+
+/** Clara's SplitBasedOnLabel: one binary field per label value, the n-th name being label n (0 = background). */
+export const splitBasedOnLabel: TransformDefinition<typeof splitLabelArgs> = {
+  names: ['SplitBasedOnLabel'],
+  args: splitLabelArgs,
+  create: (a) => (item) => {
+    const field = requireImage(item, a.keys[0]!)
+    return a.label_names.reduce(
+      (current, name, value) =>
+        withImage(
+          current,
+          name,
+          relabelled(field, (label) => (label === value ? 1 : 0)),
+        ),
+      item,
+    )
+  },
+}
+
+const splitChannelArgs = fieldArgs({
+  channel_names: names.optional(),
+  output_names: names.optional(),
+  output_postfixes: names.optional(),
+})
+
+/** Clara's SplitAcrossChannels and MONAI's SplitChanneld: each channel a field of its own. */
+export const splitAcrossChannels: TransformDefinition<typeof splitChannelArgs> = {
+  names: ['SplitAcrossChannels', 'SplitChanneld', 'SplitDimd'],
+  args: splitChannelArgs,
+  create: (a) => (item) => {
+    const key = a.keys[0]!
+    const field = requireImage(item, key)
+    let next = item
+    for (let c = 0; c < field.volume.channels; c++) {
+      const name = a.channel_names?.[c] ?? a.output_names?.[c] ?? `${key}_${a.output_postfixes?.[c] ?? c}`
+      next = withImage(next, name, { ...field, volume: channelOf(field.volume, c) })
+    }
+    return next
+  },
+}
+
+/** One channel, sharing the voxels. */
+export function channelOf(volume: Volume, channel: number): Volume {
+  const n = voxelCount(volume)
+  const data = volume.data.subarray(channel * n, (channel + 1) * n) as VoxelArray
+  return makeVolume(volume.size, volume.affine, data)
+}
