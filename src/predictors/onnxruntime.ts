@@ -100,7 +100,8 @@ async function open(path: string, settings: OnnxSettings, gpu: number | undefine
       enableCpuMemArena: settings.arena,
       graphOptimizationLevel: optimisation ?? 'all',
       ...(intraOpThreads === undefined ? {} : { intraOpNumThreads: intraOpThreads }),
-      logSeverityLevel: 3,
+      // What goes wrong is thrown; the engine need not print it too.
+      logSeverityLevel: 4,
     })
   } catch (error) {
     if (isOutOfMemory(error)) throw new OutOfMemoryError('loading the model', error)
