@@ -1,0 +1,61 @@
+/** The models that come with the program: folders of config_aiaa.json and model.onnx, read and never written. */
+import { readdir, readFile, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { SAFE_NAME } from '../util/safe-name.js'
+import { isMissing, revisionOf } from './manifest.js'
+import { exists, hashFile } from './weights-store.js'
+
+export const BUNDLED_CONFIG = 'config_aiaa.json'
+export const BUNDLED_WEIGHTS = 'model.onnx'
+
+export interface BundledModel {
+  readonly name: string
+  readonly revision: string
+  readonly config: unknown
+  readonly weights?: { readonly path: string; readonly sha256: string; readonly bytes: number } | undefined
+  readonly createdAt: string
+}
+
+/** Folders without a config are not models yet and are passed over. */
+export async function readBundledModels(folder: string): Promise<BundledModel[]> {
+  const models: BundledModel[] = []
+  for (const name of await foldersIn(folder)) {
+    const configPath = join(folder, name, BUNDLED_CONFIG)
+    if (!(await exists(configPath))) continue
+    const config = readJson(await readFile(configPath, 'utf8'))
+    const path = join(folder, name, BUNDLED_WEIGHTS)
+    const weights = (await exists(path)) ? { path, ...(await hashFile(path)) } : undefined
+    const { mtime } = await stat(configPath)
+    models.push({
+      name,
+      revision: revisionOf(config, weights?.sha256),
+      config,
+      weights,
+      createdAt: mtime.toISOString(),
+    })
+  }
+  return models
+}
+
+/** Subfolders whose names could be a model's, sorted; none when the folder itself is absent. */
+export async function foldersIn(folder: string): Promise<string[]> {
+  try {
+    const entries = await readdir(folder, { withFileTypes: true })
+    return entries
+      .filter((entry) => entry.isDirectory() && SAFE_NAME.test(entry.name))
+      .map((entry) => entry.name)
+      .toSorted()
+  } catch (error) {
+    if (isMissing(error)) return []
+    throw error
+  }
+}
+
+/** Text that is not JSON is no config; the model then shows as FAILED instead of keeping the server from starting. */
+function readJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,146 @@
+/** From what an administrator sent to a config and the files of an ONNX model, still where they were put. */
+import { mkdir, readFile, stat } from 'node:fs/promises'
+import { posix } from 'node:path'
+import { AppError } from '../errors.js'
+import { looksLikeZip, type UnzipLimits, type UnzippedFile, unzipTo } from '../util/unzip.js'
+import { readHead, refuseForeignArchive, refuseForeignFile } from './foreign-weights.js'
+import { bundleConfig } from './monai-bundle.js'
+import type { ModelFile } from './weights-store.js'
+
+export interface Intake {
+  /** As sent or found; not yet parsed. */
+  readonly config: unknown
+  /** Absent for a model without weights of its own. */
+  readonly onnx?: { readonly path: string; readonly beside: readonly ModelFile[] } | undefined
+}
+
+export interface IntakeLimits extends UnzipLimits {
+  /** Bytes of one config or metadata file in an archive. */
+  readonly maxConfigBytes: number
+}
+
+const MMAR_CONFIG = 'config/config_aiaa.json'
+const BUNDLE_METADATA = 'configs/metadata.json'
+
+/**
+ * Looks at an upload. `workFolder` does not exist yet; an archive is unpacked there, and the caller removes it.
+ * A config that was sent wins over the one in an archive. Throws BAD_MODEL or BAD_MODEL_CONFIG in words that say what
+ * is missing.
+ */
+export async function takeIn(
+  config: unknown,
+  data: string | undefined,
+  workFolder: string,
+  limits: IntakeLimits,
+  signal?: AbortSignal,
+): Promise<Intake> {
+  if (data === undefined) {
+    if (config === undefined)
+      throw new AppError('BAD_REQUEST', 'neither config nor data was sent', {
+        hint: 'send the parts config (config_aiaa.json) and data (model.onnx), or data alone as an MMAR or MONAI bundle zip',
+      })
+    return { config }
+  }
+  if (!looksLikeZip(await readHead(data))) {
+    await refuseForeignFile(data)
+    return { config: needConfig(config, 'an ONNX file'), onnx: { path: data, beside: [] } }
+  }
+  await mkdir(workFolder)
+  const files = await unzip(data, workFolder, limits, signal)
+  refuseForeignArchive(files.map((file) => file.entryName))
+  return readLayout(config, files, limits)
+}
+
+async function unzip(zip: string, folder: string, limits: UnzipLimits, signal?: AbortSignal): Promise<UnzippedFile[]> {
+  try {
+    return await unzipTo(zip, folder, limits, signal)
+  } catch (error) {
+    // The unpacker speaks of images, which is what most archives hold.
+    if (error instanceof AppError && error.code === 'UNREADABLE_IMAGE')
+      throw new AppError('BAD_MODEL', error.message, { cause: error })
+    throw error
+  }
+}
+
+/** An archive, or a folder of the catalogue, told by the files it has. */
+export async function readLayout(
+  config: unknown,
+  files: readonly UnzippedFile[],
+  limits: IntakeLimits,
+): Promise<Intake> {
+  const find = (name: string) => files.find((file) => file.entryName === name)
+  const json = async (file: UnzippedFile) => readJson(file, limits)
+  const mmar = find(MMAR_CONFIG) ?? find('config_aiaa.json')
+  if (mmar) {
+    const onnx = pickOnnx(files)
+    const found = config ?? (await json(mmar))
+    return onnx === undefined ? { config: found } : { config: found, onnx }
+  }
+  const enclosed = files.find((file) => file.entryName.endsWith(`/${MMAR_CONFIG}`))
+  if (enclosed && config === undefined)
+    throw new AppError('BAD_MODEL', `the MMAR archive has '${MMAR_CONFIG}' inside another folder, not at its root`, {
+      hint: 'zip the content of the MMAR folder, not the folder itself: cd MMAR && zip -r ../mmar.zip .',
+    })
+  const metadata = files.find((file) => /^([^/]+\/)?configs\/metadata\.json$/.test(file.entryName))
+  if (metadata) {
+    const onnx = pickOnnx(files)
+    if (onnx === undefined)
+      throw new AppError('BAD_MODEL', 'the MONAI bundle holds no ONNX model', {
+        hint: 'export one with python -m monai.bundle onnx_export and put it at models/model.onnx',
+      })
+    if (config !== undefined) return { config, onnx }
+    const root = metadata.entryName.slice(0, -BUNDLE_METADATA.length)
+    const inference = find(`${root}configs/inference.json`)
+    return { config: bundleConfig(await json(metadata), inference && (await json(inference))), onnx }
+  }
+  const onnx = pickOnnx(files)
+  if (onnx === undefined)
+    throw new AppError('BAD_MODEL', 'the archive holds no ONNX model', {
+      hint: `send model.onnx, an MMAR (${MMAR_CONFIG}, models/model.onnx) or a MONAI bundle (${BUNDLE_METADATA}, models/model.onnx)`,
+    })
+  return { config: needConfig(config, `an archive without ${MMAR_CONFIG} or ${BUNDLE_METADATA}`), onnx }
+}
+
+/** The one ONNX file, or the one that is called model.onnx; the other files by their name relative to it. */
+function pickOnnx(files: readonly UnzippedFile[]): Intake['onnx'] {
+  const candidates = files.filter(
+    (file) => /\.onnx$/i.test(file.entryName) && !posix.basename(file.entryName).startsWith('._'),
+  )
+  if (candidates.length === 0) return undefined
+  const named = candidates.filter((file) => posix.basename(file.entryName) === 'model.onnx')
+  const chosen = candidates.length === 1 ? candidates[0]! : named.length === 1 ? named[0]! : undefined
+  if (chosen === undefined)
+    throw new AppError(
+      'BAD_MODEL',
+      `the archive holds ${candidates.length} ONNX models and none alone is called model.onnx`,
+      {
+        hint: 'call the one to run model.onnx, or leave the others out',
+      },
+    )
+  const root = posix.dirname(chosen.entryName)
+  const prefix = root === '.' ? '' : `${root}/`
+  const beside = files
+    .filter((file) => file !== chosen && file.entryName.startsWith(prefix))
+    .map((file) => ({ name: file.entryName.slice(prefix.length), path: file.path }))
+  return { path: chosen.path, beside }
+}
+
+function needConfig(config: unknown, what: string): unknown {
+  if (config !== undefined) return config
+  throw new AppError('BAD_MODEL_CONFIG', `config is missing: ${what} does not say how it is run`, {
+    hint: 'send the part config with config_aiaa.json beside data',
+  })
+}
+
+async function readJson(file: UnzippedFile, limits: IntakeLimits): Promise<unknown> {
+  const { size } = await stat(file.path)
+  if (size > limits.maxConfigBytes)
+    throw new AppError('TOO_LARGE', `${file.entryName} has ${size} bytes; the limit is ${limits.maxConfigBytes}`)
+  try {
+    return JSON.parse((await readFile(file.path, 'utf8')).replace(/^\uFEFF/, ''))
+  } catch (error) {
+    throw new AppError('BAD_MODEL_CONFIG', `${file.entryName} is not JSON`, {
+      cause: error,
+    })
+  }
+}

@@ -1,0 +1,185 @@
+/**
+ * One writer per model name, also among servers that share a workspace: a lock file made with O_EXCL, which NFS honours.
+ * Its holder touches it; a lock whose process is gone (same machine) or that nobody has touched for a while (another
+ * machine) is taken over. The holder asks `verify` before it publishes, for the case that it slept through its own lease.
+ */
+import { randomUUID } from 'node:crypto'
+import { readFileSync, readlinkSync } from 'node:fs'
+import { link, mkdir, open, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
+import { hostname } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { z } from 'zod'
+import { AppError } from '../errors.js'
+import { isMissing } from './manifest.js'
+
+const HEARTBEAT_MS = 5_000
+/** Six missed heartbeats: longer than any pause of a living server, short enough to wait for after a crash elsewhere. */
+const LEASE_MS = 30_000
+/** A brief holder takes milliseconds; on a slow network disk perhaps this. */
+const BRIEF_MS = 2_000
+const RETRY_MS = 20
+
+const Holder = z.object({
+  owner: z.string(),
+  use: z.enum(['brief', 'long']),
+  machine: z.string(),
+  pid: z.number(),
+  started: z.number(),
+})
+type Holder = z.infer<typeof Holder>
+
+export class NameLock {
+  readonly #path: string
+  readonly #owner: string
+  readonly #heartbeat: NodeJS.Timeout
+
+  private constructor(path: string, owner: string) {
+    this.#path = path
+    this.#owner = owner
+    this.#heartbeat = setInterval(() => {
+      const now = new Date()
+      utimes(path, now, now).catch(() => undefined)
+    }, HEARTBEAT_MS)
+    this.#heartbeat.unref()
+  }
+
+  /**
+   * Takes the lock of `name` in `folder`. A holder that said it is `brief` (a removal, a clean-up) is waited for; one that
+   * is not (an upload and its proof) means BUSY_NAME at once.
+   */
+  static async acquire(folder: string, name: string, use: 'brief' | 'long'): Promise<NameLock> {
+    await mkdir(folder, { recursive: true })
+    const path = join(folder, `${name}.lock`)
+    const holder: Holder = {
+      owner: randomUUID(),
+      use,
+      machine: thisMachine(),
+      pid: process.pid,
+      started: performance.timeOrigin,
+    }
+    for (let waited = 0; waited < BRIEF_MS; ) {
+      if (await createExclusive(path, JSON.stringify(holder))) return new NameLock(path, holder.owner)
+      const text = await readFile(path, 'utf8').catch(() => undefined)
+      if (text === undefined || ((await isAbandoned(path, text)) && (await removeIfStill(path, text)))) continue
+      if (parseHolder(text)?.use === 'long') break
+      await sleep(RETRY_MS)
+      waited += RETRY_MS
+    }
+    throw new AppError('BUSY_NAME', `model '${name}' is being changed by another request`, {
+      hint: 'wait for that one to finish, then try again',
+      retryAfterSeconds: 2,
+    })
+  }
+
+  /** Whether the lock is still ours. */
+  async verify(): Promise<boolean> {
+    const text = await readFile(this.#path, 'utf8').catch(() => '')
+    return parseHolder(text)?.owner === this.#owner
+  }
+
+  async release(): Promise<void> {
+    clearInterval(this.#heartbeat)
+    if (await this.verify()) await rm(this.#path, { force: true })
+  }
+}
+
+/** Names that have a lock file, for a sweep to try; what take-overs left beside them is removed here. */
+export async function abandonedNames(folder: string): Promise<string[]> {
+  const files = await readdir(folder).catch(() => [])
+  const names: string[] = []
+  for (const file of files) {
+    if (file.endsWith('.lock')) names.push(file.slice(0, -'.lock'.length))
+    else {
+      const path = join(folder, file)
+      const { mtimeMs } = await stat(path).catch(() => ({ mtimeMs: Date.now() }))
+      if (Date.now() - mtimeMs > 10 * LEASE_MS) await rm(path, { force: true })
+    }
+  }
+  return names
+}
+
+async function createExclusive(path: string, text: string): Promise<boolean> {
+  try {
+    const file = await open(path, 'wx')
+    try {
+      await file.writeFile(text)
+    } finally {
+      await file.close()
+    }
+    return true
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false
+    throw error
+  }
+}
+
+function parseHolder(text: string): Holder | undefined {
+  try {
+    return Holder.parse(JSON.parse(text))
+  } catch {
+    return undefined
+  }
+}
+
+async function isAbandoned(path: string, text: string): Promise<boolean> {
+  const holder = parseHolder(text)
+  if (holder?.machine === thisMachine()) {
+    if (holder.pid === process.pid) return holder.started !== performance.timeOrigin
+    return !isAlive(holder.pid)
+  }
+  // Another machine's clock is not ours: compare with a file written just now to the same file system.
+  const probe = `${path}.${randomUUID()}.probe`
+  try {
+    await writeFile(probe, '')
+    const [now, then] = await Promise.all([stat(probe), stat(path)])
+    return now.mtimeMs - then.mtimeMs > LEASE_MS
+  } catch (error) {
+    if (isMissing(error)) return true
+    throw error
+  } finally {
+    await rm(probe, { force: true })
+  }
+}
+
+/** Removes the lock that holds `text`. Another server may do the same: only one rename succeeds, and it looks again. */
+async function removeIfStill(path: string, text: string): Promise<boolean> {
+  const aside = `${path}.${randomUUID()}.stale`
+  try {
+    await rename(path, aside)
+  } catch (error) {
+    if (isMissing(error)) return true
+    throw error
+  }
+  const moved = await readFile(aside, 'utf8').catch(() => '')
+  // Someone else was faster and this is their fresh lock: give it back.
+  if (moved !== text) await link(aside, path).catch(() => undefined)
+  await rm(aside, { force: true })
+  return moved === text
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'ESRCH'
+  }
+}
+
+/** Where a process id means something: this boot of this machine, in this container. */
+function thisMachine(): string {
+  return [
+    hostname(),
+    attempt(() => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()),
+    attempt(() => readlinkSync('/proc/self/ns/pid')),
+  ].join(' ')
+}
+
+function attempt(read: () => string): string {
+  try {
+    return read()
+  } catch {
+    return '-'
+  }
+}

@@ -1,0 +1,70 @@
+/**
+ * What the rest of the server knows about models: which there are, from where, and how they change. The bundled models of
+ * `models/` are part of it from the first start and are never written; a change to one of their names lives in the
+ * workspace, as a copy that wins or as a mark that the model is gone.
+ */
+import type { ModelConfig, ModelRef } from '../pipelines/model-config.js'
+import type { TensorSpec } from '../predictors/predictor.js'
+
+export interface ModelEntry {
+  readonly name: string
+  /** Hash of weights and config: two servers that show the same revision run the same model. */
+  readonly revision: string
+  /** Counts the publishes of this name, from 1; bundled models have 0. */
+  readonly generation: number
+  readonly origin: 'bundled' | 'workspace'
+  /** UNLOADED models are loaded by their first request; FAILED ones cannot be, and `reason` says why. */
+  readonly state: 'UNLOADED' | 'FAILED'
+  readonly reason?: string | undefined
+  /** Absent only when it cannot be read, in a FAILED model. */
+  readonly config?: ModelConfig | undefined
+  /** The config as it was uploaded. */
+  readonly rawConfig?: unknown
+  /** Of the weights; absent for pipelines and kserve models. */
+  readonly sha256?: string | undefined
+  readonly bytes?: number | undefined
+  /** The network's own inputs and outputs, as the proof before the publish found them. */
+  readonly tensors?: { readonly inputs: readonly TensorSpec[]; readonly outputs: readonly TensorSpec[] } | undefined
+  readonly createdAt: string
+  /** What a roll-back would bring back. */
+  readonly previous?: { readonly generation: number; readonly revision: string; readonly createdAt: string } | undefined
+}
+
+/** Where a model to publish comes from. */
+export type ModelSource =
+  /** `data` is a file of ours that the registry may move away: ONNX, or a zip of one of the known layouts. */
+  | { readonly kind: 'files'; readonly config?: unknown; readonly data?: string | undefined }
+  /** A model of the catalogue, or a bundled one, by its path there. */
+  | { readonly kind: 'catalog'; readonly path: string; readonly version?: string | undefined }
+  | { readonly kind: 'url'; readonly url: string; readonly sha256: string }
+  /** A generation of this name that is still kept. */
+  | { readonly kind: 'generation'; readonly generation: number }
+
+export interface ModelFilter {
+  /** One of the model's labels, whatever its case. */
+  readonly label?: string | undefined
+  readonly type?: string | undefined
+}
+
+export interface ModelChange {
+  readonly name: string
+  /** Absent when the model is gone. */
+  readonly revision: string | undefined
+}
+
+export interface ModelRegistry {
+  /** By name; models whose config cannot be read are left out when a filter is given. */
+  list(filter?: ModelFilter): readonly ModelEntry[]
+  /** Throws MODEL_NOT_FOUND, whose hint names the models there are. */
+  get(name: string): ModelEntry
+  /** What a runner needs, parts of a pipeline included. Throws MODEL_NOT_FOUND or MODEL_NOT_READY. */
+  resolve(name: string): ModelRef
+  /** Proves the model and publishes it; until then, and if it fails, the old one serves. BUSY_NAME while another writes. */
+  put(name: string, source: ModelSource, signal?: AbortSignal): Promise<ModelEntry>
+  /** Replaces the config and keeps the weights; proved and published like a PUT. */
+  patch(name: string, config: unknown, signal?: AbortSignal): Promise<ModelEntry>
+  remove(name: string): Promise<void>
+  /** Tells of every change, by this server or, with auto-reload, another one. Returns how to stop listening. */
+  onChange(listener: (change: ModelChange) => void): () => void
+  close(): Promise<void>
+}
