@@ -1,5 +1,6 @@
 /** What a file is, by its first bytes. */
 import { AppError } from '../errors.js'
+import { looksLikeDicom } from './dicom-header.js'
 import type { FormatName } from './format.js'
 import { HEADER_BYTES, niftiKind } from './nifti-header.js'
 import { isNrrd } from './nrrd-header.js'
@@ -10,12 +11,8 @@ export function detect(head: Uint8Array): FormatName | undefined {
   if (isNrrd(head)) return 'nrrd'
   const picture = pictureKind(head)
   if (picture) return picture
-  if (isDicom(head)) return 'dicom'
-  return niftiKind(head) ? 'nifti' : undefined
-}
-
-function isDicom(head: Uint8Array): boolean {
-  return Buffer.from(head.subarray(128, 132)).toString('latin1') === 'DICM'
+  if (niftiKind(head)) return 'nifti'
+  return looksLikeDicom(head) ? 'dicom' : undefined
 }
 
 const KNOWN = 'Send NIfTI (.nii, .nii.gz), NRRD, PNG, JPEG or DICOM.'

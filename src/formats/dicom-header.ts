@@ -100,7 +100,14 @@ function bareSyntax(head: Uint8Array): string | undefined {
   const letter = (byte: number) => byte >= 0x41 && byte <= 0x5a
   if (letter(head[4]!) && letter(head[5]!)) return EXPLICIT_LITTLE
   const length = head[4]! + head[5]! * 256
-  return head[6] === 0 && head[7] === 0 && length <= 64 ? IMPLICIT_LITTLE : undefined
+  if (head[6] !== 0 || head[7] !== 0 || length > 64) return undefined
+  return tagAt(head, 8 + length) > tagAt(head, 0) ? IMPLICIT_LITTLE : undefined
+}
+
+/** Group and element in the order a data set is sorted by; -1 where the group is none of a header's first ones. */
+function tagAt(head: Uint8Array, at: number): number {
+  const [group = 0, high, low = 0, element = 0] = head.subarray(at, at + 4)
+  return high === 0 && group >= 8 && group <= 0x28 ? group * 65536 + element * 256 + low : -1
 }
 
 /**

@@ -2,6 +2,7 @@
 import { AppError } from '../errors.js'
 import { type ByteSource, openBytes } from './byte-source.js'
 import { detect, unknownFormat } from './detect.js'
+import { readDicomSeries } from './dicom-series.js'
 import type { ReadLimits, ReadResult } from './format.js'
 import { decodeNiftiHeader, HEADER_BYTES, niftiKind } from './nifti-header.js'
 import { readNiftiVoxels } from './nifti-read.js'
@@ -13,23 +14,27 @@ import { readPicture } from './picture.js'
 const HEAD_BYTES = HEADER_BYTES[2]
 
 /**
- * Reads one image: one file, or the two halves of a .hdr/.img pair in either order.
- * Errors: UNREADABLE_IMAGE (damaged, cut short, a header that cannot be believed), UNSUPPORTED_FORMAT, TOO_LARGE;
- * an aborted `signal` rejects with its reason.
+ * Reads one image: one file, the objects of one DICOM series in any order, or the two halves of a .hdr/.img pair in
+ * either order.
+ * Errors: UNREADABLE_IMAGE (damaged, cut short, a header that cannot be believed), UNSUPPORTED_FORMAT, TOO_LARGE,
+ * BAD_GEOMETRY (DICOM slices that make no grid); an aborted `signal` rejects with its reason.
  */
 export async function readVolume(
   paths: readonly string[],
   limits: ReadLimits,
   signal?: AbortSignal,
 ): Promise<ReadResult> {
-  const [first] = paths
+  const [first, second] = paths
   if (first === undefined) throw new AppError('MISSING_IMAGE', 'no image was sent')
-  if (paths.length === 1) return withSource(first, signal, (source) => readOne(first, source, limits, signal))
-  const pair = paths.length === 2 ? await readPair(paths as [string, string], limits, signal) : undefined
+  if (second === undefined) return withSource(first, signal, (source) => readOne(first, source, limits, signal))
+  const pair = paths.length === 2 ? await readPair([first, second], limits, signal) : undefined
   if (pair) return pair
-  throw new AppError('BAD_REQUEST', `${paths.length} files were sent as one image, and they are no .hdr/.img pair`, {
-    hint: 'Send one file for each image of the model.',
-  })
+  if (detect(await headOf(first, signal)) === 'dicom') return readDicomSeries(paths, limits, signal)
+  throw new AppError(
+    'BAD_REQUEST',
+    `${paths.length} files were sent as one image; they are neither a DICOM series nor a .hdr/.img pair`,
+    { hint: 'Send one file for each image of the model.' },
+  )
 }
 
 async function readOne(
@@ -46,6 +51,9 @@ async function readOne(
     case 'nrrd':
       if (source.compressed) break
       return readNrrdVoxels(decodeNrrdHeader(await source.peek(NRRD_MAX_HEADER_BYTES)), path, limits, signal)
+    case 'dicom':
+      if (source.compressed) break
+      return readDicomSeries([path], limits, signal)
     case 'png':
     case 'jpeg':
       if (source.compressed) break
@@ -77,13 +85,17 @@ async function readPair(
     [one, other],
     [other, one],
   ] as const) {
-    const head = await withSource(headerPath, signal, (source) => source.peek(HEAD_BYTES))
+    const head = await headOf(headerPath, signal)
     const kind = niftiKind(head)
     if (!kind?.detached) continue
     const header = decodeNiftiHeader(head, kind)
     return withSource(voxelPath, signal, (source) => readNiftiVoxels(header, source, limits))
   }
   return undefined
+}
+
+function headOf(path: string, signal: AbortSignal | undefined): Promise<Uint8Array> {
+  return withSource(path, signal, (source) => source.peek(HEAD_BYTES))
 }
 
 async function withSource<T>(
