@@ -1,6 +1,7 @@
 import { AppError } from '../errors.js'
 import type { ModelRef } from '../pipelines/model-config.js'
 import type { LoadedModel } from '../pipelines/run.js'
+import { createKservePredictor } from '../predictors/kserve.js'
 import { createOnnxPredictor } from '../predictors/onnxruntime.js'
 import type { Predictor } from '../predictors/predictor.js'
 import type { RunnerSettings } from './protocol.js'
@@ -25,6 +26,13 @@ export async function loadModels(ref: ModelRef, settings: RunnerSettings): Promi
 
 async function loadPredictor(ref: ModelRef, settings: RunnerSettings): Promise<Predictor> {
   const { inference } = ref.config
+  if (inference.engine === 'kserve') {
+    if (!inference.kserve)
+      throw new AppError('BAD_MODEL', `model '${ref.name}' names no inference server`, {
+        hint: 'give inference.kserve a url and a model in its config',
+      })
+    return createKservePredictor({ ...inference.kserve, fetch })
+  }
   if (ref.weightsPath === undefined)
     throw new AppError('BAD_MODEL', `model '${ref.name}' has no weights`, {
       hint: 'upload an ONNX file with its config',

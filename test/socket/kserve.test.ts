@@ -1,0 +1,82 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { createKservePredictor } from '../../src/predictors/kserve.js'
+import { type KserveServer, startKserveServer } from '../helpers/kserve-server.js'
+import { inferenceJob, modelRef, plainConfig, realScheduler, request } from '../helpers/runner-fixtures.js'
+
+let server: KserveServer
+let plain: KserveServer
+beforeAll(async () => {
+  server = await startKserveServer()
+  plain = await startKserveServer({ plain: true })
+})
+afterAll(async () => {
+  await server.close()
+  await plain.close()
+})
+
+const image = { dims: [1, 1, 1, 2, 2], data: Float32Array.of(0, 1, 2.5, -3) }
+
+describe('a network on another server', () => {
+  it('tells its tensors, free dimensions as null', async () => {
+    const predictor = await createKservePredictor({ url: `${server.url}/`, model: 'twice', fetch })
+    expect(predictor.device).toBe('kserve')
+    expect(predictor.inputs).toEqual([{ name: 'image', type: 'float32', dims: [null, 1, null, null, null] }])
+  })
+
+  it('gets and gives binary tensors', async () => {
+    const predictor = await createKservePredictor({ url: server.url, model: 'twice', version: '1', fetch })
+    expect(await predictor.run({ image })).toEqual({
+      logits: { dims: [1, 1, 1, 2, 2], data: Float32Array.of(0, 2, 5, -6) },
+    })
+    expect(server.asked.at(-1)).toEqual({
+      inputs: [{ name: 'image', shape: [1, 1, 1, 2, 2], datatype: 'FP32', parameters: { binary_data_size: 16 } }],
+      outputs: [{ name: 'logits', parameters: { binary_data: true } }],
+    })
+  })
+
+  it('converts types, and takes JSON tensors where the server has no binary ones', async () => {
+    for (const { url } of [server, plain]) {
+      const bits = await createKservePredictor({ url, model: 'bits', fetch })
+      expect(await bits.run({ image })).toEqual({
+        logits: { dims: [1, 1, 1, 2, 2], data: Uint8Array.of(1, 0, 0, 0) },
+      })
+    }
+    const twice = await createKservePredictor({ url: plain.url, model: 'twice', fetch })
+    expect((await twice.run({ image })).logits!.data).toEqual(Float32Array.of(0, 2, 5, -6))
+  })
+
+  it.each([
+    ['nobody', 'BAD_MODEL', /\(404\): unknown model 'nobody'/],
+    ['busy', 'MODEL_NOT_READY', /\(503\): model is loading/],
+    ['liar', 'FETCH_FAILED', /cannot be read/],
+  ])('%s: %s', async (model, code, message) => {
+    await expect(createKservePredictor({ url: server.url, model, fetch })).rejects.toMatchObject({
+      code,
+      message: expect.stringMatching(message),
+    })
+  })
+
+  it('no server at all', async () => {
+    const gone = await startKserveServer()
+    await gone.close()
+    await expect(createKservePredictor({ url: gone.url, model: 'twice', fetch })).rejects.toMatchObject({
+      code: 'FETCH_FAILED',
+      statusCode: 502,
+    })
+  })
+
+  it('serves a job through the scheduler, whose model has no weights here', async () => {
+    const { scheduler } = realScheduler()
+    const { weightsPath: _none, ...bare } = modelRef('remote')
+    const kserve = { url: server.url, model: 'twice' }
+    const model = {
+      ...bare,
+      config: { ...plainConfig, inference: { ...plainConfig.inference, engine: 'kserve' as const, kserve } },
+    }
+    await expect(scheduler.prove(model)).resolves.toMatchObject({ device: 'kserve' })
+    const job = inferenceJob({ fill: 21 })
+    const result = await scheduler.runModel(request(), model, job, new AbortController().signal)
+    expect(result).toMatchObject({ device: 'kserve', params: { mean: 42 } })
+    await scheduler.close(0)
+  })
+})
