@@ -18,6 +18,8 @@ export interface UploadLimits {
   readonly maxUploadBytes: number
   readonly maxUploadFiles: number
   readonly maxParamsBytes: number
+  /** The flag behind maxUploadBytes, when it is another one than --max-upload-bytes. */
+  readonly bytesFlag?: string
 }
 
 export interface UploadedFile {
@@ -48,7 +50,7 @@ export async function receiveUpload(request: FastifyRequest, folder: string, lim
   const { body } = request
   if (body === undefined || body === null) return { files: [], fields: new Map() }
   if (typeof body === 'string') return { files: [], fields: new Map([['params', body]]) }
-  const counter = new ByteCounter(limits.maxUploadBytes)
+  const counter = new ByteCounter(limits)
   const path = join(folder, 'input-0')
   await store(request, body as Readable, path, counter)
   if (counter.bytes === 0) return { files: [], fields: new Map() }
@@ -78,7 +80,7 @@ export async function imagesOf(upload: Upload): Promise<JobImage[]> {
 }
 
 async function receiveParts(request: FastifyRequest, folder: string, limits: UploadLimits): Promise<Upload> {
-  const counter = new ByteCounter(limits.maxUploadBytes)
+  const counter = new ByteCounter(limits)
   const files: UploadedFile[] = []
   const fields = new Map<string, string>()
   const parts = request.parts({
@@ -124,7 +126,7 @@ async function receiveParts(request: FastifyRequest, folder: string, limits: Upl
 function checkLength(request: FastifyRequest, limits: UploadLimits): void {
   const length = Number(request.headers['content-length'] ?? 0)
   const most = limits.maxUploadBytes + limits.maxParamsBytes + 1024 * 1024
-  if (length > most) throw tooLarge('the request', limits.maxUploadBytes, '--max-upload-bytes')
+  if (length > most) throw tooLarge('the request', limits.maxUploadBytes, limits.bytesFlag)
 }
 
 async function store(request: FastifyRequest, source: Readable, path: string, counter: ByteCounter): Promise<void> {
@@ -146,25 +148,26 @@ async function readText(source: Readable, most: number): Promise<string> {
 
 /** Counts the file bytes of one request and fails the stream that crosses the limit. */
 class ByteCounter {
-  readonly #most: number
+  readonly #limits: UploadLimits
   bytes = 0
 
-  constructor(most: number) {
-    this.#most = most
+  constructor(limits: UploadLimits) {
+    this.#limits = limits
   }
 
   stream(): Transform {
     return new Transform({
       transform: (chunk: Buffer, _encoding, done) => {
         this.bytes += chunk.length
-        if (this.bytes > this.#most) done(tooLarge('the upload', this.#most, '--max-upload-bytes'))
+        const { maxUploadBytes, bytesFlag } = this.#limits
+        if (this.bytes > maxUploadBytes) done(tooLarge('the upload', maxUploadBytes, bytesFlag))
         else done(null, chunk)
       },
     })
   }
 }
 
-function tooLarge(what: string, most: number, flag: string): AppError {
+function tooLarge(what: string, most: number, flag = '--max-upload-bytes'): AppError {
   return new AppError('TOO_LARGE', `${what} is larger than ${most} bytes`, {
     hint: `the operator of the server can raise this limit with ${flag}`,
   })

@@ -1,0 +1,277 @@
+/** /admin/model and /admin/ps: loading, changing and removing models, and what runs. The caller guards these routes. */
+import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
+import { z } from 'zod'
+import type { ModelEntry, ModelRegistry } from '../../registry/registry.js'
+import type { RunnerStatus, Scheduler } from '../../scheduler/scheduler.js'
+import { modelInfo, stateOf } from '../model-info.js'
+import { type ModelUploadLimits, receiveConfig, receiveModel } from '../model-upload.js'
+import { type ScopeOptions, withScope } from '../request-scope.js'
+import { refusals } from '../schemas.js'
+
+export interface AdminModelRouteOptions {
+  readonly registry: ModelRegistry
+  readonly scheduler: Pick<Scheduler, 'status' | 'load' | 'retire'>
+  readonly scope: ScopeOptions
+  readonly limits: ModelUploadLimits
+}
+
+const ModelName = z.object({ name: z.string().meta({ description: 'letters, digits, dots, dashes and underscores' }) })
+const Config = z.record(z.string(), z.unknown()).meta({ id: 'ModelConfig', description: 'a config_aiaa.json' })
+
+/** Everything known of a model, also of one whose config cannot be read. */
+const AdminModel = z
+  .looseObject({
+    name: z.string(),
+    state: z.enum(['UNLOADED', 'LOADING', 'READY', 'FAILED']),
+    reason: z.string().optional(),
+    origin: z.enum(['bundled', 'workspace']),
+    revision: z.string(),
+    generation: z.number().meta({ description: 'counts the publishes of this name; 0 for a bundled model' }),
+    created_at: z.string(),
+    previous: z
+      .object({ generation: z.number(), revision: z.string(), created_at: z.string() })
+      .optional()
+      .meta({ description: 'what PUT {"generation"} can bring back' }),
+    inputs: z.array(z.unknown()).optional().meta({ description: "the network's own inputs: name, type, dims" }),
+    outputs: z.array(z.unknown()).optional(),
+    config: z.unknown().optional().meta({ description: 'config_aiaa.json as uploaded' }),
+  })
+  .meta({ id: 'AdminModel' })
+
+const Running = z
+  .object({
+    model: z.string(),
+    revision: z.string(),
+    state: z.enum(['loading', 'ready', 'busy', 'stopping']),
+    device: z.string().optional(),
+    fallback_reason: z.string().optional().meta({ description: 'why it is not on the device that was asked for' }),
+    pid: z.number().optional(),
+    rss_bytes: z.number().optional().meta({ description: 'memory of its process' }),
+    queued: z.number().meta({ description: 'jobs that wait for it' }),
+    until: z.string().optional().meta({ description: 'when it is unloaded unless used; absent while busy' }),
+  })
+  .meta({ id: 'RunningModel' })
+
+const PUT_BODY = {
+  required: true,
+  content: {
+    'multipart/form-data': {
+      schema: {
+        type: 'object',
+        properties: {
+          config: { type: 'string', format: 'binary', description: 'config_aiaa.json' },
+          data: {
+            type: 'string',
+            format: 'binary',
+            description: 'model.onnx, or a zip of it with its external data, of an MMAR or of a MONAI bundle',
+          },
+        },
+      },
+    },
+    'application/json': {
+      schema: {
+        type: 'object',
+        properties: {
+          path: { type: 'string' },
+          version: { type: 'string' },
+          url: { type: 'string' },
+          sha256: { type: 'string' },
+          generation: { type: 'integer' },
+        },
+        examples: [{ path: 'nvidia/med/clara_ct_seg_spleen_amp', version: '1' }],
+      },
+    },
+  },
+}
+const PATCH_BODY = {
+  required: true,
+  content: { 'application/json': { schema: { type: 'object', additionalProperties: true } } },
+}
+
+export const adminModelRoutes: FastifyPluginAsyncZod<AdminModelRouteOptions> = async (app, options) => {
+  const { registry, scheduler } = options
+  const tags = ['admin']
+
+  app.get(
+    '/admin/model',
+    {
+      schema: {
+        operationId: 'listAdminModels',
+        tags,
+        summary: 'Every model with its config, state and history',
+        response: { 200: z.array(AdminModel), ...refusals(403, 500) },
+      },
+    },
+    async () => {
+      const runners = scheduler.status()
+      return registry.list().map((entry) => ({ ...adminModel(entry, runners), config: entry.rawConfig }))
+    },
+  )
+
+  app.get(
+    '/admin/model/:name',
+    {
+      schema: {
+        operationId: 'getModelConfig',
+        tags,
+        summary: 'The current config of a model',
+        description: 'The config_aiaa.json as it was uploaded, so that it can be changed and sent back with PATCH.',
+        params: ModelName,
+        response: { 200: Config, ...refusals(403, 404, 500) },
+      },
+    },
+    async ({ params }) => (registry.get(params.name).rawConfig ?? {}) as z.infer<typeof Config>,
+  )
+
+  app.put(
+    '/admin/model/:name',
+    {
+      schema: {
+        operationId: 'putModel',
+        tags,
+        summary: 'Load a model, new or in place of the one of this name',
+        description:
+          'Parts config and data; data alone when it is an MMAR or MONAI bundle zip; config alone for a pipeline or a ' +
+          'kserve model; or JSON that names a model of the catalogue ({"path", "version"} or {"url", "sha256"}) or a kept ' +
+          'generation of this one ({"generation"}). The model is proved first: until it has loaded and run, and if it ' +
+          'does not, the old one keeps serving.',
+        params: ModelName,
+        response: { 200: AdminModel, ...refusals(400, 403, 404, 409, 413, 422, 499, 500, 503, 504) },
+      },
+      config: { openapi: { requestBody: PUT_BODY } },
+    },
+    async (request, reply) =>
+      withScope(request, reply, options.scope, async ({ folder, signal }) => {
+        const source = await receiveModel(request, folder, options.limits)
+        return adminModel(await registry.put(request.params.name, source, signal), scheduler.status())
+      }),
+  )
+
+  app.patch(
+    '/admin/model/:name',
+    {
+      schema: {
+        operationId: 'patchModel',
+        tags,
+        summary: 'Replace the config of a model and keep its weights',
+        description: 'The body is the whole new config_aiaa.json. Proved like a PUT.',
+        params: ModelName,
+        response: { 200: AdminModel, ...refusals(400, 403, 404, 409, 413, 422, 499, 500, 503, 504) },
+      },
+      config: { openapi: { requestBody: PATCH_BODY } },
+    },
+    async (request, reply) =>
+      withScope(request, reply, options.scope, async ({ signal }) => {
+        const config = receiveConfig(request.body)
+        return adminModel(await registry.patch(request.params.name, config, signal), scheduler.status())
+      }),
+  )
+
+  app.delete(
+    '/admin/model/:name',
+    {
+      schema: {
+        operationId: 'deleteModel',
+        tags,
+        summary: 'Remove a model, and give its memory back',
+        description:
+          'Running jobs finish. A bundled model is marked as gone; PUT {"path": "<its name>"} brings it back.',
+        params: ModelName,
+        response: { 200: AdminModel, ...refusals(400, 403, 404, 409, 500) },
+      },
+    },
+    async ({ params }) => {
+      const removed = registry.get(params.name)
+      await registry.remove(params.name)
+      return { ...adminModel(removed, []), state: 'UNLOADED' as const }
+    },
+  )
+
+  app.post(
+    '/admin/model/:name/load',
+    {
+      schema: {
+        operationId: 'loadModel',
+        tags,
+        summary: 'Bring a model into memory now instead of with its first request',
+        params: ModelName,
+        response: { 200: AdminModel, ...refusals(403, 404, 422, 500, 503) },
+      },
+    },
+    async ({ params }) => {
+      await scheduler.load(registry.resolve(params.name))
+      return adminModel(registry.get(params.name), scheduler.status())
+    },
+  )
+
+  app.post(
+    '/admin/model/:name/unload',
+    {
+      schema: {
+        operationId: 'unloadModel',
+        tags,
+        summary: 'Give the memory of a model back; its next request loads it again',
+        params: ModelName,
+        response: { 200: AdminModel, ...refusals(403, 404, 500) },
+      },
+    },
+    async ({ params }) => {
+      const entry = registry.get(params.name)
+      await scheduler.retire(params.name)
+      return adminModel(entry, scheduler.status())
+    },
+  )
+
+  app.get(
+    '/admin/ps',
+    {
+      schema: {
+        operationId: 'listRunningModels',
+        tags,
+        summary: 'Models in memory: device, bytes, queue, and until when',
+        response: { 200: z.array(Running), ...refusals(403, 500) },
+      },
+    },
+    async () => scheduler.status().map(running),
+  )
+}
+
+function adminModel(entry: ModelEntry, runners: readonly RunnerStatus[]): z.infer<typeof AdminModel> {
+  const { name, revision, generation, origin, previous, tensors, reason } = entry
+  const runner = runners.find((one) => one.model === name && one.revision === revision)
+  return {
+    ...modelInfo(entry, runners),
+    name,
+    state: stateOf(entry, runner),
+    ...(reason === undefined ? {} : { reason }),
+    origin,
+    revision,
+    generation,
+    created_at: entry.createdAt,
+    ...(previous === undefined
+      ? {}
+      : {
+          previous: {
+            generation: previous.generation,
+            revision: previous.revision,
+            created_at: previous.createdAt,
+          },
+        }),
+    ...(tensors === undefined ? {} : { inputs: [...tensors.inputs], outputs: [...tensors.outputs] }),
+  }
+}
+
+function running(status: RunnerStatus): z.infer<typeof Running> {
+  const { model, revision, state, device, fallbackReason, pid, rssBytes, queued, until } = status
+  return {
+    model,
+    revision,
+    state,
+    queued,
+    ...(device === undefined ? {} : { device }),
+    ...(fallbackReason === undefined ? {} : { fallback_reason: fallbackReason }),
+    ...(pid === undefined ? {} : { pid }),
+    ...(rssBytes === undefined ? {} : { rss_bytes: rssBytes }),
+    ...(until === undefined ? {} : { until: new Date(until).toISOString() }),
+  }
+}
