@@ -67,8 +67,7 @@ async function createSession(path: string, settings: OnnxSettings): Promise<Sess
   } catch (error) {
     // A model that does not load on the CPU either says so there, in better words.
     const session = await open(path, settings, undefined)
-    const reason = error instanceof Error ? (error.cause instanceof Error ? error.cause.message : error.message) : ''
-    return { session, device: 'cpu', fallbackReason: `CUDA could not be used (${firstSentence(reason)})` }
+    return { session, device: 'cpu', fallbackReason: `CUDA could not be used (${whyNoCuda(error)})` }
   }
 }
 
@@ -168,6 +167,12 @@ export function inWords(error: unknown): string {
     .slice(0, 300)
 }
 
-function firstSentence(text: string): string {
-  return inWords(new Error(text)).split('. ')[0]!.slice(0, 200) || 'no reason given'
+/** The engine says only that a library did not load; which one is missing can be told from here. */
+function whyNoCuda(error: unknown): string {
+  const cause = error instanceof AppError && error.cause !== undefined ? error.cause : error
+  const told = inWords(cause)
+  if (!/load (shared )?library/i.test(told)) return told.split('. ')[0]!.slice(0, 200)
+  return cudaProviderInstalled()
+    ? 'its libraries do not load: CUDA 13 and cuDNN 9 must be on the library path'
+    : 'its provider is not installed: node scripts/install-cuda.mjs'
 }

@@ -150,7 +150,6 @@ describe('the device', () => {
     const predictor = await load('identity', { ...cpu, device: { kind: 'cuda', index: 99 } })
     expect(predictor.device).toBe('cpu')
     expect(predictor.fallbackReason).toMatch(/^CUDA could not be used \(.+\)$/)
-    expect(predictor.fallbackReason).not.toMatch(/[\\/]/)
     const { logits } = await predictor.run({ image: cube(ramp) })
     expect([...logits!.data]).toEqual([...ramp])
   })
