@@ -1,6 +1,7 @@
 /** The composition root: the only place that creates services. Everything is created once and closed in reverse order. */
 import { mkdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import type { Logger } from 'pino'
 import type { Config } from './config/schema.js'
 import { AppError } from './errors.js'
@@ -8,13 +9,20 @@ import type { SessionRouteOptions } from './http/routes/session.js'
 import { LogRing } from './observability/log-ring.js'
 import { createLogger } from './observability/logger.js'
 import { parseDevice } from './predictors/device.js'
+import { openRegistry } from './registry/open-registry.js'
 import type { ModelRegistry } from './registry/registry.js'
 import { createScheduler, SCHEDULER_DEFAULTS } from './scheduler/create-scheduler.js'
+import { BOARD_DEFAULTS, RequestBoard } from './scheduler/request-board.js'
 import type { Scheduler } from './scheduler/scheduler.js'
 import { createSessions } from './sessions/create-sessions.js'
 import type { Sessions } from './sessions/sessions.js'
 import { systemClock } from './util/clock.js'
 import { sweepRequestFolders } from './util/request-folder.js'
+
+/** A MONAI bundle has some dozens of files, with external data a few hundred. */
+const MOST_ARCHIVE_ENTRIES = 10_000
+/** The largest real config seen has 20 KB. */
+const MOST_CONFIG_BYTES = 4 * 1024 * 1024
 
 export interface Services {
   readonly logger: Logger
@@ -22,6 +30,7 @@ export interface Services {
   readonly registry: ModelRegistry
   readonly scheduler: Scheduler
   readonly sessions: Sessions
+  readonly board: RequestBoard
   /** Fetches a session's image from another server, if the operator allows it. */
   readonly fetchSource: SessionRouteOptions['fetchSource']
   /** Absolute paths. */
@@ -61,7 +70,24 @@ export async function createServices(config: Config): Promise<Services> {
     toolRunners: config.toolRunners,
     log: logger,
   })
-  const registry = pendingRegistry()
+  const registry = await openRegistry({
+    folder: join(workspace, 'models'),
+    bundledFolder: fileURLToPath(new URL('../models', import.meta.url)),
+    catalog: config.modelCatalog,
+    autoReload: config.autoReload,
+    scheduler,
+    limits: {
+      maxEntries: MOST_ARCHIVE_ENTRIES,
+      maxBytes: config.maxModelBytes,
+      maxConfigBytes: MOST_CONFIG_BYTES,
+    },
+    log: logger,
+  })
+  const board = new RequestBoard({
+    ...BOARD_DEFAULTS,
+    clock: systemClock,
+    resultExpirySeconds: config.resultExpiry,
+  })
   let closing = false
 
   return {
@@ -70,6 +96,7 @@ export async function createServices(config: Config): Promise<Services> {
     registry,
     scheduler,
     sessions,
+    board,
     fetchSource: refuseFetch,
     workspace,
     tmpRoot,
@@ -78,6 +105,7 @@ export async function createServices(config: Config): Promise<Services> {
       closing = true
       await registry.close()
       await scheduler.close(graceMs)
+      await board.close()
       await sessions.close()
     },
   }
@@ -87,20 +115,4 @@ const refuseFetch: Services['fetchSource'] = async () => {
   throw new AppError('FETCH_FORBIDDEN', 'this server does not fetch images from other servers', {
     hint: 'the operator of the server can allow hosts with --allow-fetch',
   })
-}
-
-function pendingRegistry(): ModelRegistry {
-  const no = (): never => {
-    throw new AppError('MODEL_NOT_FOUND', 'the registry is not built yet')
-  }
-  return {
-    list: () => [],
-    get: no,
-    resolve: no,
-    put: no,
-    patch: no,
-    remove: no,
-    onChange: () => () => {},
-    close: async () => {},
-  }
 }

@@ -43,15 +43,12 @@ const Dtype = z.preprocess((value) => {
   return DTYPE_ALIASES[word] ?? word
 }, z.enum(DTYPES, { error: `must be one of ${DTYPES.join(', ')}` }).optional())
 
-const Compress = z.preprocess(
-  (value) =>
-    typeof value === 'string'
-      ? { true: true, false: false }[value.toLowerCase()]
-      : value === 1 || value === 0
-        ? value === 1
-        : value,
-  z.boolean({ error: 'must be true or false' }).optional(),
-)
+const Compress = z.preprocess((value) => {
+  const word = String(value).toLowerCase()
+  if (word === 'true' || word === '1') return true
+  if (word === 'false' || word === '0') return false
+  return value === '' ? undefined : value
+}, z.boolean({ error: 'must be true or false' }).optional())
 
 const Wish = z.object({
   result_extension: Extension.nullish(),

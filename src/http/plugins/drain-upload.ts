@@ -7,12 +7,14 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 
 const MOST_BYTES = 256 * 1024 * 1024
-const MOST_MS = 10_000
+const MOST_MS = 30_000
+/** A client that sends nothing for so long is waiting for our answer. */
+const IDLE_MS = 1000
 
 export const drainUpload = fp(
   async (app: FastifyInstance) => {
     app.addHook('onSend', async (request, reply) => {
-      if (reply.statusCode >= 400 && !request.raw.complete && !request.raw.destroyed) {
+      if (reply.statusCode >= 400 && !isOver(request.raw)) {
         const drained = await drain(request.raw)
         if (!drained) reply.header('connection', 'close')
       }
@@ -21,24 +23,29 @@ export const drainUpload = fp(
   { name: 'drain-upload' },
 )
 
+function isOver(request: IncomingMessage): boolean {
+  return request.complete || request.readableEnded || request.destroyed
+}
+
 /** True when the body has been read to its end. */
 function drain(request: IncomingMessage): Promise<boolean> {
   return new Promise((resolve) => {
     let bytes = 0
-    const end = (done: boolean) => {
+    const stop = () => {
       clearTimeout(timer)
-      request.off('data', onData).off('end', onEnd).off('close', onClose).off('error', onClose)
-      if (!done) request.pause()
-      resolve(done)
+      clearTimeout(idle)
+      request.off('data', onData).off('end', stop).off('close', stop).off('error', stop)
+      request.pause()
+      resolve(isOver(request))
     }
     const onData = (chunk: Buffer) => {
+      idle.refresh()
       bytes += chunk.length
-      if (bytes > MOST_BYTES) end(false)
+      if (bytes > MOST_BYTES) stop()
     }
-    const onEnd = () => end(true)
-    const onClose = () => end(request.complete)
-    const timer = setTimeout(() => end(false), MOST_MS)
-    request.on('data', onData).on('end', onEnd).on('close', onClose).on('error', onClose)
+    const timer = setTimeout(stop, MOST_MS)
+    const idle = setTimeout(stop, IDLE_MS)
+    request.on('data', onData).on('end', stop).on('close', stop).on('error', stop)
     request.resume()
   })
 }

@@ -1,0 +1,70 @@
+/** A scheduler that answers in place: no process, no model. It remembers what it was asked. */
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { AppError } from '../../src/errors.js'
+import type { ModelRef } from '../../src/pipelines/model-config.js'
+import type { InferenceJob, Job, JobResult, ToolJob } from '../../src/runner/job.js'
+import type { JobRequest, OnProgress, Scheduler } from '../../src/scheduler/scheduler.js'
+
+export interface AskedJob {
+  readonly request: JobRequest
+  readonly model: string | undefined
+  readonly job: Job
+}
+
+export type Answer = (job: Job, signal: AbortSignal, onProgress: OnProgress) => Promise<JobResult>
+
+export interface FakeScheduler extends Scheduler {
+  readonly asked: readonly AskedJob[]
+}
+
+/** By default writes `label map` to outDir/result.nii.gz, when a file is wished for, and gives `points` in params. */
+export const labelMap: Answer = async (job) => {
+  const params = { points: [[1, 2, 3]] }
+  const timings = { read: 1, infer: 2.5, write: 0.25 }
+  if (!job.wish.file) return { params, timings, device: 'cpu', notes: [] }
+  const extension = job.wish.extension ?? '.nii.gz'
+  const path = join(job.outDir, `result${extension}`)
+  await writeFile(path, 'label map')
+  return {
+    file: { path, extension, contentType: 'application/octet-stream' },
+    params,
+    timings,
+    device: 'cpu',
+    notes: [],
+  }
+}
+
+/** Waits for ever, as a long model would, and rejects CANCELLED when asked to stop. */
+export const untilCancelled: Answer = (_job, signal) =>
+  new Promise((_resolve, reject) => {
+    const stop = () => reject(new AppError('CANCELLED', 'the request was cancelled'))
+    if (signal.aborted) stop()
+    else signal.addEventListener('abort', stop, { once: true })
+  })
+
+export function fakeScheduler(answer: Answer = labelMap): FakeScheduler {
+  const asked: AskedJob[] = []
+  const run = (
+    request: JobRequest,
+    model: string | undefined,
+    job: Job,
+    signal: AbortSignal,
+    onProgress?: OnProgress,
+  ) => {
+    asked.push({ request, model, job })
+    return answer(job, signal, onProgress ?? (() => {}))
+  }
+  return {
+    asked,
+    runModel: (request: JobRequest, model: ModelRef, job: InferenceJob, signal: AbortSignal, onProgress?: OnProgress) =>
+      run(request, model.name, job, signal, onProgress),
+    runTool: (request: JobRequest, job: ToolJob, signal: AbortSignal, onProgress?: OnProgress) =>
+      run(request, undefined, job, signal, onProgress),
+    prove: async () => ({ inputs: [], outputs: [], device: 'cpu' }),
+    load: async () => {},
+    retire: async () => {},
+    status: () => [],
+    close: async () => {},
+  }
+}

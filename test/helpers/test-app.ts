@@ -1,0 +1,135 @@
+/** The whole HTTP application around a fake scheduler, in a workspace of its own that goes with it. */
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { FastifyInstance, InjectOptions, LightMyRequestResponse } from 'fastify'
+import { pino } from 'pino'
+import { buildApp } from '../../src/app.js'
+import { loadConfig } from '../../src/config/load.js'
+import { AppError } from '../../src/errors.js'
+import { LogRing } from '../../src/observability/log-ring.js'
+import type { ModelConfig, ModelRef } from '../../src/pipelines/model-config.js'
+import type { ModelEntry, ModelRegistry } from '../../src/registry/registry.js'
+import { BOARD_DEFAULTS, RequestBoard } from '../../src/scheduler/request-board.js'
+import type { Services } from '../../src/services.js'
+import { createSessions } from '../../src/sessions/create-sessions.js'
+import { systemClock } from '../../src/util/clock.js'
+import { type Answer, type FakeScheduler, fakeScheduler } from './fake-scheduler.js'
+
+export interface TestAppOptions {
+  readonly answer?: Answer
+  /** As on the command line: `['--max-upload-bytes', '1m']`. */
+  readonly flags?: readonly string[]
+  readonly services?: Partial<Services>
+}
+
+export interface TestApp extends AsyncDisposable {
+  readonly app: FastifyInstance
+  readonly services: Services
+  readonly scheduler: FakeScheduler
+  readonly workspace: string
+  inject(options: InjectOptions | string): Promise<LightMyRequestResponse>
+  /** Listens on a free loopback port; gives it. */
+  listen(): Promise<number>
+  /** What is left under workspace/tmp. */
+  leftovers(): Promise<string[]>
+}
+
+export async function testApp({ answer, flags = [], services: overrides = {} }: TestAppOptions = {}): Promise<TestApp> {
+  const workspace = await mkdtemp(join(tmpdir(), 'aidant-app-'))
+  const config = loadConfig(['--workspace', workspace, ...flags], {})
+  const scheduler = fakeScheduler(answer)
+  const sessions = await createSessions({
+    folder: join(workspace, 'sessions'),
+    clock: systemClock,
+    maxBytes: config.sessionMaxBytes,
+    maxSessions: config.maxSessions,
+    defaultExpirySeconds: config.sessionExpiry,
+    maxExpirySeconds: config.sessionMaxExpiry,
+  })
+  const board = new RequestBoard({
+    ...BOARD_DEFAULTS,
+    clock: systemClock,
+    resultExpirySeconds: config.resultExpiry,
+  })
+  const logs = new LogRing()
+  const tmpRoot = join(workspace, 'tmp')
+  const services: Services = {
+    logger: pino({ level: 'info', base: null }, logs),
+    logs,
+    registry: fakeRegistry(['spleen', 'deepgrow']),
+    scheduler,
+    sessions,
+    board,
+    fetchSource: async () => {
+      throw new AppError('FETCH_FORBIDDEN', 'fetching is off')
+    },
+    workspace,
+    tmpRoot,
+    readiness: () => undefined,
+    async close() {
+      await board.close()
+      await sessions.close()
+    },
+    ...overrides,
+  }
+  const app = await buildApp(services, config)
+  return {
+    app,
+    services,
+    scheduler,
+    workspace,
+    inject: (options) => app.inject(options),
+    async listen() {
+      const address = await app.listen({ host: '127.0.0.1', port: 0 })
+      return Number(new URL(address).port)
+    },
+    async leftovers() {
+      return readdir(tmpRoot).catch(() => [])
+    },
+    async [Symbol.asyncDispose]() {
+      await app.close()
+      await services.close(0)
+      await rm(workspace, { recursive: true, force: true })
+    },
+  }
+}
+
+const config: ModelConfig = {
+  version: '3',
+  type: 'segmentation',
+  labels: ['spleen'],
+  description: 'for tests',
+  info: {},
+  preTransforms: [],
+  postTransforms: [],
+  inference: { image: 'image', engine: 'onnxruntime', nodeMapping: {}, session: {} },
+}
+
+/** Knows some names, all with one config, and takes no changes. */
+export function fakeRegistry(names: readonly string[]): ModelRegistry {
+  const find = (name: string): ModelRef => {
+    if (!names.includes(name)) throw new AppError('MODEL_NOT_FOUND', `model '${name}' is not loaded`)
+    return { name, revision: '1', config }
+  }
+  const entry = (name: string): ModelEntry => ({
+    ...find(name),
+    generation: 0,
+    origin: 'bundled',
+    state: 'UNLOADED',
+    createdAt: '2026-01-01T00:00:00Z',
+  })
+  const refuse = async () => {
+    throw new AppError('BUSY_NAME', 'this registry takes no changes')
+  }
+  return {
+    list: () => names.map(entry),
+    get: entry,
+    resolve: find,
+    put: refuse,
+    patch: refuse,
+    remove: refuse,
+    onChange: () => () => {},
+    close: async () => {},
+  }
+}

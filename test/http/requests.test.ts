@@ -1,0 +1,151 @@
+import { expect, test } from 'vitest'
+import { AppError } from '../../src/errors.js'
+import { type Answer, labelMap, untilCancelled } from '../helpers/fake-scheduler.js'
+import { form } from '../helpers/multipart.js'
+import { type TestApp, testApp } from '../helpers/test-app.js'
+
+const upload = form([
+  { name: 'params', body: '{}' },
+  { name: 'image', body: 'voxels', filename: 'a.nii.gz' },
+])
+
+function post(app: TestApp, id: string, query = '') {
+  return app.inject({
+    method: 'POST',
+    url: `/v1/segmentation?model=spleen${query}`,
+    payload: upload.payload,
+    headers: { ...upload.headers, 'x-request-id': id },
+  })
+}
+
+/** Answers when told to. */
+function onDemand() {
+  let answer: () => void = () => {}
+  const asked = new Promise<void>((resolve) => {
+    answer = resolve
+  })
+  const run: Answer = async (job, signal, onProgress) => {
+    onProgress({ state: 'running', stage: 'infer', done: 2, total: 9, estimateMs: 4200 })
+    await asked
+    return labelMap(job, signal, onProgress)
+  }
+  return { run, answer }
+}
+
+test('a running request tells its stage, its window and what to expect', async () => {
+  const { run, answer } = onDemand()
+  await using app = await testApp({ answer: run })
+  const reply = post(app, 'mine')
+  await expect
+    .poll(async () => (await app.inject('/v1/requests/mine')).json())
+    .toMatchObject({
+      id: 'mine',
+      task: 'segmentation',
+      model: 'spleen',
+      state: 'running',
+      stage: 'infer',
+      done: 2,
+      total: 9,
+      estimate_seconds: 4.2,
+    })
+  expect((await app.inject('/v1/requests')).json()).toMatchObject({ requests: [{ id: 'mine' }], others: [] })
+  answer()
+  expect((await reply).statusCode).toBe(200)
+  expect((await app.inject('/v1/requests/mine')).json()).toMatchObject({ state: 'done' })
+})
+
+test('DELETE calls a request off', async () => {
+  await using app = await testApp({ answer: untilCancelled })
+  const reply = post(app, 'mine')
+  await expect.poll(async () => (await app.inject('/v1/requests/mine')).statusCode).toBe(200)
+  await expect.poll(() => app.scheduler.asked.length).toBe(1)
+  expect((await app.inject({ method: 'DELETE', url: '/v1/requests/mine' })).statusCode).toBe(200)
+  const refused = await reply
+  expect(refused.statusCode).toBe(499)
+  expect(refused.json()).toMatchObject({ code: 'CANCELLED' })
+  expect((await app.inject('/v1/requests/mine')).json()).toMatchObject({ state: 'cancelled' })
+  await expect.poll(() => app.leftovers()).toEqual([])
+})
+
+test('async: 202 at once, then the result where Location says, once', async () => {
+  const { run, answer } = onDemand()
+  await using app = await testApp({ answer: run })
+  const accepted = await post(app, 'later', '&async=true')
+  expect(accepted.statusCode).toBe(202)
+  const location = accepted.headers.location!
+  expect(location).toBe('/v1/requests/later/result')
+  const early = await app.inject(location)
+  expect(early.statusCode).toBe(202)
+  expect(early.headers['retry-after']).toBe('1')
+  answer()
+  await expect
+    .poll(async () => (await app.inject('/v1/requests/later')).json())
+    .toMatchObject({ state: 'done', result: location })
+  const fetched = await app.inject(location)
+  expect(fetched.statusCode).toBe(200)
+  expect(fetched.headers['content-type']).toMatch(/^multipart\/form-data/)
+  expect(fetched.body).toContain('label map')
+  expect((await app.inject(location)).statusCode).toBe(404)
+  await expect.poll(() => app.leftovers()).toEqual([])
+})
+
+test('async: the error of the job comes where the result would', async () => {
+  await using app = await testApp({
+    answer: async () => {
+      throw new AppError('BAD_PARAMS', "'points' is empty")
+    },
+  })
+  await post(app, 'later', '&async=true')
+  await expect
+    .poll(async () => (await app.inject('/v1/requests/later')).json())
+    .toMatchObject({
+      state: 'failed',
+      error: { code: 'BAD_PARAMS' },
+    })
+  expect((await app.inject('/v1/requests/later/result')).json()).toMatchObject({ code: 'BAD_PARAMS' })
+  await expect.poll(() => app.leftovers()).toEqual([])
+})
+
+test('async: a bad upload is refused at once', async () => {
+  await using app = await testApp()
+  const { payload, headers } = form([{ name: 'params', body: 'not json', filename: 'a' }])
+  const refused = await app.inject({ method: 'POST', url: '/v1/inference?model=spleen&async=true', payload, headers })
+  expect(refused.statusCode).toBe(400)
+  await expect.poll(() => app.leftovers()).toEqual([])
+})
+
+test('server-sent events tell every step and end with the request', async () => {
+  const { run, answer } = onDemand()
+  await using app = await testApp({ answer: run })
+  const port = await app.listen()
+  const reply = post(app, 'mine')
+  await expect.poll(async () => (await app.inject('/v1/requests/mine')).json().state).toBe('running')
+  const stream = await fetch(`http://127.0.0.1:${port}/v1/requests/mine`, { headers: { accept: 'text/event-stream' } })
+  expect(stream.headers.get('content-type')).toBe('text/event-stream')
+  const reader = stream.body!.pipeThrough(new TextDecoderStream()).getReader()
+  expect((await reader.read()).value).toContain('"done":2,"total":9')
+  answer()
+  let rest = ''
+  for (let part = await reader.read(); !part.done; part = await reader.read()) rest += part.value
+  expect(rest).toContain('"state":"done"')
+  expect((await reply).statusCode).toBe(200)
+})
+
+test.each(['/v1/requests/nobody', '/v1/requests/nobody/events', '/v1/requests/nobody/result'])(
+  'GET %s is a 404 that says so',
+  async (url) => {
+    await using app = await testApp()
+    const refused = await app.inject(url)
+    expect(refused.statusCode).toBe(404)
+    expect(refused.json()).toMatchObject({ code: 'REQUEST_NOT_FOUND' })
+  },
+)
+
+test('two requests of one id at once: the second is told', async () => {
+  await using app = await testApp({ answer: untilCancelled })
+  const first = post(app, 'same')
+  await expect.poll(() => app.scheduler.asked.length).toBe(1)
+  expect((await post(app, 'same')).json()).toMatchObject({ code: 'BUSY_NAME' })
+  await app.inject({ method: 'DELETE', url: '/v1/requests/same' })
+  expect((await first).statusCode).toBe(499)
+})
