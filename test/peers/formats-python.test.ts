@@ -1,14 +1,16 @@
 /** nibabel and SimpleITK read what writeVolume wrote: same voxels, same place in the world. */
 
+import { existsSync, readdirSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import type { DtypeName, ResultExtension } from '../../src/formats/format.js'
 import { readVolume } from '../../src/formats/read-volume.js'
 import { writeVolume } from '../../src/formats/write-volume.js'
-import type { Volume } from '../../src/volume/volume.js'
+import { makeVolume, type Volume, voxelCount } from '../../src/volume/volume.js'
 import { niftiBytes } from '../helpers/nifti-bytes.js'
 import { pythonJson, pythonWith } from '../helpers/python.js'
+import { sharedData } from '../helpers/shared-data.js'
 import { axisOrders, inAxisOrder, roomyLimits, scaleAffine, tempFolder, volumeOf } from '../helpers/volumes.js'
 
 interface Read {
@@ -155,3 +157,58 @@ describe.skipIf(!simpleItk)('SimpleITK (needs a Python that has it)', () => {
     expect(found.voxels).toEqual(Array.from(volume.data))
   })
 })
+
+/** Real scans: axes to the left, oblique with thick slices, isotropic heads, NIfTI-2. */
+const REAL = [
+  'nifti/synthseg_labels/*',
+  'nifti/qin_gbm/*',
+  'nifti/brain/*',
+  'nifti/stroke/*',
+  'nifti/totalsegmentator/*',
+  'robust/nifti_space/*',
+]
+
+/** Header fields that hold the geometry, as nibabel and ITK see them: exact, and of the file rather than of the voxels. */
+const GEOMETRY = `
+import json, sys, nibabel, SimpleITK as sitk
+out = []
+for path in sys.argv[1:]:
+    header = nibabel.load(path).header
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(path)
+    reader.ReadImageInformation()
+    out.append(dict(
+        affine=nibabel.load(path).affine.ravel().tolist(), shape=header.get_data_shape()[:3],
+        pixdim=header['pixdim'][:4].tolist(), qform=header.get_qform().tolist(), sform=header.get_sform().tolist(),
+        codes=[int(header['qform_code']), int(header['sform_code'])], units=int(header['xyzt_units']),
+        itk=[reader.GetOrigin()[:3], reader.GetSpacing()[:3], reader.GetDirection() if reader.GetDimension() == 3 else 0]))
+print(json.dumps(out))
+`
+
+const both = pythonWith(['nibabel', 'SimpleITK'])
+const twoOfEach = REAL.flatMap((pattern) => {
+  const folder = join(sharedData ?? '', pattern.slice(0, -2))
+  if (!sharedData || !existsSync(folder)) return []
+  const names = readdirSync(folder).filter((name) => /\.nii(\.gz)?$/.test(name))
+  return [names[0]!, names.at(-1)!].map((name) => join(folder, name))
+})
+
+describe.skipIf(!both || !sharedData)(
+  'real scans (needs ../shared/data and a Python with nibabel and SimpleITK)',
+  () => {
+    it('and label maps of them lie in the same place, bit for bit', async () => {
+      await using folder = await tempFolder()
+      const results: string[] = []
+      for (const path of twoOfEach) {
+        const { volume } = await readVolume([path], roomyLimits)
+        const data = new Uint8Array(voxelCount(volume))
+        const result = join(folder.path, `${results.length}.nii.gz`)
+        const labels = makeVolume(volume.size, volume.affine, data, { nifti: volume.nifti })
+        await writeVolume(labels, result, { extension: '.nii.gz', kind: 'labels' })
+        results.push(result)
+      }
+      const found = (await pythonJson(both!, GEOMETRY, [...twoOfEach, ...results])) as unknown[]
+      expect(found.slice(results.length)).toEqual(found.slice(0, results.length))
+    })
+  },
+)
