@@ -7,6 +7,8 @@ export interface JobImage {
   readonly paths: readonly string[]
   /** Identifies a session's image, so that a runner may keep it decoded; absent for one-shot uploads. */
   readonly cacheKey?: string | undefined
+  /** What the client's own file was, where `paths` hold a decoded copy of it (a session's volume). */
+  readonly extension?: ResultExtension | undefined
 }
 
 export interface ResultWish {

@@ -1,0 +1,95 @@
+/**
+ * Where polygons meet: the guard that keeps a moved contour from folding over itself or its neighbours. Contours of
+ * one-pixel structures touch themselves from the start, so callers compare counts instead of asking for none.
+ */
+
+/**
+ * Pairs of edges that cross, touch or run over each other, at least one of them having a vertex of `members`: within
+ * `ring` (edges that merely follow each other do not count unless they fold back), and between `ring` and `others`.
+ * `touched`, when given, gets a 1 for every vertex of `ring` whose edge is part of such a pair.
+ */
+export function countContacts(
+  ring: Float64Array,
+  members: readonly number[],
+  others: readonly Float64Array[],
+  touched?: Uint8Array,
+): number {
+  const n = ring.length >> 1
+  const isMember = new Uint8Array(n)
+  for (const i of members) isMember[i] = 1
+  const edges = edgeStarts(ring)
+  let contacts = 0
+  for (let k = 0; k < edges.length; k++) {
+    const from = edges[k]!
+    const to = (from + 1) % n
+    if (isMember[from] === 0 && isMember[to] === 0) continue
+    let met = 0
+    for (let j = 0; j < edges.length; j++) {
+      const start = edges[j]!
+      if (j === k) continue
+      // A pair of two moved edges is met from both sides; count it once.
+      const both = isMember[start] === 1 || isMember[(start + 1) % n] === 1
+      if (both && j < k) continue
+      const next = (k + 1) % edges.length === j
+      const before = (j + 1) % edges.length === k
+      const meets =
+        next || before ? foldsBack(ring, next ? from : start, next ? start : from) : meet(ring, from, ring, start)
+      if (!meets) continue
+      met++
+      if (touched) {
+        touched[start] = 1
+        touched[(start + 1) % n] = 1
+      }
+    }
+    for (const other of others) {
+      const m = other.length >> 1
+      for (let i = 0; i < m; i++) if (meet(ring, from, other, i)) met++
+    }
+    if (met > 0 && touched) {
+      touched[from] = 1
+      touched[to] = 1
+    }
+    contacts += met
+  }
+  return contacts
+}
+
+/** Vertices whose edge to the next vertex has a length; vertices on one spot count as one. */
+function edgeStarts(ring: Float64Array): number[] {
+  const n = ring.length >> 1
+  const starts: number[] = []
+  for (let i = 0; i < n; i++) {
+    const j = (i + 1) % n
+    if (ring[2 * i] !== ring[2 * j] || ring[2 * i + 1] !== ring[2 * j + 1]) starts.push(i)
+  }
+  return starts
+}
+
+/** Whether the edge that begins at `second` runs back over the edge before it, which begins at `first`. */
+function foldsBack(ring: Float64Array, first: number, second: number): boolean {
+  const size = ring.length
+  const ac = ring[(2 * first + 2) % size]! - ring[2 * first]!
+  const ar = ring[(2 * first + 3) % size]! - ring[2 * first + 1]!
+  const bc = ring[(2 * second + 2) % size]! - ring[2 * second]!
+  const br = ring[(2 * second + 3) % size]! - ring[2 * second + 1]!
+  return ac * br - ar * bc === 0 && ac * bc + ar * br < 0
+}
+
+/** Whether two edges, given by the vertices they begin at, have a point in common. */
+function meet(a: Float64Array, i: number, b: Float64Array, j: number): boolean {
+  const ac = a[2 * i]!
+  const ar = a[2 * i + 1]!
+  const bc = a[(2 * i + 2) % a.length]!
+  const br = a[(2 * i + 3) % a.length]!
+  const cc = b[2 * j]!
+  const cr = b[2 * j + 1]!
+  const dc = b[(2 * j + 2) % b.length]!
+  const dr = b[(2 * j + 3) % b.length]!
+  if (Math.max(ac, bc) < Math.min(cc, dc) || Math.max(cc, dc) < Math.min(ac, bc)) return false
+  if (Math.max(ar, br) < Math.min(cr, dr) || Math.max(cr, dr) < Math.min(ar, br)) return false
+  const c = (bc - ac) * (cr - ar) - (br - ar) * (cc - ac)
+  const d = (bc - ac) * (dr - ar) - (br - ar) * (dc - ac)
+  const e = (dc - cc) * (ar - cr) - (dr - cr) * (ac - cc)
+  const f = (dc - cc) * (br - cr) - (dr - cr) * (bc - cc)
+  return c * d <= 0 && e * f <= 0
+}

@@ -1,0 +1,156 @@
+/** The jobs of mask2polygon and fixpolygon, from files to files. */
+import { open } from 'node:fs/promises'
+import { join } from 'node:path'
+import { AppError } from '../errors.js'
+import type { ReadResult, ResultExtension } from '../formats/format.js'
+import { readVolume } from '../formats/read-volume.js'
+import { writeVolume } from '../formats/write-volume.js'
+import { fixPolygons, type Ring } from '../geometry/fix-polygon.js'
+import { type RowAxis, slicePolygons, sliceScratch } from '../geometry/mask-to-polygon.js'
+import { fillPolygons } from '../geometry/raster.js'
+import type { JobControl, JobImage, JobResult, ToolJob } from '../runner/job.js'
+import { makeVolume, type Volume } from '../volume/volume.js'
+import { JsonInts } from './json-ints.js'
+import {
+  type FixPolygonParams,
+  type NestedPolygon,
+  parseFixPolygonParams,
+  parseMaskToPolygonParams,
+  type SliceFrame,
+} from './polygon-params.js'
+
+/** Slices between two looks for a cancel message; a slice takes well under a millisecond. */
+const SLICES_PER_CHECKPOINT = 16
+
+/** A mask as one list of polygons for every slice of its third stored axis: a bare JSON array in a file. */
+export async function mask2polygon(job: ToolJob, control: JobControl): Promise<JobResult> {
+  const options = parseMaskToPolygonParams(job.params)
+  const { read, rowAxis, readMs } = await readImage(job, control)
+  const { volume } = read
+  requirePlain(volume, rowAxis)
+
+  const started = performance.now()
+  const path = join(job.outDir, 'polygons.json')
+  const file = await open(path, 'wx')
+  try {
+    const json = new JsonInts(file, job.limits.maxVolumeBytes)
+    const scratch = sliceScratch()
+    const slices = volume.size[2]
+    json.open()
+    for (let z = 0; z < slices; z++) {
+      if (z % SLICES_PER_CHECKPOINT === 0) await control.checkpoint('infer', z, slices)
+      await json.polygons(slicePolygons(volume, z, { ...options, rowAxis }, scratch), z === 0)
+    }
+    json.close()
+    await json.flush()
+  } finally {
+    await file.close()
+  }
+  return {
+    file: { path, extension: '.json', contentType: 'application/json' },
+    params: {},
+    timings: { read: readMs, infer: performance.now() - started },
+    notes: read.notes,
+  }
+}
+
+/** Polygons after one vertex was dragged, and, if wished for, the mask they enclose on the image's own grid. */
+export async function fixpolygon(job: ToolJob, control: JobControl): Promise<JobResult> {
+  const { read, rowAxis, readMs } = await readImage(job, control)
+  const { volume } = read
+  requirePlain(volume, rowAxis)
+  const frame = frameOf(volume, rowAxis)
+  const request = parseFixPolygonParams(job.params, frame)
+
+  await control.checkpoint('infer', 0, 1)
+  const started = performance.now()
+  const { rings, nested } = fixedPolygons(volume, rowAxis, request)
+  const inferMs = performance.now() - started
+  const params = { poly: request.dimension === 2 ? nested[0]! : nested }
+  if (!job.wish.file) return { params, timings: { read: readMs, infer: inferMs }, notes: read.notes }
+
+  await control.checkpoint('write', 0, 1)
+  const written = performance.now()
+  const extension = maskExtension(job, read)
+  const path = join(job.outDir, `result${extension}`)
+  const { dtype, compress } = job.wish
+  const mask = maskOf(volume, rowAxis, rings)
+  const { contentType } = await writeVolume(mask, path, { extension, dtype, compress, kind: 'labels' })
+  return {
+    file: { path, extension, contentType },
+    params,
+    timings: { read: readMs, infer: inferMs, write: performance.now() - written },
+    notes: read.notes,
+  }
+}
+
+interface ReadImage {
+  readonly read: ReadResult
+  readonly rowAxis: RowAxis
+  readonly readMs: number
+}
+
+async function readImage(job: ToolJob, control: JobControl): Promise<ReadImage> {
+  const [image, ...more] = job.images
+  if (image === undefined) throw new AppError('MISSING_IMAGE', 'the request has no image')
+  if (more.length > 0)
+    throw new AppError('BAD_PARAMS', `${job.kind} works on one image, but ${job.images.length} were sent`)
+  await control.checkpoint('read', 0, 1)
+  const started = performance.now()
+  const read = await readVolume(image.paths, job.limits)
+  return { read, rowAxis: rowAxisOf(image, read), readMs: performance.now() - started }
+}
+
+/** A picture's rows are y; a volume's, as nibabel loads it, are x. A session's volume stands for the file that came. */
+function rowAxisOf(image: JobImage, read: ReadResult): RowAxis {
+  const extension = image.extension ?? read.extension
+  return extension === '.png' || extension === '.jpg' ? 'y' : 'x'
+}
+
+/** Colours are fine in a picture; a fourth axis of a volume has no slice to say polygons about. */
+function requirePlain(volume: Volume, rowAxis: RowAxis): void {
+  if (rowAxis === 'x' && volume.channels > 1)
+    throw new AppError('BAD_GEOMETRY', `the image has ${volume.channels} channels or time points; polygons need one`)
+}
+
+function frameOf({ size }: Volume, rowAxis: RowAxis): SliceFrame {
+  const [nx, ny, slices] = size
+  return rowAxis === 'x' ? { columns: ny, rows: nx, slices } : { columns: nx, rows: ny, slices }
+}
+
+interface FixedPolygons {
+  readonly rings: readonly (readonly Ring[])[]
+  readonly nested: readonly (readonly NestedPolygon[])[]
+}
+
+function fixedPolygons(volume: Volume, rowAxis: RowAxis, { slices, nested, edit }: FixPolygonParams): FixedPolygons {
+  const rings = slices.map((list) => [...list])
+  const result = nested.map((list) => [...list])
+  for (const { slice, polygon, ring } of fixPolygons(volume, rowAxis, slices, edit)) {
+    rings[slice]![polygon] = ring
+    result[slice]![polygon] = pairsOf(ring)
+  }
+  return { rings, nested: result }
+}
+
+function pairsOf(ring: Ring): NestedPolygon {
+  return Array.from({ length: ring.length >> 1 }, (_, i) => [ring[2 * i]!, ring[2 * i + 1]!] as const)
+}
+
+/** Value 1 inside the polygons, even-odd, so that a polygon within another is a hole. */
+function maskOf(volume: Volume, rowAxis: RowAxis, rings: readonly (readonly Ring[])[]): Volume<Uint8Array> {
+  const { size, affine, nifti } = volume
+  const [nx, ny, nz] = size
+  const data = new Uint8Array(nx * ny * nz)
+  rings.forEach((list, z) => {
+    const polygons = list.map((ring) => Int32Array.from(ring, Math.round))
+    fillPolygons(data, polygons, 1, rowAxis === 'x' ? nx : 1, rowAxis === 'x' ? 1 : nx, z * nx * ny)
+  })
+  return makeVolume(size, affine, data, { nifti })
+}
+
+/** As the image came, unless the request says otherwise; JPEG changes labels, so a JPEG's mask is a PNG. */
+function maskExtension(job: ToolJob, read: ReadResult): ResultExtension {
+  const extension = job.wish.extension ?? read.extension
+  return extension === '.jpg' ? '.png' : extension
+}

@@ -1,0 +1,14 @@
+/** What a runner without a model does. */
+import type { JobControl, JobResult, ToolJob } from '../runner/job.js'
+import { ingest } from './ingest.js'
+import { fixpolygon, mask2polygon } from './polygons.js'
+import type { RunTool } from './run.js'
+
+const TOOLS: Readonly<Record<ToolJob['kind'], (job: ToolJob, control: JobControl) => Promise<JobResult>>> = {
+  ingest,
+  mask2polygon,
+  fixpolygon,
+}
+
+/** Runs a tool job. Errors are those of the tool it names. */
+export const runTool: RunTool = (job, control) => TOOLS[job.kind](job, control)
