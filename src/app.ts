@@ -14,7 +14,10 @@ import { errorHandler } from './http/plugins/error-handler.js'
 import { hostGuard } from './http/plugins/host-guard.js'
 import { requestLog } from './http/plugins/request-log.js'
 import { requestId } from './http/request-id.js'
+import { adminModelRoutes } from './http/routes/admin-models.js'
 import { inferenceRoutes } from './http/routes/inference.js'
+import { modelRoutes } from './http/routes/models.js'
+import { requestRoutes } from './http/routes/requests.js'
 import { serverRoutes } from './http/routes/server.js'
 import { sessionRoutes } from './http/routes/session.js'
 import type { Services } from './services.js'
@@ -23,6 +26,9 @@ import { readPage } from './web/page.js'
 
 /** JSON bodies (a model's config, a session's source) are read into memory; uploads are not, and have limits of their own. */
 const JSON_BODY_BYTES = 8 * 1024 * 1024
+
+/** The largest real config seen has 20 KB. */
+const MODEL_CONFIG_BYTES = 4 * 1024 * 1024
 
 export async function buildApp(services: Services, config: Config): Promise<FastifyInstance> {
   const app = Fastify({
@@ -70,7 +76,7 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
   await app.register(multipart, { throwFileSizeLimit: false })
   await app.register(docs, { version: readVersion() })
 
-  const { registry, scheduler, sessions } = services
+  const { board, registry, scheduler, sessions } = services
   const scope = { tmpRoot: services.tmpRoot, deadlineSeconds: config.requestDeadline }
   const readLimits = { maxVolumeBytes: config.maxVolumeBytes, maxVoxels: config.maxVoxels }
   const adminGuard = await createAdminGuard(config.adminHosts)
@@ -81,12 +87,14 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
     readiness: services.readiness,
     page: readPage(),
   })
+  await app.register(requestRoutes, { board, now: Date.now })
   await app.register(async (uploads) => {
     acceptBareBodies(uploads, config.maxParamsBytes)
     await uploads.register(inferenceRoutes, {
       registry,
       scheduler,
       sessions,
+      board,
       scope,
       uploadLimits: config,
       readLimits,
@@ -100,7 +108,13 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
       readLimits,
     })
   })
-  void adminGuard
+  await app.register(modelRoutes, { registry, scheduler })
+  await app.register(async (admin) => {
+    admin.addHook('onRequest', adminGuard)
+    acceptBareBodies(admin, MODEL_CONFIG_BYTES)
+    const limits = { maxModelBytes: config.maxModelBytes, maxConfigBytes: MODEL_CONFIG_BYTES }
+    await admin.register(adminModelRoutes, { registry, scheduler, scope, limits })
+  })
   return app
 }
 

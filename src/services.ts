@@ -9,6 +9,7 @@ import type { SessionRouteOptions } from './http/routes/session.js'
 import { LogRing } from './observability/log-ring.js'
 import { createLogger } from './observability/logger.js'
 import { parseDevice } from './predictors/device.js'
+import { startPreload } from './preload.js'
 import { openRegistry } from './registry/open-registry.js'
 import type { ModelRegistry } from './registry/registry.js'
 import { createScheduler, SCHEDULER_DEFAULTS } from './scheduler/create-scheduler.js'
@@ -88,6 +89,7 @@ export async function createServices(config: Config): Promise<Services> {
     clock: systemClock,
     resultExpirySeconds: config.resultExpiry,
   })
+  const preload = startPreload(config.preload, registry, scheduler, logger)
   let closing = false
 
   return {
@@ -100,7 +102,7 @@ export async function createServices(config: Config): Promise<Services> {
     fetchSource: refuseFetch,
     workspace,
     tmpRoot,
-    readiness: () => (closing ? 'the server is shutting down' : undefined),
+    readiness: () => (closing ? 'the server is shutting down' : preload.reason()),
     async close(graceMs) {
       closing = true
       await registry.close()

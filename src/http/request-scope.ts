@@ -14,10 +14,45 @@ export interface ScopeOptions {
 export interface RequestScope {
   /** The request's own folder: uploads and results go there. */
   readonly folder: string
-  /** Aborted with an AppError as its reason when the client goes away or the deadline passes. */
+  /** Aborted with an AppError as its reason when the client goes away, calls the request off, or the deadline passes. */
   readonly signal: AbortSignal
+  readonly abort: (reason: AppError) => void
   /** For the scheduler; fair order is among socket addresses unless the caller knows better. */
   readonly job: JobRequest
+}
+
+/** A scope whose end is up to its owner. */
+interface OpenScope extends RequestScope {
+  readonly stopClock: () => void
+  readonly remove: () => Promise<void>
+}
+
+async function openScope(request: FastifyRequest, options: ScopeOptions): Promise<OpenScope> {
+  const folder = await openRequestFolder(options.tmpRoot, request.id)
+  const controller = new AbortController()
+  const abort = (reason: AppError) => controller.abort(reason)
+  const deadlineMs = options.deadlineSeconds * 1000
+  const timer = setTimeout(() => {
+    abort(
+      new AppError('DEADLINE_EXCEEDED', `the request took longer than ${options.deadlineSeconds} s`, {
+        hint: 'the operator of the server can raise this limit with --request-deadline',
+      }),
+    )
+  }, deadlineMs)
+  return {
+    folder: folder.path,
+    signal: controller.signal,
+    abort,
+    job: { id: request.id, client: clientOf(request), deadlineMs },
+    stopClock: () => clearTimeout(timer),
+    remove: () =>
+      folder.remove().catch((error: unknown) => request.log.warn({ err: error }, 'request folder not removed')),
+  }
+}
+
+/** Who asks: the address of the socket. */
+export function clientOf(request: FastifyRequest): string {
+  return request.raw.socket.remoteAddress ?? 'unknown'
 }
 
 /**
@@ -30,32 +65,65 @@ export async function withScope<T>(
   options: ScopeOptions,
   work: (scope: RequestScope) => Promise<T>,
 ): Promise<T> {
-  const folder = await openRequestFolder(options.tmpRoot, request.id)
-  const abort = new AbortController()
+  const scope = await openScope(request, options)
   const responded = new Promise<void>((resolve) => {
     finished(reply.raw, (error) => {
-      if (error) abort.abort(new AppError('CANCELLED', 'the client went away'))
+      if (error) scope.abort(new AppError('CANCELLED', 'the client went away'))
       resolve()
     })
   })
-  const deadlineMs = options.deadlineSeconds * 1000
-  const timer = setTimeout(() => {
-    abort.abort(
-      new AppError('DEADLINE_EXCEEDED', `the request took longer than ${options.deadlineSeconds} s`, {
-        hint: 'the operator of the server can raise this limit with --request-deadline',
-      }),
-    )
-  }, deadlineMs)
-  const job: JobRequest = { id: request.id, client: request.raw.socket.remoteAddress ?? 'unknown', deadlineMs }
-  const settled = work({ folder: folder.path, signal: abort.signal, job })
-  Promise.allSettled([settled, responded])
-    .then(() => folder.remove())
-    .catch((error: unknown) => request.log.warn({ err: error }, 'request folder not removed'))
+  const settled = work(scope)
+  void Promise.allSettled([settled, responded]).then(scope.remove)
   try {
     return await settled
   } catch (error) {
-    throw abort.signal.aborted ? abort.signal.reason : error
+    throw scope.signal.aborted ? scope.signal.reason : error
   } finally {
-    clearTimeout(timer)
+    scope.stopClock()
+  }
+}
+
+/** What becomes of work that outlives its response. */
+export interface Detached<T> {
+  /** `remove` frees the scope's folder; whoever keeps the result calls it when the result is no longer needed. */
+  readonly done: (result: T, remove: () => Promise<void>) => void
+  /** The folder is gone already. */
+  readonly failed: (error: unknown) => void
+}
+
+/**
+ * Runs `receive` while the client waits, and then `work` without it: hanging up calls off the first, not the second.
+ * Resolves with what `receive` made as soon as the work has begun.
+ */
+export async function withDetachedScope<R, T>(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  options: ScopeOptions,
+  receive: (scope: RequestScope) => Promise<R>,
+  work: (scope: RequestScope, received: R) => { readonly running: Promise<T>; readonly outcome: Detached<T> },
+): Promise<R> {
+  const scope = await openScope(request, options)
+  const hangUp = () => scope.abort(new AppError('CANCELLED', 'the client went away'))
+  reply.raw.once('close', hangUp)
+  try {
+    const received = await receive(scope)
+    reply.raw.off('close', hangUp)
+    const { running, outcome } = work(scope, received)
+    running.then(
+      (result) => {
+        scope.stopClock()
+        outcome.done(result, scope.remove)
+      },
+      async (error: unknown) => {
+        scope.stopClock()
+        await scope.remove()
+        outcome.failed(scope.signal.aborted ? scope.signal.reason : error)
+      },
+    )
+    return received
+  } catch (error) {
+    scope.stopClock()
+    await scope.remove()
+    throw scope.signal.aborted ? scope.signal.reason : error
   }
 }

@@ -1,25 +1,29 @@
 /** POST /v1/segmentation, /v1/dextr3d, /v1/deepgrow and /v1/inference: one contract, four tasks. */
+import type { FastifyRequest } from 'fastify'
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
 import { AppError } from '../../errors.js'
 import type { ReadLimits } from '../../formats/format.js'
 import type { ModelRef } from '../../pipelines/model-config.js'
 import type { ModelRegistry } from '../../registry/registry.js'
-import type { InferenceTask, JobImage, JobResult } from '../../runner/job.js'
+import type { InferenceJob, InferenceTask, JobImage, JobResult } from '../../runner/job.js'
+import type { RequestBoard, RequestHandle } from '../../scheduler/request-board.js'
 import type { Scheduler } from '../../scheduler/scheduler.js'
 import type { HeldSession, Sessions } from '../../sessions/sessions.js'
 import { RESULT_RESPONSE, uploadBody } from '../openapi-upload.js'
 import { OUTPUTS, type Output, sendResult } from '../reply.js'
-import { type RequestScope, type ScopeOptions, withScope } from '../request-scope.js'
+import { clientOf, type RequestScope, type ScopeOptions, withDetachedScope, withScope } from '../request-scope.js'
 import { readWish } from '../result-wish.js'
-import { refusals } from '../schemas.js'
+import { QueryFlag, refusals } from '../schemas.js'
 import { imagesOf, paramsOf, receiveUpload, type Upload, type UploadLimits } from '../upload.js'
+import { infoOf, RequestInfo } from './requests.js'
 
 export interface InferenceRouteOptions {
   /** Rejects MODEL_NOT_FOUND or MODEL_NOT_READY. */
   readonly registry: Pick<ModelRegistry, 'resolve'>
   readonly scheduler: Scheduler
   readonly sessions: Pick<Sessions, 'hold'>
+  readonly board: RequestBoard
   readonly scope: ScopeOptions
   readonly uploadLimits: UploadLimits
   readonly readLimits: ReadLimits
@@ -41,6 +45,9 @@ export const InferenceQuery = z.object({
       description:
         'what comes back: both (absent, all), the file (image, dicom_seg) or the JSON (results, result, json)',
     }),
+  async: QueryFlag.meta({
+    description: 'true: answer 202 at once; Location is where the result can be fetched, once, when it is there',
+  }),
 })
 type InferenceQuery = z.infer<typeof InferenceQuery>
 
@@ -75,46 +82,88 @@ export const inferenceRoutes: FastifyPluginAsyncZod<InferenceRouteOptions> = asy
           tags: ['inference'],
           summary,
           querystring: InferenceQuery,
-          response: refusals(400, 404, 413, 415, 422, 440, 499, 500, 503, 504),
+          response: { 202: RequestInfo, ...refusals(400, 404, 409, 413, 415, 422, 440, 499, 500, 503, 504) },
         },
         config: { openapi: { requestBody: uploadBody(example), responses: { 200: RESULT_RESPONSE } } },
       },
       async (request, reply) => {
         const { query } = request
         const model = options.registry.resolve(query.model)
-        return withScope(request, reply, options.scope, async (scope) => {
+        const receive = async (scope: RequestScope) => {
           const upload = await receiveUpload(request, scope.folder, options.uploadLimits)
-          const result = await infer(task, model, query, upload, scope, options)
-          return sendResult(request, reply, result, query.output)
+          return prepare(task, query, upload, scope, options)
+        }
+        if (query.async) {
+          await withDetachedScope(request, reply, options.scope, receive, (scope, prepared) => {
+            const handle = options.board.open({ ...entryOf(request, task, query), abort: scope.abort })
+            const running = run(model, prepared, scope, options, handle)
+            const done = (result: JobResult, discard: () => Promise<void>) => handle.keep({ result, discard })
+            return { running, outcome: { done, failed: handle.end } }
+          })
+          // Without a scheme and host: a reverse proxy may have other ones.
+          reply.code(202).header('location', `/v1/requests/${encodeURIComponent(request.id)}/result`)
+          return infoOf(options.board.get(request.id), Date.now())
+        }
+        return withScope(request, reply, options.scope, async (scope) => {
+          const handle = options.board.open({ ...entryOf(request, task, query), abort: scope.abort })
+          try {
+            const result = await run(model, await receive(scope), scope, options, handle)
+            handle.end()
+            return sendResult(request, reply, result, query.output)
+          } catch (error) {
+            handle.end(scope.signal.aborted ? scope.signal.reason : error)
+            throw error
+          }
         })
       },
     )
   }
 }
 
-/** From what the request brought to the scheduler's answer. The session, if one is named, is held meanwhile. */
-async function infer(
+function entryOf(request: FastifyRequest, task: InferenceTask, { model }: InferenceQuery) {
+  return { id: request.id, client: clientOf(request), task, model }
+}
+
+/** A request that was found in order: what is left is to compute it. */
+interface Prepared {
+  readonly job: InferenceJob
+  /** For fair order: clicks in one session wait for each other, not for other sessions. */
+  readonly client: string
+  readonly session: HeldSession | undefined
+}
+
+/** From what the request brought to a job. The session, if one is named, is held from here on. */
+async function prepare(
   task: InferenceTask,
-  model: ModelRef,
   query: InferenceQuery,
   upload: Upload,
   scope: RequestScope,
   options: InferenceRouteOptions,
-): Promise<JobResult> {
+): Promise<Prepared> {
   const params = paramsOf(upload)
   const uploaded = await imagesOf(upload)
   const session = query.session_id ? await options.sessions.hold(query.session_id) : undefined
   try {
     const images = chooseImages(uploaded, session, query.output)
     const wish = readWish(params, query.output, session?.meta.extension)
-    const job = { ...scope.job, client: query.session_id || scope.job.client }
-    const { readLimits: limits, scheduler } = options
-    return await scheduler.runModel(
-      job,
-      model,
-      { kind: 'inference', task, images, params, wish, outDir: scope.folder, limits },
-      scope.signal,
-    )
+    const { readLimits: limits } = options
+    const job: InferenceJob = { kind: 'inference', task, images, params, wish, outDir: scope.folder, limits }
+    return { job, client: query.session_id || scope.job.client, session }
+  } catch (error) {
+    session?.release()
+    throw error
+  }
+}
+
+async function run(
+  model: ModelRef,
+  { job, client, session }: Prepared,
+  scope: RequestScope,
+  { scheduler }: InferenceRouteOptions,
+  handle: RequestHandle,
+): Promise<JobResult> {
+  try {
+    return await scheduler.runModel({ ...scope.job, client }, model, job, scope.signal, handle.progress)
   } finally {
     session?.release()
   }

@@ -1,0 +1,218 @@
+/** /v1/requests: where a request stands, in one look or as a stream of events; calling it off; fetching a kept result. */
+import { Readable } from 'node:stream'
+import type { FastifyReply } from 'fastify'
+import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
+import { z } from 'zod'
+import { isUnderWay, type RequestBoard, type RequestView } from '../../scheduler/request-board.js'
+import { RESULT_RESPONSE } from '../openapi-upload.js'
+import { OUTPUTS, sendResult } from '../reply.js'
+import { refusals } from '../schemas.js'
+
+/** A line that keeps proxies from closing a quiet stream. */
+const HEARTBEAT_MS = 15_000
+
+export const RequestInfo = z
+  .object({
+    id: z.string(),
+    task: z.string(),
+    model: z.string().optional(),
+    state: z.enum(['queued', 'running', 'done', 'failed', 'cancelled']),
+    queue_place: z.int().optional().meta({ description: '0 for the one that runs next' }),
+    stage: z.string().optional().meta({ description: 'read, pre, wait, infer, post or write' }),
+    done: z.number().optional().meta({ description: 'windows done of `total`, within the stage' }),
+    total: z.number().optional(),
+    estimate_seconds: z
+      .number()
+      .optional()
+      .meta({ description: "how long such a request takes, from this model's own history" }),
+    created_ts: z.number().meta({ description: 'seconds since 1970' }),
+    seconds: z.number().meta({ description: 'since it came, or how long it took' }),
+    result: z
+      .string()
+      .optional()
+      .meta({ description: 'where the result of an async=true request can be fetched, once' }),
+    error: z.object({ code: z.string(), message: z.string() }).optional(),
+  })
+  .meta({ id: 'RequestInfo' })
+
+const RequestList = z
+  .object({
+    requests: z.array(RequestInfo).meta({ description: 'your own: those from the same address' }),
+    others: z
+      .array(z.object({ model: z.string().optional(), state: z.string(), count: z.int() }))
+      .meta({ description: "how many of other clients' requests wait or run" }),
+  })
+  .meta({ id: 'RequestList' })
+
+const RequestId = z.object({ id: z.string().max(100) })
+
+export interface RequestRouteOptions {
+  readonly board: RequestBoard
+  readonly now: () => number
+}
+
+export const requestRoutes: FastifyPluginAsyncZod<RequestRouteOptions> = async (app, { board, now }) => {
+  app.get(
+    '/v1/requests',
+    {
+      schema: {
+        operationId: 'listRequests',
+        tags: ['requests'],
+        summary: 'Your requests, and how many others wait',
+        response: { 200: RequestList },
+      },
+    },
+    async (request) => {
+      const client = request.raw.socket.remoteAddress ?? 'unknown'
+      const all = board.list()
+      return {
+        requests: all.filter((view) => view.client === client).map((view) => infoOf(view, now())),
+        others: countOthers(all.filter((view) => view.client !== client && isUnderWay(view))),
+      }
+    },
+  )
+
+  app.get(
+    '/v1/requests/:id',
+    {
+      schema: {
+        operationId: 'getRequest',
+        tags: ['requests'],
+        summary: 'Where one request stands',
+        description:
+          'With `Accept: text/event-stream`, or at /v1/requests/{id}/events, as server-sent events until it ends.',
+        params: RequestId,
+        response: { 200: z.union([RequestInfo, z.unknown()]), ...refusals(404) },
+      },
+    },
+    async (request, reply) => {
+      const { id } = request.params
+      if (request.headers.accept?.includes('text/event-stream')) return sendEvents(reply, board, id, now)
+      return infoOf(board.get(id), now())
+    },
+  )
+
+  app.get(
+    '/v1/requests/:id/events',
+    {
+      schema: {
+        operationId: 'watchRequest',
+        tags: ['requests'],
+        summary: 'The progress of one request as server-sent events',
+        params: RequestId,
+        response: refusals(404),
+      },
+      config: { openapi: { responses: { 200: { description: 'events named `progress`, each a RequestInfo' } } } },
+    },
+    async (request, reply) => sendEvents(reply, board, request.params.id, now),
+  )
+
+  app.get(
+    '/v1/requests/:id/result',
+    {
+      schema: {
+        operationId: 'fetchResult',
+        tags: ['requests'],
+        summary: 'The result of a request made with async=true; it can be fetched once',
+        description:
+          'Answers 202 with where the request stands until it has ended. The error of a failed request comes back as such.',
+        params: RequestId,
+        querystring: z.object({ output: z.enum(OUTPUTS).optional() }),
+        response: { 202: RequestInfo, ...refusals(400, 404, 409, 422, 499, 500, 503, 504) },
+      },
+      config: { openapi: { responses: { 200: RESULT_RESPONSE } } },
+    },
+    async (request, reply) => {
+      const view = board.get(request.params.id)
+      if (isUnderWay(view)) return reply.code(202).header('retry-after', 1).send(infoOf(view, now()))
+      const stored = board.take(request.params.id)
+      reply.raw.once('close', () => void stored.discard())
+      return sendResult(request, reply, stored.result, request.query.output)
+    },
+  )
+
+  app.delete(
+    '/v1/requests/:id',
+    {
+      schema: {
+        operationId: 'cancelRequest',
+        tags: ['requests'],
+        summary: 'Call a request off, or throw its result away',
+        params: RequestId,
+        response: { 200: RequestInfo, ...refusals(404) },
+      },
+    },
+    async (request) => infoOf(await board.cancel(request.params.id), now()),
+  )
+}
+
+export function infoOf(view: RequestView, now: number): z.infer<typeof RequestInfo> {
+  const { progress, error } = view
+  return {
+    id: view.id,
+    task: view.task,
+    ...(view.model === undefined ? {} : { model: view.model }),
+    state: view.state,
+    ...(progress?.queuePlace === undefined ? {} : { queue_place: progress.queuePlace }),
+    ...(progress?.stage === undefined ? {} : { stage: progress.stage }),
+    ...(progress?.total === undefined ? {} : { done: progress.done ?? 0, total: progress.total }),
+    ...(progress?.estimateMs === undefined ? {} : { estimate_seconds: rounded(progress.estimateMs) }),
+    created_ts: Math.floor(view.createdAt / 1000),
+    seconds: rounded((view.finishedAt ?? now) - view.createdAt),
+    // Relative on purpose: a reverse proxy may have put a prefix before the path.
+    ...(view.hasResult ? { result: `/v1/requests/${view.id}/result` } : {}),
+    ...(error ? { error: { code: error.code, message: error.message } } : {}),
+  }
+}
+
+function rounded(ms: number): number {
+  return Math.round(ms) / 1000
+}
+
+function countOthers(views: readonly RequestView[]): z.infer<typeof RequestList>['others'] {
+  const counts = new Map<string, { model?: string; state: string; count: number }>()
+  for (const { model, state } of views) {
+    const key = `${state} ${model ?? ''}`
+    const known = counts.get(key) ?? { ...(model === undefined ? {} : { model }), state, count: 0 }
+    counts.set(key, { ...known, count: known.count + 1 })
+  }
+  return [...counts.values()]
+}
+
+function sendEvents(reply: FastifyReply, board: RequestBoard, id: string, now: () => number): FastifyReply {
+  board.get(id)
+  return reply
+    .type('text/event-stream')
+    .header('cache-control', 'no-store')
+    .header('x-accel-buffering', 'no')
+    .send(Readable.from(events(board, id, now), { objectMode: false }))
+}
+
+/** One event at once, one per change, and the last when the request ends. */
+async function* events(board: RequestBoard, id: string, now: () => number): AsyncGenerator<string> {
+  let changed: () => void = () => undefined
+  let timer: NodeJS.Timeout | undefined
+  const unsubscribe = board.subscribe(id, () => changed())
+  try {
+    for (;;) {
+      const next = new Promise<'change'>((resolve) => {
+        changed = () => resolve('change')
+      })
+      const view = board.get(id)
+      yield `event: progress\ndata: ${JSON.stringify(infoOf(view, now()))}\n\n`
+      if (!isUnderWay(view)) return
+      for (;;) {
+        const quiet = new Promise<'quiet'>((resolve) => {
+          timer = setTimeout(() => resolve('quiet'), HEARTBEAT_MS)
+        })
+        const what = await Promise.race([next, quiet])
+        clearTimeout(timer)
+        if (what === 'change') break
+        yield ': still here\n\n'
+      }
+    }
+  } finally {
+    clearTimeout(timer)
+    unsubscribe()
+  }
+}
