@@ -59,9 +59,7 @@ export class RegistryHome {
   }
 
   async bundle(name: string, config: unknown, weights?: Uint8Array): Promise<void> {
-    await mkdir(join(this.bundledFolder, name), { recursive: true })
-    writeFileSync(join(this.bundledFolder, name, 'config_aiaa.json'), JSON.stringify(config))
-    if (weights) writeFileSync(join(this.bundledFolder, name, 'model.onnx'), weights)
+    await writeModel(join(this.bundledFolder, name), config, weights)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -88,3 +86,10 @@ export const modelConfig = (more: Record<string, unknown> = {}): Record<string, 
   writer: { name: 'WriteNifti', args: { field: 'model' } },
   ...more,
 })
+
+/** A model as the program bundles it, or a catalogue has it. */
+export async function writeModel(folder: string, config: unknown, weights?: Uint8Array): Promise<void> {
+  await mkdir(folder, { recursive: true })
+  writeFileSync(join(folder, 'config_aiaa.json'), JSON.stringify(config))
+  if (weights) writeFileSync(join(folder, 'model.onnx'), weights)
+}
