@@ -1,0 +1,97 @@
+/** Imports point down the layers of ARCHITECTURE.md: a file takes from its own folder and from lower layers only. */
+import { readdirSync, readFileSync } from 'node:fs'
+import { dirname, join, normalize, relative } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { expect, it, test } from 'vitest'
+
+const SRC = fileURLToPath(new URL('../src', import.meta.url))
+
+/** Folders and root files of src/, lowest first. Those of one row do not know each other. */
+const LAYERS: readonly (readonly string[])[] = [
+  ['errors.ts', 'util'],
+  ['volume', 'geometry'],
+  ['formats', 'transforms'],
+  ['inferers'],
+  ['pipelines'],
+  ['predictors'],
+  ['runner'],
+  ['scheduler', 'registry', 'sessions', 'fetchers', 'observability', 'config'],
+  ['preload.ts', 'services.ts'],
+  ['http', 'web'],
+  ['app.ts', 'server.ts', 'cli'],
+]
+/** Rows whose members may use each other: what a row shares is one subject in several files or folders. */
+const MIXED = new Set([0, 1, 8, 9, 10])
+/** The only doors through which a vendor comes in. */
+const DOORS: Readonly<Record<string, RegExp>> = {
+  'onnxruntime-node': /^predictors\/onnxruntime\.ts$/,
+  sharp: /^formats\//,
+  'nifti-reader-js': /^formats\//,
+  'dicom-parser': /^(formats|fetchers)\//,
+  'dcmjs-codecs': /^formats\//,
+  'dcmjs-dimse': /^fetchers\//,
+  yauzl: /^(util|fetchers|formats)\//,
+  fastify: /^(http\/|app\.ts$|server\.ts$)/,
+  pino: /^(observability\/|app\.ts$|services\.ts$)/,
+  commander: /^cli\//,
+}
+
+interface Import {
+  readonly from: string
+  readonly target: string
+}
+
+const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' })
+  .map((path) => path.replaceAll('\\', '/'))
+  .filter((path) => path.endsWith('.ts'))
+
+/** What a file imports or re-exports at run time; `import type` is erased and may point anywhere. */
+function importsOf(file: string): Import[] {
+  const text = readFileSync(join(SRC, file), 'utf8')
+  const found: Import[] = []
+  const statement = /^(?:import|export)\s+(?!type\b)(?:[\w*{}\s,$]+?\s+from\s+)?['"]([^'"]+)['"]/gm
+  for (const [whole, target] of text.matchAll(statement)) {
+    const names = /\{([^}]*)\}/.exec(whole)?.[1]
+    const onlyTypes =
+      names !== undefined &&
+      !/^(?:import|export)\s+[\w$]/.test(whole) &&
+      names.split(',').every((name) => /^\s*(type\s.*)?$/s.test(name))
+    if (!onlyTypes) found.push({ from: file, target: target! })
+  }
+  for (const [, target] of text.matchAll(/\bimport\(\s*['"]([^'"]+)['"]\s*\)/g))
+    found.push({ from: file, target: target! })
+  return found
+}
+
+const rowOf = (path: string): number => {
+  const top = path.includes('/') ? path.slice(0, path.indexOf('/')) : path
+  return LAYERS.findIndex((row) => row.includes(top))
+}
+
+test('every file belongs to a layer', () => {
+  expect(files.filter((file) => rowOf(file) < 0)).toEqual([])
+})
+
+test('no import points up, or across to a neighbour', () => {
+  const wrong = files.flatMap(importsOf).filter(({ from, target }) => {
+    if (!target.startsWith('.')) return false
+    const path = normalize(join(dirname(from), target)).replaceAll('\\', '/')
+    const [here, there] = [rowOf(from), rowOf(path)]
+    const sameFolder = from.split('/')[0] === path.split('/')[0]
+    return there > here || (there === here && !sameFolder && !MIXED.has(here))
+  })
+  expect(wrong.map(({ from, target }) => `${from} imports ${target}`)).toEqual([])
+})
+
+test('vendors come in by their own doors', () => {
+  const wrong = files.flatMap(importsOf).filter(({ from, target }) => {
+    const door = DOORS[target]
+    return door !== undefined && !door.test(from)
+  })
+  expect(wrong.map(({ from, target }) => `${from} imports ${target}`)).toEqual([])
+})
+
+it('walks real imports', () => {
+  const seen = files.flatMap(importsOf).map(({ from, target }) => `${relative('.', from)} ${target}`)
+  expect(seen).toContain('app.ts fastify')
+})

@@ -1,0 +1,84 @@
+import { describe, expect, it, test } from 'vitest'
+import { ConfigError, loadConfig } from '../../../src/config/load.js'
+import { SETTINGS } from '../../../src/config/schema.js'
+
+const problemsOf = (words: readonly string[], env: Record<string, string> = {}): readonly string[] => {
+  try {
+    loadConfig(words, env)
+  } catch (error) {
+    if (error instanceof ConfigError) return error.problems
+    throw error
+  }
+  return []
+}
+
+it.each([
+  { name: 'a flag and its value', words: ['--port', '6000'], want: { port: 6000 } },
+  { name: 'a flag with =', words: ['--port=6000'], want: { port: 6000 } },
+  { name: 'dashes', words: ['--admin-hosts', 'a'], want: { adminHosts: ['a'] } },
+  { name: 'underscores, as AIAA spells them', words: ['--admin_hosts', 'a'], want: { adminHosts: ['a'] } },
+  {
+    name: 'a list by commas, spaces or repetition',
+    words: ['--admin-hosts', 'a, b', '--admin-hosts=c'],
+    want: { adminHosts: ['a', 'b', 'c'] },
+  },
+  { name: 'a bare boolean', words: ['--auto_reload'], want: { autoReload: true } },
+  { name: 'a boolean with a word', words: ['--auto_reload', 'true'], want: { autoReload: true } },
+  {
+    name: 'a boolean with a number',
+    words: ['--debug', '1', '--port', '1'],
+    want: { debug: true, logLevel: 'debug', port: 1 },
+  },
+  { name: 'a boolean that says no', words: ['--auto-reload=false'], want: { autoReload: false } },
+  { name: 'a boolean negated', words: ['--no-auto-reload'], want: { autoReload: false } },
+  { name: 'a bare boolean before another flag', words: ['--debug', '--port', '7'], want: { debug: true, port: 7 } },
+  { name: 'bytes with a unit', words: ['--max-upload-bytes', '512MiB'], want: { maxUploadBytes: 512 * 1024 * 1024 } },
+  { name: 'bytes with a short unit', words: ['--max-upload-bytes', '1.5g'], want: { maxUploadBytes: 1.5 * 1024 ** 3 } },
+  { name: 'plain bytes', words: ['--max-upload-bytes', '1000'], want: { maxUploadBytes: 1000 } },
+  { name: 'seconds with a unit', words: ['--keep-alive', '15m'], want: { keepAlive: 900 } },
+  { name: 'never', words: ['--keep-alive', '-1'], want: { keepAlive: -1 } },
+  { name: 'a device', words: ['--device', 'cuda:1'], want: { device: 'cuda:1' } },
+])('takes $name', ({ words, want }) => expect(loadConfig(words, {})).toMatchObject(want))
+
+describe('precedence', () => {
+  const env = { AIDANT_PORT: '7000' }
+  test('flags beat the environment', () => expect(loadConfig(['--port', '6000'], env).port).toBe(6000))
+  test('the environment beats the default', () => expect(loadConfig([], env).port).toBe(7000))
+  test('an empty variable is none', () => expect(loadConfig([], { AIDANT_PORT: '' }).port).toBe(5000))
+  test('a service link of Kubernetes is none', () =>
+    expect(loadConfig([], { AIDANT_PORT: 'tcp://10.0.0.1:5000' }).port).toBe(5000))
+})
+
+it('reports every problem at once, each naming where it was set', () => {
+  const problems = problemsOf(['--prot', '1', '--max-queued-jobs', 'many', '--device', 'tpu', 'stray'], {
+    AIDANT_PORT: '99999',
+  })
+  expect(problems).toHaveLength(5)
+  expect(problems.join('\n')).toMatch(/--prot: no such flag \(did you mean --port\?\)/)
+  expect(problems.join('\n')).toMatch(/--max-queued-jobs: must be a whole number, not "many"/)
+  expect(problems.join('\n')).toMatch(/--device: must be auto, cpu, cuda or cuda:N, not "tpu"/)
+  expect(problems.join('\n')).toMatch(/AIDANT_PORT: .*"99999"/)
+  expect(problems.join('\n')).toMatch(/stray/)
+})
+
+it.each([
+  { words: ['--port'], says: '--port: needs a value' },
+  { words: ['--port', '--debug'], says: '--port: needs a value' },
+  { words: ['--auto-reload=maybe'], says: '--auto-reload: must be true or false' },
+  { words: ['--max-upload-bytes', '5 apples'], says: '--max-upload-bytes: must be a number of bytes' },
+  { words: ['--request-deadline', '0'], says: '--request-deadline' },
+  { words: ['--no-port'], says: '--no-port: no such flag' },
+  { words: ['--zzzzzzzzzzzz'], says: '--zzzzzzzzzzzz: no such flag' },
+])('refuses $words', ({ words, says }) => {
+  const [first, ...more] = problemsOf(words)
+  expect(first).toContain(says)
+  expect(more).toEqual([])
+})
+
+it('has a help text, a unit and a valid default for every setting', () => {
+  for (const setting of SETTINGS) {
+    expect(setting.help.length).toBeGreaterThan(5)
+    expect(setting.value).toMatch(/^[A-Z]+$/)
+    expect(setting.env).toBe(`AIDANT_${setting.flag.slice(2).replaceAll('-', '_').toUpperCase()}`)
+  }
+})
