@@ -1,0 +1,190 @@
+/**
+ * One model over one item: its pre-transforms, the network, its post-transforms. What a job is made of, and what a
+ * pipeline of several models calls for each.
+ */
+import { AppError } from '../errors.js'
+import { infer, type NetworkResult } from '../inferers/infer.js'
+import type { JobControl } from '../runner/job.js'
+import { type BuiltTransform, buildTransform } from '../transforms/catalog.js'
+import { requireImage, withImage, withValue } from '../transforms/fields.js'
+import { inverseMoves, moveMap } from '../transforms/flip-rotate.js'
+import { thresholdOf } from '../transforms/labels.js'
+import type { Reduction } from '../transforms/reduction.js'
+import { nearestMap, resizeVolume, scaledGrid } from '../transforms/resize.js'
+import type { ImageField, Item } from '../transforms/types.js'
+import { axisStep, moved, resizeStep } from '../transforms/undo.js'
+import { type AxisMoves, moveGrid } from '../volume/orientation.js'
+import { gather } from '../volume/resample.js'
+import type { Vec3 } from '../volume/volume.js'
+import type { ModelConfig } from './model-config.js'
+import { type NodeMapping, resolveMapping } from './node-mapping.js'
+import type { LoadedModel } from './run.js'
+
+export interface ModelPlan {
+  readonly model: LoadedModel
+  readonly pre: readonly BuiltTransform[]
+  /** What is left to do after the inferer's own reduction. */
+  readonly post: readonly BuiltTransform[]
+  readonly reduction: Reduction
+  readonly mapping: NodeMapping
+  /** The field that the writer takes. */
+  readonly resultField: string
+  /** Whether any transform reads clicks: then results keep the image's own order of axes. */
+  readonly clicks: boolean
+}
+
+/** The config's transforms, built: what a registry checks before it takes a model. Throws BAD_MODEL_CONFIG. */
+export function buildTransforms({ preTransforms, postTransforms }: ModelConfig): {
+  pre: BuiltTransform[]
+  post: BuiltTransform[]
+} {
+  return { pre: preTransforms.map(buildTransform), post: postTransforms.map(buildTransform) }
+}
+
+/** Puts a model's transforms, tensors and reduction together. Throws BAD_MODEL_CONFIG or BAD_MODEL. */
+export function planModel(model: LoadedModel): ModelPlan {
+  const { config } = model.ref
+  const { pre, post } = buildTransforms(config)
+  const written = writerField(config)
+  const mapping = resolveMapping({
+    pairs: config.inference.nodeMapping,
+    inputs: model.predictor.inputs,
+    outputs: model.predictor.outputs,
+    imageField: config.inference.image,
+    postFields: [...post.flatMap(fieldsOf), ...(written === undefined ? [] : [written])],
+  })
+  const field = mapping.outputs[0]!.field
+  const { reduction, rest } = fuse(restoreAfterLabels(post, field), field)
+  const clicks = [...pre, ...post].some(({ readsClicks }) => readsClicks)
+  return { model, pre, post: rest, reduction, mapping, resultField: written ?? field, clicks }
+}
+
+function fieldsOf({ keys, args }: BuiltTransform): readonly string[] {
+  const label = (args as { label_field?: unknown }).label_field
+  return typeof label === 'string' ? [...keys, label] : keys
+}
+
+/** WriteNifti's `field`, Writer's `image`. */
+export function writerField({ writer }: ModelConfig): string | undefined {
+  if (!writer) return undefined
+  const { field, fields, image } = writer.args as Record<string, unknown>
+  const name = [field, fields, image].flat().find((value) => typeof value === 'string')
+  return name as string | undefined
+}
+
+const RESTORES = new Set(['Invertd', 'InvertD', 'InvertDict', 'Restored', 'RestoreD', 'RestoreOriginalShape'])
+
+/** A restore written before the scores become labels moves behind: labels go back by nearest voxel, a class at a time never. */
+function restoreAfterLabels(post: readonly BuiltTransform[], field: string): BuiltTransform[] {
+  const lastLabels = post.findLastIndex((step) => step.keys.includes(field) && reductionOf(step) !== undefined)
+  if (lastLabels < 0) return [...post]
+  const early = post.slice(0, lastLabels).filter((step) => RESTORES.has(step.name) && step.keys.includes(field))
+  const others = post.slice(0, lastLabels).filter((step) => !early.includes(step))
+  return [...others, post[lastLabels]!, ...early, ...post.slice(lastLabels + 1)]
+}
+
+/** The reduction that a transform is, for the first of its keys. */
+function reductionOf({ name, args }: BuiltTransform): Reduction | undefined {
+  const a = args as Record<string, unknown>
+  if (name === 'ArgmaxAcrossChannels') return { kind: 'argmax' }
+  if (name.startsWith('AsDiscrete')) {
+    const at = thresholdOf(a as Parameters<typeof thresholdOf>[0], 0)
+    const argmax = [a.argmax].flat()[0] === true
+    if (argmax) return at === undefined ? { kind: 'argmax' } : undefined
+    return at === undefined ? undefined : { kind: 'threshold', at, activation: 'none' }
+  }
+  if (name === 'ApplyThreshold' || name === 'FilterProbabilityThreshold') {
+    return { kind: 'threshold', at: a.threshold as number, activation: 'none' }
+  }
+  return undefined
+}
+
+/** Takes activations and the first argmax or threshold out of the list, when nothing before them needs the scores. */
+function fuse(post: readonly BuiltTransform[], field: string): { reduction: Reduction; rest: BuiltTransform[] } {
+  const whole = { reduction: { kind: 'scores' } as const, rest: [...post] }
+  let activation: 'none' | 'sigmoid' | 'softmax' = 'none'
+  for (const [i, step] of post.entries()) {
+    if (step.keys.length !== 1 || step.keys[0] !== field) return whole
+    const reduction = reductionOf(step)
+    if (reduction) {
+      const rest = post.slice(i + 1)
+      // argmax is the same before and after softmax or sigmoid
+      if (reduction.kind !== 'threshold') return { reduction, rest }
+      if (activation === 'softmax') return whole
+      return { reduction: { ...reduction, activation }, rest }
+    }
+    const a = step.args as Record<string, unknown>
+    if (step.name.startsWith('Activations')) {
+      if (activation !== 'none') return whole
+      if ([a.sigmoid].flat()[0] === true) activation = 'sigmoid'
+      else if ([a.softmax].flat()[0] === true) activation = 'softmax'
+    } else if (!/^(ToTensor|ToNumpy|EnsureType|ToDevice)/.test(step.name) || a.dtype !== undefined) return whole
+  }
+  return whole
+}
+
+/** Runs transforms in order, with a checkpoint before each. */
+export async function applyAll(
+  steps: readonly BuiltTransform[],
+  item: Item,
+  control: JobControl,
+  stage: 'pre' | 'post',
+): Promise<Item> {
+  let current = item
+  for (const [i, step] of steps.entries()) {
+    await control.checkpoint(stage, i, steps.length)
+    current = await step.apply(current)
+  }
+  return current
+}
+
+/** Feeds the network and puts its result into the item as the field its config names. */
+export async function applyNetwork(plan: ModelPlan, item: Item, control: JobControl): Promise<Item> {
+  const { model, mapping, reduction } = plan
+  const { inference } = model.ref.config
+  const inputs = mapping.inputs.map(({ spec, field }) => ({ spec, field: requireImage(item, field) }))
+  const output = mapping.outputs[0]!
+  const result = await infer({
+    inputs,
+    output: output.spec,
+    reduction,
+    window: inference.scanningWindow,
+    format: inference.imageFormat,
+    predict: (feeds) => control.withDevice(() => model.predictor.run(feeds)),
+    onProgress: (done, total) => control.checkpoint('infer', done, total),
+  })
+  if ('scores' in result) return withValue(item, output.field, result.scores)
+  return withImage(item, output.field, resultField(inputs[0]!.field, result, plan))
+}
+
+/** The network's result as a field: on the image's grid, in the tensor's order of axes unless clicks want the image's. */
+function resultField(image: ImageField, { volume, from }: NetworkResult, { clicks }: ModelPlan): ImageField {
+  const moves = from.map((axis) => ({ from: axis, flip: false })) as unknown as AxisMoves
+  const full = from.map((axis) => image.volume.size[axis]) as unknown as Vec3
+  const grid = moveGrid(image.volume, moves)
+  const back = moveMap(inverseMoves(moves), image.volume.size)
+  const sameSize = volume.size.every((n, axis) => n === full[axis])
+  const own = sameSize ? grid : scaledGrid(grid, volume.size)
+  const placed = { ...volume, affine: own.affine }
+  const channel = image.axes.endsWith('C') ? 'last' : 'first'
+  let field: ImageField = { ...image, axes: withChannel('ZYX', channel), scratch: true }
+  const isMoved = from.some((axis, i) => axis !== i)
+  if (isMoved) field = moved(field, field.volume, axisStep('network', 'orient', image.volume, back))
+  field = { ...field, volume: placed }
+  if (!sameSize) {
+    const step = resizeStep('network', grid, nearestMap(volume.size, full, 'nearest-exact'), (scores) =>
+      resizeVolume(scores, grid, 'linear', false),
+    )
+    field = moved(field, placed, step)
+  }
+  const axes = withChannel(image.axes.replace('C', ''), channel)
+  if (!isMoved) return { ...field, axes }
+  if (!clicks) return field
+  if (!sameSize) throw new AppError('BAD_MODEL', 'a network for clicks must answer in the size of its input')
+  const straight = gather(placed, back, image.volume.affine)
+  return { ...field, volume: straight, axes, undo: image.undo }
+}
+
+function withChannel(spatial: string, channel: 'first' | 'last'): string {
+  return channel === 'first' ? `C${spatial}` : `${spatial}C`
+}

@@ -1,0 +1,60 @@
+/** From the files of a job to the first item of a pipeline: every image a field, under the name the config expects. */
+import { AppError } from '../errors.js'
+import type { ReadResult } from '../formats/format.js'
+import { readVolume } from '../formats/read-volume.js'
+import type { InferenceJob } from '../runner/job.js'
+import type { ImageField, Item } from '../transforms/types.js'
+import type { ModelPlan } from './model-run.js'
+
+export interface ReadImages {
+  readonly item: Item
+  /** The first image as it was read: its grid is the result's. */
+  readonly source: ReadResult
+  readonly notes: readonly string[]
+}
+
+/** Throws MISSING_IMAGE naming the fields when there are fewer files than the model reads. */
+export async function readImages(job: InferenceJob, plan: ModelPlan): Promise<ReadImages> {
+  const results: ReadResult[] = []
+  for (const { paths } of job.images) results.push(await readVolume(paths, job.limits))
+  const source = results[0]
+  if (!source) throw new AppError('MISSING_IMAGE', 'the request has no image')
+  const wanted = loadedFields(plan)
+  const names = nameImages(
+    job.images.map(({ field }) => field),
+    wanted,
+  )
+  const missing = wanted.filter((field) => !names.includes(field))
+  if (missing.length > 0) {
+    throw new AppError(
+      'MISSING_IMAGE',
+      `this model reads ${wanted.length} images (${wanted.join(', ')}), the request has ${results.length}`,
+    )
+  }
+  const images = new Map(results.map((result, i) => [names[i]!, fieldOf(result)] as const))
+  return { item: { images, values: new Map(), result: {} }, source, notes: results.flatMap(({ notes }) => notes) }
+}
+
+/** The fields that load transforms name, else what feeds the network. */
+function loadedFields({ pre, mapping }: ModelPlan): string[] {
+  const loads = pre.filter(({ name }) => name.startsWith('Load')).flatMap(({ keys }) => keys)
+  return [...new Set(loads.length > 0 ? loads : mapping.inputs.map(({ field }) => field))]
+}
+
+/** Images under a wanted name keep it; the others take the wanted names that are left, in order. */
+function nameImages(given: readonly string[], wanted: readonly string[]): string[] {
+  const free = wanted.filter((name) => !given.includes(name))
+  return given.map((name) => (wanted.includes(name) ? name : (free.shift() ?? name)))
+}
+
+/** The array as nibabel (i, j, k) or PIL (column, row) would give it, channels last. */
+export function fieldOf({ volume, format }: ReadResult): ImageField {
+  const flat = format === 'png' || format === 'jpeg' || volume.nifti?.dims === 2
+  const { size, affine, nifti } = volume
+  return {
+    volume,
+    axes: `${flat ? 'XY' : 'XYZ'}${volume.channels > 1 ? 'C' : ''}`,
+    source: { size, affine, nifti },
+    undo: [],
+  }
+}

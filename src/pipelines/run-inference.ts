@@ -1,0 +1,117 @@
+/** A model's job from its files to its result: read, pre-transforms, network, post-transforms, write. */
+import type { InferenceJob, JobControl, Stage } from '../runner/job.js'
+import { withImage, withValue } from '../transforms/fields.js'
+import type { Item } from '../transforms/types.js'
+import { classifierOf, classify } from './classification.js'
+import { clickValues } from './click-values.js'
+import { applyAll, applyNetwork, buildTransforms, type ModelPlan, planModel } from './model-run.js'
+import { type ReadImages, readImages } from './read-images.js'
+import type { PipelineContext, RunInference } from './run.js'
+import { finishResult, writeResult } from './writer.js'
+
+export const runInference: RunInference = async (job, context) => {
+  const clock = new StageClock()
+  const control = clock.timed(context.control)
+  const plan = planModel(context.model)
+  const { config } = context.model.ref
+  const prefix = cacheablePrefix(plan)
+  const read = await prepared(job, plan, prefix, { ...context, control }, clock)
+  const values = new Map([
+    ...read.item.values,
+    ...Object.entries(job.params),
+    ...clickValues(config.type, job.params, read.source.volume.size),
+  ])
+  let item: Item = { ...read.item, values }
+  const notes = [...read.notes]
+  if (context.model.predictor.fallbackReason) notes.push(context.model.predictor.fallbackReason)
+
+  item = await clock.stage('pre', () => applyAll(plan.pre.slice(prefix), item, control, 'pre'))
+  item = await clock.stage('infer', () => applyNetwork(plan, item, control))
+  const { device } = context.model.predictor
+  const scores = item.values.get(plan.mapping.outputs[0]!.field)
+  if (isScores(scores) && !item.images.has(plan.mapping.outputs[0]!.field)) {
+    const params = { ...item.result, ...classify(scores, config.labels, classifierOf(buildTransforms(config).post)) }
+    return { params, timings: clock.timings, device, notes }
+  }
+  const finished = await clock.stage('post', async () => {
+    item = await applyAll(plan.post, item, control, 'post')
+    await control.checkpoint('post', plan.post.length, plan.post.length)
+    return finishResult(item, plan.resultField, read.source, config)
+  })
+  const file = await clock.stage('write', async () => {
+    await control.checkpoint('write', 0, 1)
+    return writeResult(finished, job, read.source, config)
+  })
+  return { file, params: finished.params, timings: clock.timings, device, notes }
+}
+
+function isScores(value: unknown): value is readonly number[] {
+  return Array.isArray(value) && value.every((entry) => typeof entry === 'number')
+}
+
+/** How many pre-transforms a session may keep the result of: up to `cache_until`, never beyond the first that reads clicks. */
+function cacheablePrefix({ model, pre }: ModelPlan): number {
+  const { cacheUntil } = model.ref.config
+  const clicks = pre.findIndex(({ readsClicks }) => readsClicks)
+  const most = clicks < 0 ? pre.length : clicks
+  if (cacheUntil === undefined || cacheUntil === 'ALL') return most
+  return Math.min(pre.findLastIndex(({ name }) => name === cacheUntil) + 1, most)
+}
+
+const KEPT = '@kept'
+
+/** The item after the cacheable transforms, from the runner's cache when a session's image is there already. */
+async function prepared(
+  job: InferenceJob,
+  plan: ModelPlan,
+  prefix: number,
+  { control, cache, model }: PipelineContext,
+  clock: StageClock,
+): Promise<ReadImages> {
+  const session = job.images.length === 1 ? job.images[0]!.cacheKey : undefined
+  const key = session === undefined ? undefined : `${session} ${model.ref.name} ${model.ref.revision}`
+  const known = key === undefined ? undefined : cache.get(key)
+  const kept = known?.values.get(KEPT) as Omit<ReadImages, 'item'> | undefined
+  if (known && kept) return { ...kept, item: known }
+
+  await control.checkpoint('read', 0, 1)
+  const read = await clock.stage('read', () => readImages(job, plan))
+  const item = await clock.stage('pre', () => applyAll(plan.pre.slice(0, prefix), read.item, control, 'pre'))
+  if (key === undefined) return { ...read, item }
+  const { source, notes } = read
+  // From here on the voxels belong to the cache: no later transform may write into them.
+  let shared: Item = withValue(item, KEPT, { source, notes })
+  for (const [name, field] of item.images) shared = withImage(shared, name, { ...field, scratch: false })
+  shared = withImage(shared, KEPT, { volume: source.volume, axes: 'XYZ', source: source.volume, undo: [] })
+  cache.set(key, shared)
+  return { ...read, item: shared }
+}
+
+/** Adds up where the time of a job goes; waiting for the device is its own stage. */
+class StageClock {
+  readonly timings: Partial<Record<Stage, number>> = {}
+  #waited = 0
+
+  async stage<T>(stage: Stage, work: () => Promise<T>): Promise<T> {
+    const start = performance.now()
+    const waited = this.#waited
+    const result = await work()
+    const waiting = this.#waited - waited
+    this.timings[stage] = (this.timings[stage] ?? 0) + performance.now() - start - waiting
+    if (stage === 'infer') this.timings.wait = (this.timings.wait ?? 0) + waiting
+    return result
+  }
+
+  timed(control: JobControl): JobControl {
+    return {
+      checkpoint: (stage, done, total) => control.checkpoint(stage, done, total),
+      withDevice: (work) => {
+        const asked = performance.now()
+        return control.withDevice(() => {
+          this.#waited += performance.now() - asked
+          return work()
+        })
+      },
+    }
+  }
+}

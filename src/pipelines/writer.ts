@@ -1,0 +1,68 @@
+/** The end of a pipeline: the result on the input's own grid, its numbers, and its file. */
+import { join } from 'node:path'
+import { AppError } from '../errors.js'
+import type { DtypeName, ReadResult } from '../formats/format.js'
+import { writeVolume } from '../formats/write-volume.js'
+import type { InferenceJob, JobResult } from '../runner/job.js'
+import { requireImage } from '../transforms/fields.js'
+import type { Item } from '../transforms/types.js'
+import { modeOf, restore } from '../transforms/undo.js'
+import { makeVolume, type Volume, voxelCount } from '../volume/volume.js'
+import { labelStatistics } from './label-statistics.js'
+import type { ModelConfig } from './model-config.js'
+
+const DTYPES: readonly string[] = ['uint8', 'int8', 'uint16', 'int16', 'uint32', 'int32', 'float32', 'float64']
+
+export interface FinishedResult {
+  readonly volume: Volume
+  readonly kind: 'labels' | 'intensity'
+  readonly params: Readonly<Record<string, unknown>>
+}
+
+/** Undoes what is still to be undone, and counts. `source` is the image as it was read. */
+export function finishResult(item: Item, fieldName: string, source: ReadResult, config: ModelConfig): FinishedResult {
+  const field = requireImage(item, fieldName)
+  const { volume } = restore(field)
+  if (modeOf(volume) === 'linear') return { volume, kind: 'intensity', params: item.result }
+  const labels = volume.channels > 1 ? mergeChannels(volume, config.labels.length) : volume
+  const statistics = labelStatistics(labels, source.volume, config.labels)
+  return { volume: labels, kind: 'labels', params: { ...item.result, label_statistics: statistics } }
+}
+
+/**
+ * Channels of zeros and ones as one label map; where several are set the last wins. With more channels than labels the
+ * first is the background.
+ */
+function mergeChannels(volume: Volume, labelCount: number): Volume {
+  const voxels = voxelCount(volume)
+  const offset = volume.channels > labelCount && labelCount > 0 ? 0 : 1
+  const data = new Uint8Array(voxels)
+  for (let c = 1 - offset; c < volume.channels; c++) {
+    const from = c * voxels
+    for (let i = 0; i < voxels; i++) if (volume.data[from + i] !== 0) data[i] = c + offset
+  }
+  return makeVolume(volume.size, volume.affine, data, { nifti: volume.nifti })
+}
+
+/** Writes the file the client asked for into the job's folder; undefined when it wants none. */
+export async function writeResult(
+  { volume, kind }: FinishedResult,
+  job: InferenceJob,
+  source: ReadResult,
+  config: ModelConfig,
+): Promise<JobResult['file']> {
+  const { wish, outDir } = job
+  if (!wish.file) return undefined
+  if (wish.dicomSeg) throw new AppError('BAD_PARAMS', 'output=dicom_seg is not available for this model')
+  const extension = wish.extension ?? source.extension
+  const path = join(outDir, `result${extension}`)
+  const dtype = wish.dtype ?? writerDtype(config)
+  const { contentType } = await writeVolume(volume, path, { extension, compress: wish.compress, dtype, kind })
+  return { path, extension, contentType }
+}
+
+function writerDtype({ writer }: ModelConfig): DtypeName | undefined {
+  const args = writer?.args as { dtype?: unknown; dtypes?: unknown } | undefined
+  const name = [args?.dtype, args?.dtypes].flat().find((value) => typeof value === 'string') as string | undefined
+  return name !== undefined && DTYPES.includes(name) ? (name as DtypeName) : undefined
+}
