@@ -15,7 +15,9 @@ import { hostGuard } from './http/plugins/host-guard.js'
 import { requestLog } from './http/plugins/request-log.js'
 import { requestId } from './http/request-id.js'
 import { adminModelRoutes } from './http/routes/admin-models.js'
+import { fixpolygonRoutes } from './http/routes/fixpolygon.js'
 import { inferenceRoutes } from './http/routes/inference.js'
+import { mask2polygonRoutes } from './http/routes/mask2polygon.js'
 import { modelRoutes } from './http/routes/models.js'
 import { requestRoutes } from './http/routes/requests.js'
 import { serverRoutes } from './http/routes/server.js'
@@ -99,6 +101,9 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
       uploadLimits: config,
       readLimits,
     })
+    const tools = { scheduler, sessions, board, scope, uploadLimits: config, readLimits }
+    await uploads.register(mask2polygonRoutes, tools)
+    await uploads.register(fixpolygonRoutes, tools)
     await uploads.register(sessionRoutes, {
       sessions,
       scheduler,

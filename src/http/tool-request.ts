@@ -1,0 +1,94 @@
+/** A request that a tool runner answers: an image and params in, a result out, no model. */
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { z } from 'zod'
+import { AppError } from '../errors.js'
+import type { ReadLimits } from '../formats/format.js'
+import type { JobImage, JobResult, ToolJob } from '../runner/job.js'
+import type { RequestBoard } from '../scheduler/request-board.js'
+import type { Scheduler } from '../scheduler/scheduler.js'
+import type { HeldSession, Sessions } from '../sessions/sessions.js'
+import type { Output } from './reply.js'
+import { clientOf, type RequestScope, type ScopeOptions, withScope } from './request-scope.js'
+import { readWish } from './result-wish.js'
+import { imagesOf, paramsOf, receiveUpload, type Upload, type UploadLimits } from './upload.js'
+
+export interface ToolRouteOptions {
+  readonly scheduler: Pick<Scheduler, 'runTool'>
+  readonly sessions: Pick<Sessions, 'hold'>
+  readonly board: RequestBoard
+  readonly scope: ScopeOptions
+  readonly uploadLimits: UploadLimits
+  readonly readLimits: ReadLimits
+}
+
+export const SessionQuery = z
+  .string()
+  .optional()
+  .meta({ description: 'a session whose image is used; then the body carries no image' })
+
+export interface ToolQuery {
+  readonly session_id?: string | undefined
+  readonly output?: Output | undefined
+}
+
+/** Receives the request, runs the tool on it and hands the result to `send`; the request's files live until the reply ended. */
+export function runToolRequest(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  kind: ToolJob['kind'],
+  query: ToolQuery,
+  options: ToolRouteOptions,
+  send: (result: JobResult) => Promise<FastifyReply>,
+): Promise<FastifyReply> {
+  return withScope(request, reply, options.scope, async (scope) => {
+    const entry = { id: request.id, client: clientOf(request), task: kind, abort: scope.abort }
+    const handle = options.board.open(entry)
+    try {
+      const upload = await receiveUpload(request, scope.folder, options.uploadLimits)
+      const session = query.session_id ? await options.sessions.hold(query.session_id) : undefined
+      try {
+        const job = await toolJob(kind, query, upload, session, scope, options)
+        const client = query.session_id || scope.job.client
+        const result = await options.scheduler.runTool({ ...scope.job, client }, job, scope.signal, handle.progress)
+        handle.end()
+        return await send(result)
+      } finally {
+        session?.release()
+      }
+    } catch (error) {
+      handle.end(scope.signal.aborted ? scope.signal.reason : error)
+      throw error
+    }
+  })
+}
+
+async function toolJob(
+  kind: ToolJob['kind'],
+  { output }: ToolQuery,
+  upload: Upload,
+  session: HeldSession | undefined,
+  scope: RequestScope,
+  { readLimits: limits }: ToolRouteOptions,
+): Promise<ToolJob> {
+  const params = paramsOf(upload)
+  const images = imagesFor(await imagesOf(upload), session)
+  const wish = readWish(params, output, session?.meta.extension)
+  return { kind, images, params, wish, outDir: scope.folder, limits }
+}
+
+function imagesFor(uploaded: readonly JobImage[], session: HeldSession | undefined): readonly JobImage[] {
+  if (session === undefined) {
+    if (uploaded.length > 0) return uploaded
+    throw new AppError(
+      'MISSING_IMAGE',
+      "the request has no image: send one as the multipart file 'image', or name a session_id",
+    )
+  }
+  if (uploaded.length > 0)
+    throw new AppError(
+      'BAD_PARAMS',
+      "query parameter 'session_id': the request also uploads an image; send one or the other",
+    )
+  const { id, extension } = session.meta
+  return [{ field: 'image', paths: [session.volumePath], cacheKey: id, extension }]
+}
