@@ -4,6 +4,7 @@
  */
 import { AppError } from '../errors.js'
 import type { ModelConfig } from '../pipelines/model-config.js'
+import { planModel } from '../pipelines/model-run.js'
 import type { LoadedModel } from '../pipelines/run.js'
 import { describeSpec } from '../predictors/check-feeds.js'
 import { OutOfMemoryError } from '../predictors/out-of-memory.js'
@@ -22,21 +23,24 @@ export async function proveModel({ model, parts }: LoadedModels): Promise<ProofR
 
 const copySpec = ({ name, type, dims }: TensorSpec) => ({ name, type, dims: [...dims] })
 
-async function proveOne({ ref: { config }, predictor }: LoadedModel): Promise<void> {
-  checkMapping(config, predictor)
-  const image = imageInput(config, predictor)
-  checkWindow(config, image)
-  const results = await runOnZeros(config, image, predictor)
-  checkOutput(config, predictor, results)
+async function proveOne(model: LoadedModel): Promise<void> {
+  const { predictor, ref } = model
+  checkNames(ref.config, predictor)
+  const image = planModel(model).mapping.inputs[0]?.spec
+  if (!image) throw new AppError('BAD_MODEL', 'the network has no inputs')
+  checkWindow(ref.config, image)
+  const results = await runOnZeros(ref.config, image, predictor)
+  checkOutput(ref.config, predictor, results)
 }
 
-/** Names that AIAA's configs use where nothing else is said; a network need not have them. */
-const DEFAULT_NODES = new Set(['NV_MODEL_INPUT', 'NV_MODEL_OUTPUT'])
+/** AIAA's names for tensors whose own names the config does not say; a network need not have them. */
+const NUMBERED = /^NV_MODEL_(INPUT|OUTPUT)(_\d+)?$/
 
-function checkMapping({ inference: { nodeMapping } }: ModelConfig, { inputs, outputs }: Predictor): void {
+/** A pair that names no tensor would go unnoticed, and feed the wrong one later. */
+function checkNames({ inference: { nodeMapping } }: ModelConfig, { inputs, outputs }: Predictor): void {
   const tensors = new Set([...inputs, ...outputs].map(({ name }) => name))
   for (const [left, right] of Object.entries(nodeMapping)) {
-    if (tensors.has(left) || tensors.has(right) || DEFAULT_NODES.has(left) || DEFAULT_NODES.has(right)) continue
+    if ([left, right].some((name) => tensors.has(name) || NUMBERED.test(name))) continue
     throw new AppError(
       'BAD_MODEL',
       `node_mapping pairs '${left}' with '${right}', but the network has neither: ` +
@@ -44,14 +48,6 @@ function checkMapping({ inference: { nodeMapping } }: ModelConfig, { inputs, out
       { hint: 'name the network\'s own tensors in inference.node_mapping, as {"tensor": "field"}' },
     )
   }
-}
-
-/** The input the image goes to: the one mapped to the image field, else the one of highest rank. */
-function imageInput({ inference: { image, nodeMapping } }: ModelConfig, { inputs }: Predictor): TensorSpec {
-  if (inputs.length === 0) throw new AppError('BAD_MODEL', 'the network has no inputs')
-  const mapped = Object.entries(nodeMapping).flatMap(([a, b]) => (a === image ? [b] : b === image ? [a] : []))
-  const named = inputs.find(({ name }) => mapped.includes(name))
-  return named ?? inputs.reduce((best, spec) => (spec.dims.length > best.dims.length ? spec : best))
 }
 
 function checkWindow({ inference: { scanningWindow } }: ModelConfig, image: TensorSpec): void {

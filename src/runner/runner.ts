@@ -119,7 +119,10 @@ class Runner {
     return {
       ...result,
       device: result.device ?? device,
-      notes: fallbackReason === undefined ? result.notes : [...result.notes, `ran on ${device}: ${fallbackReason}`],
+      notes:
+        fallbackReason === undefined || result.notes.includes(fallbackReason)
+          ? result.notes
+          : [...result.notes, fallbackReason],
     }
   }
 

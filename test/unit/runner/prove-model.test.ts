@@ -1,0 +1,72 @@
+/** What a trial finds out about a model before it is published. */
+import { describe, expect, it } from 'vitest'
+import type { InferenceConfig, ModelConfig } from '../../../src/pipelines/model-config.js'
+import { loadModels } from '../../../src/runner/load-model.js'
+import { proveModel } from '../../../src/runner/prove-model.js'
+import { modelRef, plainConfig } from '../../helpers/runner-fixtures.js'
+
+const settings = { device: { kind: 'cpu', index: 0 }, arena: true, cacheBytes: 0 } as const
+
+type Changes = Partial<Omit<ModelConfig, 'inference'>> & { inference?: Partial<InferenceConfig> }
+async function prove(name: string, { inference, ...changes }: Changes = {}) {
+  const config = { ...plainConfig, ...changes, inference: { ...plainConfig.inference, ...inference } }
+  const models = await loadModels(modelRef(name, { config }), settings)
+  try {
+    return await proveModel(models)
+  } finally {
+    await models.model.predictor.close()
+  }
+}
+const window = (roi: number[]) => ({ scanningWindow: { roi, overlap: 0.25, batchSize: 1, blend: 'constant' as const } })
+
+describe('a good model', () => {
+  it('tells its tensors and its device', async () => {
+    expect(await prove('threshold', { labels: ['background', 'bright'] })).toEqual({
+      inputs: [{ name: 'image', type: 'float32', dims: ['n', 1, 'x', 'y', 'z'] }],
+      outputs: [{ name: 'logits', type: 'float32', dims: ['n', 2, 'x', 'y', 'z'] }],
+      device: 'cpu',
+    })
+  })
+
+  it.each<[string, Changes]>([
+    ['guidance_2d', { type: 'deepgrow', inference: { nodeMapping: { image: 'image', logits: 'pred' } } }],
+    ['guidance_3d', { type: 'deepgrow', inference: { nodeMapping: { pred: 'logits' } } }],
+    ['extreme_points', { type: 'annotation', roi: [48, 40, 32] }],
+    ['classifier_2d', { type: 'classification', labels: ['a', 'b', 'c'] }],
+    ['threshold_fixed16', { inference: window([16, 16, 16]) }],
+    ['needs_divisible', {}],
+    ['two_inputs', { type: 'others', inference: { nodeMapping: { image: 'image', scale: 'scale' } } }],
+    ['not_bool', {}],
+    ['twice_float16', { inference: { nodeMapping: { NV_MODEL_INPUT: 'image', NV_MODEL_OUTPUT: 'model' } } }],
+    ['external', {}],
+  ])('%s', async (name, changes) => {
+    await expect(prove(name, changes)).resolves.toMatchObject({ device: 'cpu' })
+  })
+})
+
+describe('a bad one is refused, and why', () => {
+  it.each<[string, Changes, RegExp]>([
+    ['bad', {}, /not a network that can run here/],
+    ['unknown_op', {}, /NoSuchOperator/],
+    ['escape', {}, /escapes model directory/],
+    ['string_output', {}, /has type string/],
+    ['two_inputs', {}, /no field to the network's input 'image', 'scale'/],
+    [
+      'threshold',
+      { inference: { nodeMapping: { INPUT__0: 'scan' } } },
+      /the network has neither: its inputs are 'image'/,
+    ],
+    ['threshold', { inference: window([32, 32]) }, /roi \[32,32\] has 2 axes.*grid of 3/],
+    ['threshold_fixed16', { inference: window([32, 32, 32]) }, /roi \[32,32,32\] does not fit .*shape is fixed/],
+    ['needs_divisible', { inference: window([31, 32, 32]) }, /could not run on 'image' float32 \[1,1,31,32,32\]/],
+    ['classifier_2d', { type: 'classification', labels: ['a', 'b'] }, /2 labels, but output 'scores'.*3 scores/],
+    ['threshold', { labels: ['a', 'b', 'c'] }, /3 labels, but output 'logits'.*2 channels/],
+    ['huge', {}, /ran out of memory/],
+  ])('%s %#', async (name, changes, message) => {
+    const error = await prove(name, changes).catch((cause: unknown) => cause)
+    expect(error).toMatchObject({
+      code: expect.stringMatching(/^BAD_MODEL|RUNNER_CRASHED/),
+      message: expect.stringMatching(message),
+    })
+  })
+})
