@@ -16,10 +16,17 @@ type Params = Readonly<Record<string, unknown>>
 
 /**
  * The values that click transforms read, by field name, for a model of `type` and an image of `size` voxels.
+ * A model that reads no clicks gets none: for it the same words may mean something else, and pass as they came.
  * Throws BAD_PARAMS naming the parameter and the index of the point that is wrong.
  */
-export function clickValues(type: ModelType, params: Params, size: Vec3): Map<string, unknown> {
+export function clickValues(
+  type: ModelType,
+  params: Params,
+  size: Vec3,
+  reads = isInteractive(type),
+): Map<string, unknown> {
   const values = new Map<string, unknown>()
+  if (!reads) return values
   for (const key of ['foreground', 'background', 'points'])
     if (params[key] !== undefined) values.set(key, parsePoints(params[key], key, size))
   const current = parseCurrentPoint(params.current_point, size)
@@ -28,8 +35,12 @@ export function clickValues(type: ModelType, params: Params, size: Vec3): Map<st
   if (spatialSize) values.set('spatial_size', spatialSize)
 
   if (type === 'annotation') requireExtremePoints(values)
-  if (type === 'deepgrow' || type === 'pipeline') requireClicks(values)
+  else if (isInteractive(type)) requireClicks(values)
   return values
+}
+
+function isInteractive(type: ModelType): boolean {
+  return type === 'annotation' || type === 'deepgrow' || type === 'pipeline'
 }
 
 function requireExtremePoints(values: Map<string, unknown>): void {

@@ -39,9 +39,17 @@ describe('spellings that clients send', () => {
 
   test('spatial_size as a list, as text, as one number', () => {
     for (const spatial_size of [[64, 64], '[64, 64]'])
-      expect(clickValues('others', { spatial_size }, size).get('spatial_size')).toEqual([64, 64])
-    expect(clickValues('others', { spatial_size: 64 }, size).get('spatial_size')).toEqual([64])
+      expect(clickValues('deepgrow', { foreground: [[0, 0, 0]], spatial_size }, size).get('spatial_size')).toEqual([
+        64, 64,
+      ])
+    expect(clickValues('deepgrow', { foreground: [[0, 0, 0]], spatial_size: 64 }, size).get('spatial_size')).toEqual([
+      64,
+    ])
   })
+})
+
+test('a model that promises no clicks gets its params as they came', () => {
+  expect(clickValues('others', { points: 'any words' }, size)).toEqual(new Map())
 })
 
 describe('refusals name the parameter and the point', () => {
@@ -84,10 +92,10 @@ describe('refusals name the parameter and the point', () => {
       params: { points: [...six.slice(1), [0, 0, 30]] },
       says: /'points\[5\]'/,
     },
-    { name: 'a spatial size of zero', type: 'others', params: { spatial_size: [0] }, says: /'spatial_size'/ },
+    { name: 'a spatial size of zero', type: 'deepgrow', params: { spatial_size: [0] }, says: /'spatial_size'/ },
     {
       name: 'too many points',
-      type: 'others',
+      type: 'annotation',
       params: { points: Array(MAX_POINTS + 1).fill([0, 0, 0]) },
       says: /limit is 10000/,
     },
