@@ -19,7 +19,7 @@ export const runInference: RunInference = async (job, context) => {
   const values = new Map([
     ...read.item.values,
     ...Object.entries(job.params),
-    ...clickValues(config.type, job.params, read.source.volume.size),
+    ...clickValues(config.type, job.params, read.source.volume.size, plan.clicks),
   ])
   let item: Item = { ...read.item, values }
   const notes = [...read.notes]
