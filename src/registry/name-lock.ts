@@ -1,11 +1,12 @@
 /**
- * One writer per model name, also among servers that share a workspace: a lock file made with O_EXCL, which NFS honours.
- * Its holder touches it; a lock whose process is gone (same machine) or that nobody has touched for a while (another
- * machine) is taken over. The holder asks `verify` before it publishes, for the case that it slept through its own lease.
+ * One writer per model name, also among servers that share a workspace: a lock file made by a hard link, which is atomic
+ * on NFS too. Its holder touches it; a lock whose process is gone (same machine) or that nobody has touched for a while
+ * (another machine) is taken over. The holder asks `verify` before it publishes, for the case that it slept through its
+ * own lease.
  */
 import { randomUUID } from 'node:crypto'
 import { readFileSync, readlinkSync } from 'node:fs'
-import { link, mkdir, open, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
+import { link, mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -84,33 +85,39 @@ export class NameLock {
   }
 }
 
-/** Names that have a lock file, for a sweep to try; what take-overs left beside them is removed here. */
+/** Names that have a lock file, for a sweep to try; what died beside them is removed here. */
 export async function abandonedNames(folder: string): Promise<string[]> {
   const files = await readdir(folder).catch(() => [])
   const names: string[] = []
   for (const file of files) {
+    const path = join(folder, file)
     if (file.endsWith('.lock')) names.push(file.slice(0, -'.lock'.length))
-    else {
-      const path = join(folder, file)
-      const { mtimeMs } = await stat(path).catch(() => ({ mtimeMs: Date.now() }))
-      if (Date.now() - mtimeMs > 10 * LEASE_MS) await rm(path, { force: true })
-    }
+    else if (await isAbandoned(path, await readFile(path, 'utf8').catch(() => ''))) await rm(path, { force: true })
   }
   return names
 }
 
+/** A lock appears with its holder in it, by a link of a file that is complete: a half-written one could not be judged. */
 async function createExclusive(path: string, text: string): Promise<boolean> {
+  const complete = `${path}.${randomUUID()}.new`
   try {
-    const file = await open(path, 'wx')
-    try {
-      await file.writeFile(text)
-    } finally {
-      await file.close()
-    }
+    await writeFile(complete, text, { flag: 'wx' })
+    await link(complete, path)
     return true
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false
-    throw error
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'EEXIST') return false
+    // A file system without hard links (exFAT, some network disks) still has exclusive creation.
+    if (code !== 'EPERM' && code !== 'ENOTSUP' && code !== 'ENOSYS') throw error
+    return writeFile(path, text, { flag: 'wx' }).then(
+      () => true,
+      (second: NodeJS.ErrnoException) => {
+        if (second.code === 'EEXIST') return false
+        throw second
+      },
+    )
+  } finally {
+    await rm(complete, { force: true })
   }
 }
 
