@@ -19,10 +19,7 @@ export async function readNiftiVoxels(
   const { shape, samples, geometry } = header
   const size: Vec3 = [shape[0] ?? 1, shape[1] ?? 1, shape[2] ?? 1]
   const sizes = samples > 1 ? [...shape, samples] : shape
-  const count = checkedVoxels(sizes, bytesOf(header.type), limits, {
-    compressed: source.compressed,
-    mostBytes: Math.max(0, source.mostBytes - header.voxelOffset),
-  })
+  const count = checkedVoxels(sizes, bytesOf(header.type), limits, source, header.voxelOffset)
   if (header.detached) await source.skip(header.voxelOffset)
   else await skipExtensions(source, HEADER_BYTES[geometry.version], header)
 

@@ -20,7 +20,7 @@ export async function readNrrdVoxels(
   try {
     const sizes = channels > 1 ? [...size, channels] : size
     const width = bytesOf(type)
-    const count = checkedVoxels(sizes, width, limits, source)
+    const count = checkedVoxels(sizes, width, limits, source, Math.max(0, header.byteSkip))
     const lead = header.byteSkip >= 0 ? header.byteSkip : header.gzip ? 0 : source.mostBytes - count * width
     await source.skip(lead)
     const data = await readVoxels(source, type, count, header.littleEndian)

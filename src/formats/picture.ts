@@ -3,6 +3,7 @@
  * clicks and masks fit the file as it is. Colour profiles are not applied either; transparency is dropped. 8-bit and
  * 16-bit samples stay what they are. A picture says nothing about millimetres: its affine is the identity.
  */
+import { readFile } from 'node:fs/promises'
 import sharp from 'sharp'
 import { AppError } from '../errors.js'
 import { identity4 } from '../volume/affine.js'
@@ -21,8 +22,15 @@ export function pictureKind(head: Uint8Array): 'png' | 'jpeg' | undefined {
 
 /** Size [width, height, 1]; grey gives one channel, colour three (red, green, blue). */
 export async function readPicture(path: string, format: 'png' | 'jpeg', limits: ReadLimits): Promise<ReadResult> {
+  // The bytes rather than the path: libvips remembers what it read from a path, which may hold another picture by now.
+  const bytes = await readFile(path)
   try {
-    const image = sharp(path, { limitInputPixels: false, failOn: 'error', ignoreIcc: true, autoOrient: false })
+    const image = sharp(bytes, {
+      limitInputPixels: false,
+      failOn: 'error',
+      ignoreIcc: true,
+      autoOrient: false,
+    })
     const { width, height, depth, space } = await image.metadata()
     const wide = depth === 'ushort'
     const grey = space === 'b-w' || space === 'grey16'

@@ -8,12 +8,15 @@ import { bytesOf, DTYPES, dtypeOf, firstFitting, isFloat, rangeOf, type StoredTy
 /**
  * Product of the sizes, as voxels of an image this server may hold. Call before any allocation: throws TOO_LARGE with
  * the limit and its flag, UNREADABLE_IMAGE when the bytes that could still come are fewer than the header claims.
+ * `leadBytes` lie before the voxels (headers, extensions, padding); they may not pass the limit either, since a packed
+ * file could make us inflate them for hours.
  */
 export function checkedVoxels(
   sizes: readonly number[],
   bytesPerVoxel: number,
   limits: ReadLimits,
   { mostBytes, compressed }: Pick<ByteSource, 'mostBytes' | 'compressed'>,
+  leadBytes = 0,
 ): number {
   const voxels = sizes.reduce((product, n) => product * n, 1)
   const bytes = voxels * bytesPerVoxel
@@ -34,8 +37,15 @@ export function checkedVoxels(
       { hint: 'The limit is --max-volume-bytes.' },
     )
   }
-  if (bytes > mostBytes)
-    throw cutShort(bytes, compressed ? `no more than ${mostBytes} can be packed` : `${mostBytes} are`)
+  if (leadBytes > limits.maxVolumeBytes) {
+    throw new AppError(
+      'TOO_LARGE',
+      `the voxels start at byte ${leadBytes}; at most ${limits.maxVolumeBytes} bytes before them are accepted`,
+      { hint: 'The limit is --max-volume-bytes.' },
+    )
+  }
+  const room = Math.max(0, mostBytes - leadBytes)
+  if (bytes > room) throw cutShort(bytes, compressed ? `no more than ${room} can be packed` : `${room} are`)
   return voxels
 }
 

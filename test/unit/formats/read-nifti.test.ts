@@ -334,6 +334,13 @@ describe('refused', () => {
       words: /voxels/,
     },
     {
+      name: 'voxels that start beyond the limit, though a gzip could get there',
+      file: gzipSync(Buffer.concat([niftiBytes({ version: 2, voxOffset: 5000 }), new Uint8Array(100_000)])),
+      limits: tight,
+      code: 'TOO_LARGE',
+      words: /start at byte 5000; at most 1000/,
+    },
+    {
       name: 'a claim that no gzip of this size can hold',
       file: gzipSync(niftiBytes({ dim: [3, 1000, 1000, 100] })),
       code: 'UNREADABLE_IMAGE',
