@@ -401,14 +401,15 @@ function nodeMapping(inference: Inference): Record<string, string> {
   const block = inference.TRITON?.triton_model_config ?? inference.triton_model_config ?? inference.triton ?? trtis
   const inputs = list(inference.input) ?? keys(block?.input_channels) ?? [imageField(inference)]
   const outputs = list(inference.output) ?? keys(block?.output_channels) ?? ['model']
-  for (const [i, field] of inputs.entries()) mapping[block?.input?.[i]?.name ?? numbered('NV_MODEL_INPUT', i)] = field
-  for (const [i, field] of outputs.entries())
-    mapping[block?.output?.[i]?.name ?? numbered('NV_MODEL_OUTPUT', i)] = field
+  for (const [i, field] of inputs.entries()) mapping[tensorName(block?.input?.[i]?.name, 'INPUT', i)] = field
+  for (const [i, field] of outputs.entries()) mapping[tensorName(block?.output?.[i]?.name, 'OUTPUT', i)] = field
   return mapping
 }
 
-function numbered(name: string, index: number): string {
-  return index === 0 ? name : `${name}_${index}`
+/** `INPUT__0` is how Triton numbers the tensors of TorchScript, which have no names; an ONNX export of it has others. */
+function tensorName(given: string | undefined, kind: 'INPUT' | 'OUTPUT', index: number): string {
+  if (given !== undefined && !/^(INPUT|OUTPUT)__\d+$/.test(given)) return given
+  return `NV_MODEL_${kind}${index === 0 ? '' : `_${index}`}`
 }
 
 function list(value: string | readonly string[] | undefined): readonly string[] | undefined {

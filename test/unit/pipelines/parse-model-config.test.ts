@@ -82,7 +82,7 @@ describe('samples of every version', () => {
       labels: [],
       info: { deepgrow: '2D' },
       cacheUntil: 'AddGuidanceFromPointsd',
-      inference: { image: 'image', nodeMapping: { INPUT__0: 'image', OUTPUT__0: 'pred' } },
+      inference: { image: 'image', nodeMapping: { NV_MODEL_INPUT: 'image', NV_MODEL_OUTPUT: 'pred' } },
       writer: { name: 'Writer' },
     })
     expect(parse(sample('deepgrow-3d-v4'), 'deepgrow_3d').info).toEqual({ deepgrow: '3D' })
@@ -138,6 +138,14 @@ describe('spellings that all mean "run it"', () => {
       name: 'trtis channels of version 2',
       inference: { trtis: { input_channels: { t1: 1 }, output_channels: { seg: 2 } }, image: 't1' },
       want: { NV_MODEL_INPUT: 't1', NV_MODEL_OUTPUT: 'seg' },
+    },
+    {
+      name: 'tensor names of a Triton block',
+      inference: {
+        output: 'pred',
+        TRITON: { triton_model_config: { input: [{ name: 'x' }], output: [{ name: 'y' }] } },
+      },
+      want: { x: 'image', y: 'pred' },
     },
     {
       name: 'several tf nodes',
