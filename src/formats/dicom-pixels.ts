@@ -33,6 +33,15 @@ const CODECS: ReadonlyMap<string, Codec> = new Map([
 ])
 const NATIVE: readonly string[] = [IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED_LITTLE]
 
+/** Every transfer syntax that `openFrames` reads: what a store of ours may accept. */
+export const SUPPORTED_TRANSFER_SYNTAXES: readonly string[] = [
+  EXPLICIT_LITTLE,
+  IMPLICIT_LITTLE,
+  ...CODECS.keys(),
+  EXPLICIT_BIG,
+  DEFLATED_LITTLE,
+]
+
 const MAX_FRAGMENTS = 1_000_000
 const UNDEFINED_LENGTH = 0xffffffff
 /** Tags as a little-endian 32-bit word reads them. */

@@ -1,0 +1,68 @@
+/** The one door: what a session's JSON body names -> files of one image in the request's folder. */
+import { z } from 'zod'
+import { AppError } from '../errors.js'
+import { DicomwebSource, fetchDicomweb } from './dicomweb.js'
+import { createDimse, DicomSource, type DimseOptions } from './dimse.js'
+import { createBudget, type Fetched, type FetchLimits } from './fetch-context.js'
+import { createFetchPolicy, type Lookup } from './fetch-policy.js'
+import { fetchHttp, HttpSource } from './http-fetch.js'
+
+export interface FetchSettings {
+  /** The values of --allow-fetch; none: fetching is off. */
+  readonly allow: readonly string[]
+  readonly limits: FetchLimits
+  readonly dicom: DimseOptions
+  /** How names become addresses; the system's way unless told otherwise. */
+  readonly lookup?: Lookup | undefined
+}
+
+export type FetchSource = (
+  body: Readonly<Record<string, unknown>>,
+  folder: string,
+  signal: AbortSignal,
+) => Promise<Fetched>
+
+const Body = z.union([
+  z.strictObject({ dicom: z.unknown() }),
+  z.strictObject({ dicomweb: z.unknown() }),
+  z.strictObject({ http: z.unknown() }),
+])
+
+/**
+ * Throws RangeError for a bad `allow` rule. What it gives fetches one `{"dicom"|"dicomweb"|"http": {...}}`; errors:
+ * BAD_PARAMS, FETCH_FORBIDDEN, FETCH_FAILED (the peer, or its time), NO_IMAGES_FOUND, TOO_LARGE.
+ */
+export function createFetchSource({ allow, limits, dicom, lookup }: FetchSettings): FetchSource {
+  const policy = createFetchPolicy(allow, lookup)
+  const fetchDicom = createDimse(dicom)
+  return async (body, folder, signal) => {
+    if (!Body.safeParse(body).success)
+      throw new AppError('BAD_PARAMS', 'the body must have exactly one of dicom, dicomweb and http')
+    const late = new AbortController()
+    const timer = setTimeout(
+      () => late.abort(new AppError('FETCH_FAILED', `the retrieval took over ${limits.seconds} s and was given up`)),
+      limits.seconds * 1000,
+    )
+    const context = {
+      policy,
+      folder,
+      limits,
+      budget: createBudget(limits),
+      signal: AbortSignal.any([signal, late.signal]),
+    }
+    try {
+      if ('dicom' in body) return await fetchDicom(parse(DicomSource, 'dicom', body.dicom), context)
+      if ('dicomweb' in body) return await fetchDicomweb(parse(DicomwebSource, 'dicomweb', body.dicomweb), context)
+      return await fetchHttp(parse(HttpSource, 'http', body.http), context)
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+}
+
+function parse<S extends z.ZodType>(schema: S, name: string, value: unknown): z.output<S> {
+  const parsed = schema.safeParse(value)
+  if (parsed.success) return parsed.data
+  const issues = parsed.error.issues.map((issue) => `${[name, ...issue.path].join('.')}: ${issue.message}`)
+  throw new AppError('BAD_PARAMS', issues.slice(0, 5).join('; ').slice(0, 600))
+}
