@@ -18,7 +18,7 @@ import type { Scheduler } from './scheduler/scheduler.js'
 import { createSessions } from './sessions/create-sessions.js'
 import type { Sessions } from './sessions/sessions.js'
 import { systemClock } from './util/clock.js'
-import { sweepRequestFolders } from './util/request-folder.js'
+import { openTmpRoot } from './util/tmp-root.js'
 
 /** A MONAI bundle has some dozens of files, with external data a few hundred. */
 const MOST_ARCHIVE_ENTRIES = 10_000
@@ -45,9 +45,8 @@ export interface Services {
 
 export async function createServices(config: Config): Promise<Services> {
   const workspace = resolve(config.workspace)
-  const tmpRoot = join(workspace, 'tmp')
   await mkdir(workspace, { recursive: true })
-  await sweepRequestFolders(tmpRoot)
+  const tmp = await openTmpRoot(join(workspace, 'tmp'), systemClock)
 
   const logs = new LogRing()
   const logger = createLogger(config.logLevel, logs)
@@ -101,7 +100,7 @@ export async function createServices(config: Config): Promise<Services> {
     board,
     fetchSource: refuseFetch,
     workspace,
-    tmpRoot,
+    tmpRoot: tmp.path,
     readiness: () => (closing ? 'the server is shutting down' : preload.reason()),
     async close(graceMs) {
       closing = true
@@ -109,6 +108,7 @@ export async function createServices(config: Config): Promise<Services> {
       await scheduler.close(graceMs)
       await board.close()
       await sessions.close()
+      await tmp.close()
     },
   }
 }

@@ -1,5 +1,5 @@
-/** The folder of one request under workspace/tmp: everything it uploads and computes, gone when its response ends. */
-import { mkdir, readdir, rm } from 'node:fs/promises'
+/** The folder of one request under the server's tmp root: everything it uploads and computes, gone when its response ends. */
+import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AppError } from '../errors.js'
 
@@ -22,10 +22,4 @@ export async function openRequestFolder(root: string, id: string): Promise<Reque
     })
   }
   return { path, remove: () => rm(path, { recursive: true, force: true, maxRetries: 3, retryDelay: 100 }) }
-}
-
-/** Removes what requests of an earlier process left behind. */
-export async function sweepRequestFolders(root: string): Promise<void> {
-  await mkdir(root, { recursive: true })
-  for (const name of await readdir(root)) await rm(join(root, name), { recursive: true, force: true })
 }
