@@ -20,6 +20,8 @@ export class EdgeMap {
   readonly #columns: number
   readonly #rows: number
   readonly #smooth: Float32Array
+  /** Rise per pixel at the median place: what is no steeper is texture or noise, and no edge. */
+  readonly texture: number
 
   /** Colours are averaged; what is not a number counts as 0. `box` must lie on the slice. */
   constructor(volume: Volume, rowAxis: RowAxis, slice: number, box: Box) {
@@ -27,6 +29,7 @@ export class EdgeMap {
     this.#columns = box.column1 - box.column0 + 1
     this.#rows = box.row1 - box.row0 + 1
     this.#smooth = blur(cut(volume, rowAxis, slice, box), this.#columns, this.#rows)
+    this.texture = medianRise(this.#smooth, this.#columns, this.#rows)
   }
 
   /** Rise per pixel along the unit vector [directionColumn, directionRow] around a place of the slice. */
@@ -46,9 +49,12 @@ export class EdgeMap {
     const r1 = Math.min(r0 + 1, this.#rows - 1)
     const fc = c - c0
     const fr = r - r0
-    const upper = this.#smooth[r0 * this.#columns + c0]! * (1 - fc) + this.#smooth[r0 * this.#columns + c1]! * fc
-    const lower = this.#smooth[r1 * this.#columns + c0]! * (1 - fc) + this.#smooth[r1 * this.#columns + c1]! * fc
-    return upper * (1 - fr) + lower * fr
+    const a = this.#smooth[r0 * this.#columns + c0]!
+    const b = this.#smooth[r1 * this.#columns + c0]!
+    // As differences, so that a flat image is exactly flat between its pixels too.
+    const upper = a + (this.#smooth[r0 * this.#columns + c1]! - a) * fc
+    const lower = b + (this.#smooth[r1 * this.#columns + c1]! - b) * fc
+    return upper + (lower - upper) * fr
   }
 }
 
@@ -108,4 +114,18 @@ function blurLines(
     }
   }
   return out
+}
+
+/** Every third pixel in both directions tells as much as all of them. */
+const STRIDE = 3
+
+function medianRise(image: Float32Array, columns: number, rows: number): number {
+  const rises: number[] = []
+  for (let row = 1; row < rows - 1; row += STRIDE) {
+    for (let column = 1; column < columns - 1; column += STRIDE) {
+      const at = row * columns + column
+      rises.push(Math.hypot(image[at + 1]! - image[at - 1]!, image[at + columns]! - image[at - columns]!) / 2)
+    }
+  }
+  return Float64Array.from(rises).sort()[rises.length >> 1] ?? 0
 }

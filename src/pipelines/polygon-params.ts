@@ -3,7 +3,8 @@
  * image it is about. Every refusal names the parameter and the index in it.
  */
 import { AppError } from '../errors.js'
-import type { PolygonEdit, Ring } from '../geometry/fix-polygon.js'
+import type { PolygonEdit } from '../geometry/fix-polygon.js'
+import type { Ring } from '../geometry/ring.js'
 import { parseLooseJson } from '../util/loose-json.js'
 
 type Params = Readonly<Record<string, unknown>>

@@ -5,9 +5,10 @@ import { AppError } from '../errors.js'
 import type { ReadResult, ResultExtension } from '../formats/format.js'
 import { readVolume } from '../formats/read-volume.js'
 import { writeVolume } from '../formats/write-volume.js'
-import { fixPolygons, type Ring } from '../geometry/fix-polygon.js'
+import { fixPolygons } from '../geometry/fix-polygon.js'
 import { type RowAxis, slicePolygons, sliceScratch } from '../geometry/mask-to-polygon.js'
 import { fillPolygons } from '../geometry/raster.js'
+import type { Ring } from '../geometry/ring.js'
 import type { JobControl, JobImage, JobResult, ToolJob } from '../runner/job.js'
 import { makeVolume, type Volume } from '../volume/volume.js'
 import { JsonInts } from './json-ints.js'
@@ -64,7 +65,7 @@ export async function fixpolygon(job: ToolJob, control: JobControl): Promise<Job
 
   await control.checkpoint('infer', 0, 1)
   const started = performance.now()
-  const { rings, nested } = fixedPolygons(volume, rowAxis, request)
+  const { rings, nested } = await fixedPolygons(volume, rowAxis, request, control)
   const inferMs = performance.now() - started
   const params = { poly: request.dimension === 2 ? nested[0]! : nested }
   if (!job.wish.file) return { params, timings: { read: readMs, infer: inferMs }, notes: read.notes }
@@ -123,12 +124,18 @@ interface FixedPolygons {
   readonly nested: readonly (readonly NestedPolygon[])[]
 }
 
-function fixedPolygons(volume: Volume, rowAxis: RowAxis, { slices, nested, edit }: FixPolygonParams): FixedPolygons {
+async function fixedPolygons(
+  volume: Volume,
+  rowAxis: RowAxis,
+  { slices, nested, edit }: FixPolygonParams,
+  control: JobControl,
+): Promise<FixedPolygons> {
   const rings = slices.map((list) => [...list])
   const result = nested.map((list) => [...list])
   for (const { slice, polygon, ring } of fixPolygons(volume, rowAxis, slices, edit)) {
     rings[slice]![polygon] = ring
     result[slice]![polygon] = pairsOf(ring)
+    await control.checkpoint('infer', 0, 1)
   }
   return { rings, nested: result }
 }
