@@ -17,6 +17,8 @@ export interface ReadResult {
   readonly extension: ResultExtension
   /** What the reader did that a user should know ("gantry tilt kept as a sheared affine"). */
   readonly notes: readonly string[]
+  /** The files it was read from, where those are not the ones that were given: what came out of a zip. */
+  readonly files?: readonly string[] | undefined
 }
 
 export const RESULT_EXTENSIONS = ['.nii.gz', '.nii', '.nrrd', '.png', '.jpg'] as const

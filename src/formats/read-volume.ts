@@ -1,8 +1,10 @@
 /** The door in: files -> Volume. The type is told by content, never by name. */
+import { dirname } from 'node:path'
 import { AppError } from '../errors.js'
 import { type ByteSource, openBytes } from './byte-source.js'
 import { detect, unknownFormat } from './detect.js'
 import { readDicomSeries } from './dicom-series.js'
+import { expandUpload } from './expand-upload.js'
 import type { ReadLimits, ReadResult } from './format.js'
 import { decodeNiftiHeader, HEADER_BYTES, niftiKind } from './nifti-header.js'
 import { readNiftiVoxels } from './nifti-read.js'
@@ -15,14 +17,26 @@ const HEAD_BYTES = HEADER_BYTES[2]
 
 /**
  * Reads one image: one file, the objects of one DICOM series in any order, or the two halves of a .hdr/.img pair in
- * either order.
+ * either order. A zip of these is unpacked beside itself.
  * Errors: UNREADABLE_IMAGE (damaged, cut short, a header that cannot be believed), UNSUPPORTED_FORMAT, TOO_LARGE,
  * BAD_GEOMETRY (DICOM slices that make no grid); an aborted `signal` rejects with its reason.
  */
 export async function readVolume(
-  paths: readonly string[],
+  given: readonly string[],
   limits: ReadLimits,
   signal?: AbortSignal,
+): Promise<ReadResult> {
+  const [only] = given
+  if (only === undefined) throw new AppError('MISSING_IMAGE', 'no image was sent')
+  const { paths, notes } = await expandUpload(given, dirname(only), limits, signal)
+  const read = await readFiles(paths, limits, signal)
+  return paths === given ? read : { ...read, files: paths, notes: [...notes, ...read.notes] }
+}
+
+async function readFiles(
+  paths: readonly string[],
+  limits: ReadLimits,
+  signal: AbortSignal | undefined,
 ): Promise<ReadResult> {
   const [first, second] = paths
   if (first === undefined) throw new AppError('MISSING_IMAGE', 'no image was sent')

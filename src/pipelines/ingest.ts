@@ -40,7 +40,7 @@ export async function ingest(job: ToolJob, control: JobControl): Promise<JobResu
   await control.checkpoint('write', 0, 1)
   const written = performance.now()
   await writeVolume(read.volume, join(job.outDir, VOLUME), { extension: '.nii', kind: 'intensity' })
-  const source = await keepSource(image.paths, read, job.outDir)
+  const source = await keepSource(read.files ?? image.paths, read, job.outDir)
   return {
     params: { extension: read.extension, source, image: await describe(read, job.outDir) },
     timings: { read: readMs, write: performance.now() - written },

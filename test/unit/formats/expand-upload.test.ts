@@ -1,0 +1,87 @@
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { gunzipSync } from 'node:zlib'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { readVolume } from '../../../src/formats/read-volume.js'
+import { unzipTo } from '../../../src/util/unzip.js'
+import { type ZipEntry, zipBytes } from '../../helpers/zip.js'
+
+const LIMITS = { maxVolumeBytes: 2 ** 26, maxVoxels: 2 ** 24 }
+
+let root: string
+beforeEach(async () => {
+  root = await mkdtemp(join(tmpdir(), 'expand-'))
+})
+afterEach(() => rm(root, { recursive: true, force: true }))
+
+async function read(entries: readonly ZipEntry[]) {
+  const path = join(root, 'upload')
+  await writeFile(path, zipBytes(entries))
+  return readVolume([path], LIMITS)
+}
+
+/** The files of one case of the DICOM fixtures. */
+async function series(name: string): Promise<Buffer[]> {
+  const zip = join(root, 'fixture.zip')
+  await writeFile(zip, gunzipSync(await readFile(new URL('../../fixtures/dicom-geometry.zip.gz', import.meta.url))))
+  await mkdir(join(root, 'fixture'))
+  const files = await unzipTo(zip, join(root, 'fixture'), { maxEntries: 1000, maxBytes: 2 ** 26 })
+  return Promise.all(files.filter((file) => file.entryName.startsWith(`${name}/`)).map((file) => readFile(file.path)))
+}
+
+/** A 2x2x1 NIfTI-1 of uint8 zeros. */
+function nifti(): Buffer {
+  const bytes = Buffer.alloc(356)
+  bytes.writeInt32LE(348, 0)
+  for (const [i, n] of [3, 2, 2, 1, 1, 1, 1, 1].entries()) bytes.writeInt16LE(n, 40 + 2 * i)
+  bytes.writeInt16LE(2, 70)
+  bytes.writeInt16LE(8, 72)
+  for (let i = 0; i < 8; i++) bytes.writeFloatLE(1, 76 + 4 * i)
+  bytes.writeFloatLE(352, 108)
+  bytes.write('n+1\0', 344, 'latin1')
+  return bytes
+}
+
+describe('a zip as an image', () => {
+  it('is the DICOM series inside it, whatever else lies there', async () => {
+    const files = await series('sagittal')
+    const result = await read([
+      { name: 'patient/', data: '' },
+      ...files.map((data, i) => ({ name: `patient/scan/${i}.dcm`, data })),
+      { name: 'patient/readme.txt', data: 'hello' },
+      { name: '__MACOSX/patient/._0.dcm', data: files[0]! },
+      { name: '.DS_Store', data: 'x' },
+    ])
+    expect(result).toMatchObject({ format: 'dicom', extension: '.nii.gz' })
+    expect(result.volume.size).toEqual([12, 20, 7])
+    expect(result.files).toHaveLength(7)
+    expect(result.notes).toEqual(['1 file(s) in the zip are not DICOM and were left out'])
+  })
+
+  it('is the one image inside it', async () => {
+    const result = await read([{ name: 'a/brain.nii', data: nifti() }])
+    expect(result).toMatchObject({ format: 'nifti' })
+  })
+
+  it.each<{ name: string; entries: ZipEntry[]; code: string; words: RegExp }>([
+    { name: 'nothing', entries: [{ name: 'a/', data: '' }], code: 'UNSUPPORTED_FORMAT', words: /empty/ },
+    { name: 'only clutter', entries: [{ name: '.DS_Store', data: 'x' }], code: 'UNSUPPORTED_FORMAT', words: /empty/ },
+    {
+      name: 'three files that are no DICOM',
+      entries: ['a', 'b', 'c'].map((name) => ({ name, data: nifti() })),
+      code: 'UNSUPPORTED_FORMAT',
+      words: /3 files/,
+    },
+    {
+      name: 'another zip',
+      entries: [{ name: 'b.zip', data: zipBytes([{ name: 'x', data: 'y' }]) }],
+      code: 'UNSUPPORTED_FORMAT',
+      words: /another zip/,
+    },
+    { name: 'a link', entries: [{ name: 'l', data: '/etc', mode: 0o120777 }], code: 'UNREADABLE_IMAGE', words: /link/ },
+    { name: 'a bomb', entries: [{ name: 'b', data: Buffer.alloc(2 ** 26 + 1) }], code: 'TOO_LARGE', words: /limit/ },
+  ])('is refused when it holds $name', async ({ entries, code, words }) => {
+    await expect(read(entries)).rejects.toMatchObject({ code, message: expect.stringMatching(words) })
+  })
+})
