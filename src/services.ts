@@ -1,11 +1,10 @@
 /** The composition root: the only place that creates services. Everything is created once and closed in reverse order. */
-import { mkdir } from 'node:fs/promises'
+import { mkdir, readFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Logger } from 'pino'
 import type { Config } from './config/schema.js'
-import { AppError } from './errors.js'
-import type { SessionRouteOptions } from './http/routes/session.js'
+import { createFetchSource, type FetchSource } from './fetchers/fetch-source.js'
 import { LogRing } from './observability/log-ring.js'
 import { createLogger } from './observability/logger.js'
 import { parseDevice } from './predictors/device.js'
@@ -33,7 +32,7 @@ export interface Services {
   readonly sessions: Sessions
   readonly board: RequestBoard
   /** Fetches a session's image from another server, if the operator allows it. */
-  readonly fetchSource: SessionRouteOptions['fetchSource']
+  readonly fetchSource: FetchSource
   /** Absolute paths. */
   readonly workspace: string
   readonly tmpRoot: string
@@ -44,6 +43,17 @@ export interface Services {
 }
 
 export async function createServices(config: Config): Promise<Services> {
+  // First what only reads settings, so that a wrong one is told before anything is open.
+  const fetchSource = createFetchSource({
+    allow: config.allowFetch,
+    limits: {
+      maxBytes: config.maxUploadBytes,
+      maxFiles: config.maxUploadFiles,
+      seconds: config.fetchDeadline,
+      silenceSeconds: config.fetchSilence,
+    },
+    dicom: { aeTitle: config.dicomAeTitle, scpPort: config.dicomPort, tls: await readTls(config) },
+  })
   const workspace = resolve(config.workspace)
   await mkdir(workspace, { recursive: true })
   const tmp = await openTmpRoot(join(workspace, 'tmp'), systemClock)
@@ -98,7 +108,7 @@ export async function createServices(config: Config): Promise<Services> {
     scheduler,
     sessions,
     board,
-    fetchSource: refuseFetch,
+    fetchSource,
     workspace,
     tmpRoot: tmp.path,
     readiness: () => (closing ? 'the server is shutting down' : preload.reason()),
@@ -113,8 +123,10 @@ export async function createServices(config: Config): Promise<Services> {
   }
 }
 
-const refuseFetch: Services['fetchSource'] = async () => {
-  throw new AppError('FETCH_FORBIDDEN', 'this server does not fetch images from other servers', {
-    hint: 'the operator of the server can allow hosts with --allow-fetch',
-  })
+/** The files that secure associations with DICOM servers need; undefined when none is named. */
+async function readTls({ dicomTlsKey, dicomTlsCert, dicomTlsCa }: Config) {
+  const files = { key: dicomTlsKey, cert: dicomTlsCert, ca: dicomTlsCa }
+  const named = Object.entries(files).filter(([, path]) => path !== '')
+  if (named.length === 0) return undefined
+  return Object.fromEntries(await Promise.all(named.map(async ([name, path]) => [name, await readFile(path)] as const)))
 }

@@ -17,7 +17,9 @@ program
   .allowExcessArguments()
   .argument('[flags...]')
   .action(async (_flags: string[], _options: unknown, command: Command) => {
-    process.exitCode = await runServe(command.args)
+    const code = await runServe(command.args)
+    // A server that could not start may have opened something that keeps a process alive.
+    if (code !== 0) process.exit(code)
   })
 
 await program.parseAsync()

@@ -226,6 +226,9 @@ export const Config = z.object({
   fetchDeadline: seconds(1)
     .default(600)
     .meta(about('fetching', 'SECONDS', 'time one retrieval from a DICOM server or a URL may take')),
+  fetchSilence: seconds(1)
+    .default(30)
+    .meta(about('fetching', 'SECONDS', 'a peer that says nothing for this long is given up')),
   dicomPort: count(0, 65_535)
     .default(0)
     .meta(about('fetching', 'PORT', 'port of our own storage SCP for C-MOVE; 0: C-MOVE is off')),
@@ -234,6 +237,18 @@ export const Config = z.object({
     .regex(/^[\x20-\x5b\x5d-\x7e]{1,16}$/, { error: 'must be 1 to 16 printable characters without a backslash' })
     .default('AIDANT')
     .meta(about('fetching', 'TITLE', 'our AE title')),
+  dicomTlsKey: z
+    .string()
+    .default('')
+    .meta(about('fetching', 'FILE', 'private key (PEM) for DICOM servers that want TLS')),
+  dicomTlsCert: z
+    .string()
+    .default('')
+    .meta(about('fetching', 'FILE', 'our certificate (PEM) for DICOM over TLS')),
+  dicomTlsCa: z
+    .string()
+    .default('')
+    .meta(about('fetching', 'FILE', 'certificates (PEM) we trust in DICOM over TLS')),
 })
 export type Config = z.infer<typeof Config>
 export type SettingName = keyof Config
