@@ -41,7 +41,9 @@ export async function readPicture(path: string, format: 'png' | 'jpeg', limits: 
       .toColourspace(grey ? (wide ? 'grey16' : 'b-w') : wide ? 'rgb16' : 'srgb')
       .raw({ depth: wide ? 'ushort' : 'uchar' })
       .toBuffer({ resolveWithObject: true })
-    const samples = wide ? new Uint16Array(data.buffer, data.byteOffset, data.length / 2) : new Uint8Array(data)
+    const samples = wide
+      ? new Uint16Array(data.buffer, data.byteOffset, data.length / 2)
+      : new Uint8Array(data.buffer, data.byteOffset, data.length)
     const volume = makeVolume([info.width, info.height, 1], identity4(), toPlanes(samples, info.channels), {
       channels: info.channels,
     })

@@ -2,7 +2,7 @@
 import { AppError } from '../errors.js'
 import type { VoxelArray } from '../volume/volume.js'
 import type { DtypeName } from './format.js'
-import { DTYPES, dtypeOf, firstFitting, isFloat, rangeOf } from './voxel-types.js'
+import { DTYPES, dtypeOf, firstFitting, isFloat, rangeOf, type ValueRange } from './voxel-types.js'
 
 /**
  * Label maps: the smallest of uint8, uint16 and int32 that holds them (float32 when they are no whole numbers), unless
@@ -12,9 +12,9 @@ import { DTYPES, dtypeOf, firstFitting, isFloat, rangeOf } from './voxel-types.j
 export function castVoxels(data: VoxelArray, kind: 'labels' | 'intensity', wanted: DtypeName | undefined): VoxelArray {
   const have = dtypeOf(data)
   if (have === wanted || (wanted === undefined && (kind === 'intensity' || have === 'uint8'))) return data
-  if (wanted === 'float64') return convert(data, 'float64')
+  if (wanted !== undefined && isFloat(wanted)) return convert(data, wanted)
   const range = rangeOf(data)
-  const dtype = wanted ?? smallestLabelType(data, have)
+  const dtype = wanted ?? smallestLabelType(range, have)
   if (isFloat(dtype)) return convert(data, dtype)
   const { min, max } = DTYPES[dtype]
   const [low, high] = [Math.trunc(range.min), Math.trunc(range.max)]
@@ -30,13 +30,13 @@ export function castVoxels(data: VoxelArray, kind: 'labels' | 'intensity', wante
   return convert(data, dtype)
 }
 
-function smallestLabelType(data: VoxelArray, have: DtypeName): DtypeName {
-  const range = rangeOf(data)
+function smallestLabelType(range: ValueRange, have: DtypeName): DtypeName {
   if (!range.integral) return have === 'float64' ? 'float64' : 'float32'
   return firstFitting(['uint8', 'uint16', 'int32'], range) ?? 'float64'
 }
 
 function convert(data: VoxelArray, dtype: DtypeName): VoxelArray {
+  if (dtypeOf(data) === dtype) return data
   const target = DTYPES[dtype].make(data.length)
   target.set(data)
   return target

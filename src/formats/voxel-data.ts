@@ -1,5 +1,6 @@
 /** Stored voxels -> a typed array: checked against the limits, read once, swapped in place, scaled. */
 import { AppError } from '../errors.js'
+import { mapBlocks } from '../volume/blocks.js'
 import type { VoxelArray } from '../volume/volume.js'
 import type { ByteSource } from './byte-source.js'
 import type { DtypeName, ReadLimits } from './format.js'
@@ -94,7 +95,9 @@ function narrow(words: Uint32Array, signed: boolean): VoxelArray {
   }
   const dtype = firstFitting(['uint8', 'int16', 'uint16', 'int32', 'uint32'], { min, max, integral: true }) ?? 'float64'
   const data = DTYPES[dtype].make(count)
-  for (let i = 0; i < count; i++) data[i] = high[2 * i + 1]! * 4294967296 + words[2 * i]!
+  mapBlocks(data, data, (block, length, start) => {
+    for (let i = 0, at = 2 * start; i < length; i++, at += 2) block[i] = high[at + 1]! * 4294967296 + words[at]!
+  })
   return data
 }
 
@@ -117,18 +120,29 @@ export function scaleVoxels(data: VoxelArray, slope: number, inter: number): Vox
     dtype = stored === 'float64' || (Number.isFinite(finite) && finite > 3.4028234663852886e38) ? 'float64' : 'float32'
   }
   const target = dtype === stored ? data : DTYPES[dtype].make(data.length)
-  for (let i = 0; i < data.length; i++) target[i] = data[i]! * slope + inter
+  mapBlocks(data, target, (block, count) => {
+    for (let i = 0; i < count; i++) block[i] = block[i]! * slope + inter
+  })
   return target
 }
 
 /** Interleaved samples (channel fastest) to planes (channel slowest). A new array when there is more than one channel. */
 export function toPlanes<T extends VoxelArray>(data: T, channels: number): T {
   if (channels === 1) return data
-  const voxels = data.length / channels
   const planes = DTYPES[dtypeOf(data)].make(data.length) as T
+  // Only the width matters to a copy, and four kinds of array keep the loop fast.
+  const [from, to] = [sameWidth(data), sameWidth(planes)]
+  const voxels = data.length / channels
   for (let c = 0; c < channels; c++) {
     const offset = c * voxels
-    for (let i = 0, from = c; i < voxels; i++, from += channels) planes[offset + i] = data[from]!
+    for (let i = 0, at = c; i < voxels; i++, at += channels) to[offset + i] = from[at]!
   }
   return planes
+}
+
+function sameWidth({ buffer, byteOffset, length, BYTES_PER_ELEMENT }: VoxelArray): VoxelArray {
+  if (BYTES_PER_ELEMENT === 1) return new Uint8Array(buffer, byteOffset, length)
+  if (BYTES_PER_ELEMENT === 2) return new Uint16Array(buffer, byteOffset, length)
+  if (BYTES_PER_ELEMENT === 4) return new Uint32Array(buffer, byteOffset, length)
+  return new Float64Array(buffer, byteOffset, length)
 }

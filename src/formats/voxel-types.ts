@@ -1,4 +1,5 @@
 /** Voxel types as files store them, and as memory holds them. */
+import { eachBlock } from '../volume/blocks.js'
 import type { VoxelArray } from '../volume/volume.js'
 import type { DtypeName } from './format.js'
 
@@ -51,15 +52,16 @@ export interface ValueRange {
 export function rangeOf(data: VoxelArray): ValueRange {
   let min = Infinity
   let max = -Infinity
-  for (let i = 0; i < data.length; i++) {
-    const value = data[i]!
-    if (value < min) min = value
-    if (value > max) max = value
-  }
   let integral = true
-  if (isFloat(dtypeOf(data))) {
-    for (let i = 0; i < data.length && integral; i++) integral = Number.isInteger(data[i]!)
-  }
+  const float = isFloat(dtypeOf(data))
+  eachBlock(data, (block, count) => {
+    for (let i = 0; i < count; i++) {
+      const value = block[i]!
+      if (value < min) min = value
+      if (value > max) max = value
+    }
+    if (float && integral) for (let i = 0; i < count && integral; i++) integral = Number.isInteger(block[i]!)
+  })
   return { min, max, integral }
 }
 
