@@ -36,7 +36,9 @@ export function resolveMapping(source: MappingSource): NodeMapping {
       const input = tensorNamed(tensor, 'INPUT', inputs)
       const output = tensorNamed(tensor, 'OUTPUT', outputs)
       if (!input && !output) continue
-      if (input) inputFields.set(input.name, field)
+      // {"input": "image"} for a network whose own tensor is called image: the pair names no tensor of it
+      const meant = tensor === imageField && !postFields.includes(field) ? tensor : field
+      if (input) inputFields.set(input.name, meant)
       else if (output) outputFields.set(output.name, field)
       break
     }
