@@ -1,6 +1,6 @@
 /** Stored voxels -> a typed array: checked against the limits, read once, swapped in place, scaled. */
 import { AppError } from '../errors.js'
-import { mapBlocks } from '../volume/blocks.js'
+import { asPlainWidth, mapBlocks } from '../volume/blocks.js'
 import type { VoxelArray } from '../volume/volume.js'
 import type { ByteSource } from './byte-source.js'
 import type { DtypeName, ReadLimits } from './format.js'
@@ -58,12 +58,20 @@ export async function readVoxels(
   littleEndian: boolean,
 ): Promise<VoxelArray> {
   const wide = type === 'int64' || type === 'uint64'
-  const data = wide ? new Uint32Array(voxels * 2) : DTYPES[type].make(voxels)
-  const bytes = Buffer.from(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength)
+  const data = allocate(wide ? voxels * 2 : voxels, wide ? (n) => new Uint32Array(n) : DTYPES[type].make)
+  const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
   const found = await source.read(bytes)
   if (found < bytes.length) throw cutShort(bytes.length, `${found} are`)
   if (!littleEndian) swapInPlace(bytes, bytesOf(type))
   return wide ? narrow(data as Uint32Array, type === 'int64') : data
+}
+
+function allocate(length: number, make: (length: number) => VoxelArray): VoxelArray {
+  try {
+    return make(length)
+  } catch (cause) {
+    throw new AppError('TOO_LARGE', `the image's ${length} voxels do not fit into this server's memory`, { cause })
+  }
 }
 
 function cutShort(expected: number, found: string): AppError {
@@ -76,10 +84,16 @@ function cutShort(expected: number, found: string): AppError {
   )
 }
 
-function swapInPlace(bytes: Buffer, width: number): void {
-  if (width === 2) bytes.swap16()
-  else if (width === 4) bytes.swap32()
-  else if (width === 8) bytes.swap64()
+/** A Buffer cannot be as long as a typed array, so a piece at a time. */
+const SWAP_BYTES = 64 * 1024 * 1024
+
+function swapInPlace({ buffer, byteOffset, byteLength }: Uint8Array, width: number): void {
+  for (let at = 0; at < byteLength; at += SWAP_BYTES) {
+    const piece = Buffer.from(buffer as ArrayBuffer, byteOffset + at, Math.min(SWAP_BYTES, byteLength - at))
+    if (width === 2) piece.swap16()
+    else if (width === 4) piece.swap32()
+    else if (width === 8) piece.swap64()
+  }
 }
 
 /** Pairs of 32-bit words, low word first, to plain numbers. Beyond 2^53 they round as numpy's astype(float64) does. */
@@ -130,19 +144,11 @@ export function scaleVoxels(data: VoxelArray, slope: number, inter: number): Vox
 export function toPlanes<T extends VoxelArray>(data: T, channels: number): T {
   if (channels === 1) return data
   const planes = DTYPES[dtypeOf(data)].make(data.length) as T
-  // Only the width matters to a copy, and four kinds of array keep the loop fast.
-  const [from, to] = [sameWidth(data), sameWidth(planes)]
+  const [from, to] = [asPlainWidth(data), asPlainWidth(planes)]
   const voxels = data.length / channels
   for (let c = 0; c < channels; c++) {
     const offset = c * voxels
     for (let i = 0, at = c; i < voxels; i++, at += channels) to[offset + i] = from[at]!
   }
   return planes
-}
-
-function sameWidth({ buffer, byteOffset, length, BYTES_PER_ELEMENT }: VoxelArray): VoxelArray {
-  if (BYTES_PER_ELEMENT === 1) return new Uint8Array(buffer, byteOffset, length)
-  if (BYTES_PER_ELEMENT === 2) return new Uint16Array(buffer, byteOffset, length)
-  if (BYTES_PER_ELEMENT === 4) return new Uint32Array(buffer, byteOffset, length)
-  return new Float64Array(buffer, byteOffset, length)
 }

@@ -36,3 +36,14 @@ export function mapBlocks(
     target.set(count === block.length ? block : block.subarray(0, count), start)
   })
 }
+
+/**
+ * The same bytes as one of four kinds of array, by width: enough for loops that only copy or permute voxels, and few
+ * enough to keep such a loop fast.
+ */
+export function asPlainWidth({ buffer, byteOffset, length, BYTES_PER_ELEMENT }: VoxelArray): VoxelArray {
+  if (BYTES_PER_ELEMENT === 1) return new Uint8Array(buffer, byteOffset, length)
+  if (BYTES_PER_ELEMENT === 2) return new Uint16Array(buffer, byteOffset, length)
+  if (BYTES_PER_ELEMENT === 4) return new Uint32Array(buffer, byteOffset, length)
+  return new Float64Array(buffer, byteOffset, length)
+}
