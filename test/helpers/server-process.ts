@@ -1,0 +1,44 @@
+/** The real program as a process of its own, to be asked over HTTP and killed. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+
+const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
+
+export class ServerProcess {
+  readonly url: string
+  readonly #child: ChildProcess
+
+  private constructor(child: ChildProcess, url: string) {
+    this.#child = child
+    this.url = url
+  }
+
+  /** Listens on a free loopback port; resolves when it does. */
+  static async start(workspace: string, flags: readonly string[] = []): Promise<ServerProcess> {
+    const words = ['--import', 'tsx', main, 'serve', '--port', '0', '--workspace', workspace, ...flags]
+    const child = spawn(process.execPath, words, { stdio: ['ignore', 'ignore', 'pipe'] })
+    const said: string[] = []
+    for await (const line of createInterface({ input: child.stderr! })) {
+      said.push(line)
+      const url = /listens on (\S+)/.exec(line)?.[1]
+      if (url === undefined) continue
+      child.stderr!.resume()
+      return new ServerProcess(child, url)
+    }
+    throw new Error(`the server did not start: ${said.join('\n')}`)
+  }
+
+  get pid(): number {
+    return this.#child.pid!
+  }
+
+  async end(signal: 'SIGKILL' | 'SIGTERM'): Promise<number | null> {
+    if (this.#child.exitCode === null && this.#child.signalCode === null) {
+      this.#child.kill(signal)
+      await once(this.#child, 'exit')
+    }
+    return this.#child.exitCode
+  }
+}
