@@ -46,6 +46,7 @@ export function planModel(model: LoadedModel): ModelPlan {
   const { config } = model.ref
   const { pre, post } = buildTransforms(config)
   const written = writerField(config)
+  if (config.type === 'pipeline') return planPipeline(model, pre, post, written)
   const mapping = resolveMapping({
     pairs: config.inference.nodeMapping,
     inputs: model.predictor.inputs,
@@ -57,6 +58,22 @@ export function planModel(model: LoadedModel): ModelPlan {
   const { reduction, rest } = fuse(restoreAfterLabels(post, field), field)
   const clicks = [...pre, ...post].some(({ readsClicks }) => readsClicks)
   return { model, pre, post: rest, reduction, mapping, resultField: written ?? field, clicks }
+}
+
+/** A pipeline has no tensors of its own: its models read the posted image and leave one label map. */
+function planPipeline(
+  model: LoadedModel,
+  pre: readonly BuiltTransform[],
+  post: readonly BuiltTransform[],
+  written: string | undefined,
+): ModelPlan {
+  const resultField = written ?? post.flatMap(fieldsOf)[0] ?? 'pred'
+  const noTensor = { name: '', type: 'float32', dims: [] } as const
+  const mapping = {
+    inputs: [{ spec: noTensor, field: model.ref.config.inference.image }],
+    outputs: [{ spec: noTensor, field: resultField }],
+  }
+  return { model, pre, post, reduction: { kind: 'scores' }, mapping, resultField, clicks: true }
 }
 
 function fieldsOf({ keys, args }: BuiltTransform): readonly string[] {

@@ -460,7 +460,7 @@ function pipelineOf(
 /** Whether the clicks of a deepgrow model go to a slice or to the volume, from its guidance transform. */
 function dimensionsOf(preTransforms: readonly TransformSpec[]): string {
   const guidance = preTransforms.find((one) => /^AddGuidanceFromPoints/.test(one.name))
-  return guidance?.args.dimensions === 3 ? '3D' : '2D'
+  return (guidance?.args.spatial_dims ?? guidance?.args.dimensions) === 3 ? '3D' : '2D'
 }
 
 function annotationDefault<T>(type: ModelType, value: T): T | undefined {

@@ -1,9 +1,11 @@
 /** A model's job from its files to its result: read, pre-transforms, network, post-transforms, write. */
 import type { InferenceJob, JobControl, Stage } from '../runner/job.js'
-import { withImage, withValue } from '../transforms/fields.js'
+import { withImage, withResult, withValue } from '../transforms/fields.js'
 import type { Item } from '../transforms/types.js'
 import { classifierOf, classify } from './classification.js'
 import { clickValues } from './click-values.js'
+import { cropOf } from './deepgrow.js'
+import { applyModels } from './model-pipeline.js'
 import { applyAll, applyNetwork, buildTransforms, type ModelPlan, planModel } from './model-run.js'
 import { type ReadImages, readImages } from './read-images.js'
 import type { PipelineContext, RunInference } from './run.js'
@@ -26,7 +28,9 @@ export const runInference: RunInference = async (job, context) => {
   if (context.model.predictor.fallbackReason) notes.push(context.model.predictor.fallbackReason)
 
   item = await clock.stage('pre', () => applyAll(plan.pre.slice(prefix), item, control, 'pre'))
-  item = await clock.stage('infer', () => applyNetwork(plan, item, control))
+  item = await clock.stage('infer', () =>
+    config.type === 'pipeline' ? applyModels(plan, item, context.parts, control) : applyNetwork(plan, item, control),
+  )
   const { device } = context.model.predictor
   const scores = item.values.get(plan.mapping.outputs[0]!.field)
   if (isScores(scores) && !item.images.has(plan.mapping.outputs[0]!.field)) {
@@ -36,6 +40,7 @@ export const runInference: RunInference = async (job, context) => {
   const finished = await clock.stage('post', async () => {
     item = await applyAll(plan.post, item, control, 'post')
     await control.checkpoint('post', plan.post.length, plan.post.length)
+    if (config.type === 'deepgrow') item = withCrop(item, config.inference.image)
     return finishResult(item, plan.resultField, read.source, config)
   })
   const file = await clock.stage('write', async () => {
@@ -43,6 +48,12 @@ export const runInference: RunInference = async (job, context) => {
     return writeResult(finished, job, read.source, config)
   })
   return { file, params: finished.params, timings: clock.timings, device, notes }
+}
+
+function withCrop(item: Item, image: string): Item {
+  const field = item.images.get(image)
+  const crop = field && cropOf(field)
+  return crop ? withResult(item, { crop }) : item
 }
 
 function isScores(value: unknown): value is readonly number[] {

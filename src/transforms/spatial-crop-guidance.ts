@@ -26,10 +26,11 @@ interface Box {
 }
 
 /**
- * Crops around the clicks: `spatial_size` voxels about the middle of their box (the middle of the depth in 3-D), or the
- * box itself with `margin` when that is larger anywhere. A request's own `spatial_size` goes before the config's.
- * Sizes and margins are in the array's axis order; missing leading sizes mean the full extent.
- * Source: monai.apps.deepgrow.transforms.SpatialCropGuidanced.
+ * Crops around the clicks: `spatial_size` voxels about the middle of their box, or the box itself with `margin` when that
+ * is larger anywhere. A request's own `spatial_size` goes before the config's. Sizes and margins are in the array's axis
+ * order; missing leading sizes mean the full extent.
+ * Source: monai.apps.deepgrow.transforms.SpatialCropGuidanced, which in 3-D starts at the first slice whatever was
+ * clicked, since it means to keep all of them; here that holds only where all of them fit.
  */
 export const spatialCropGuidance: TransformDefinition<typeof args> = {
   names: ['SpatialCropGuidanced', 'SpatialCropGuidanceD', 'SpatialCropGuidanceDict', 'SpatialCropGuidance'],
@@ -83,8 +84,9 @@ function cropBox(
   })
   if (fits) {
     spatial.forEach((axis, i) => {
-      const middle = spatial.length === 3 && i === 0 ? target[axis]! >> 1 : Math.trunc((start[axis]! + end[axis]!) / 2)
-      start[axis] = Math.max(middle - (target[axis]! >> 1), 0)
+      const middle = Math.trunc((start[axis]! + end[axis]!) / 2)
+      const whole = spatial.length === 3 && i === 0 && target[axis]! >= size[axis]!
+      start[axis] = whole ? 0 : Math.max(middle - (target[axis]! >> 1), 0)
       end[axis] = Math.min(start[axis]! + target[axis]!, size[axis]!)
     })
   }
