@@ -20,16 +20,8 @@ const Metadata = z.looseObject({
 
 type Json = Readonly<Record<string, unknown>>
 
-/** Transforms that write or watch; the server does that itself. */
-const NOT_OURS = new Set([
-  'SaveImaged',
-  'SaveImage',
-  'DataStatsd',
-  'ToDeviced',
-  'Lambdad',
-  'CopyItemsd',
-  'DeleteItemsd',
-])
+/** Transforms that write, watch or tidy up; the server does that itself. */
+const NOT_OURS = new Set(['SaveImaged', 'SaveImage', 'DataStatsd', 'ToDeviced', 'DeleteItemsd'])
 const ARGUMENT_KEYS_TO_DROP = new Set(['_target_', '_disabled_', '_requires_', '_mode_', '_desc_', 'device'])
 const HINT = 'send the part config with a config_aiaa.json beside the bundle'
 
@@ -130,21 +122,43 @@ function windowOf(bundle: Json): Json {
   }
 }
 
-/** Follows `@name` and `@name::part`, inside lists too. Throws on a Python expression. */
+/** Follows `@name` and `@name::part`, inside lists too, and reads literals. Throws on any other Python expression. */
 function resolve(bundle: Json, value: unknown, where: string, depth = 0): unknown {
+  if (depth > MAX_STEPS)
+    throw new AppError('BAD_MODEL_CONFIG', `inference.json: ${where} refers to itself`, { hint: HINT })
   if (Array.isArray(value)) return value.map((item, i) => resolve(bundle, item, `${where}[${i}]`, depth + 1))
   if (typeof value !== 'string') return value
-  const reference = /^\$?@([A-Za-z_][\w:#]*)$/.exec(value)?.[1]
-  if (reference !== undefined) {
-    if (depth > 16) throw new AppError('BAD_MODEL_CONFIG', `inference.json: ${where} refers to itself`, { hint: HINT })
-    let target: unknown = bundle
-    for (const step of reference.split(/::|#/)) {
-      const inside = isRecord(target) || Array.isArray(target)
-      target = inside && Object.hasOwn(target as object, step) ? (target as Json)[step] : undefined
-    }
-    return resolve(bundle, target, where, depth + 1)
+  const reference = REFERENCE.exec(value)?.[1]
+  if (reference !== undefined) return resolve(bundle, lookUp(bundle, reference), where, depth + 1)
+  if (!value.startsWith('$')) return value
+  const choice = CHOICE.exec(value)
+  if (choice) {
+    const condition = resolve(bundle, choice[2], where, depth + 1)
+    return resolve(bundle, `$${condition ? choice[1] : choice[3]}`, where, depth + 1)
   }
-  if (value.startsWith('$'))
-    throw new AppError('BAD_MODEL_CONFIG', `inference.json: ${where} is a Python expression`, { hint: HINT })
-  return value
+  try {
+    // Python's literals are JSON's but for three words and the other quotes.
+    const json = value
+      .slice(1)
+      .replaceAll("'", '"')
+      .replace(/\b(True|False|None)\b/g, (word) => LITERALS[word] ?? word)
+    return JSON.parse(json)
+  } catch (cause) {
+    throw new AppError('BAD_MODEL_CONFIG', `inference.json: ${where} is a Python expression`, { hint: HINT, cause })
+  }
+}
+
+const MAX_STEPS = 32
+const REFERENCE = /^\$?@([A-Za-z_][\w:#]*)$/
+/** `$[1.5, 1.5, 1.5] if @displayable_configs#highres else [3.0, 3.0, 3.0]`, as MONAI's whole-body model has it. */
+const CHOICE = /^\$(.{1,200}?) if (@[A-Za-z_][\w:#]*) else (.{1,200})$/
+const LITERALS: Readonly<Record<string, string>> = { True: 'true', False: 'false', None: 'null' }
+
+function lookUp(bundle: Json, reference: string): unknown {
+  let target: unknown = bundle
+  for (const step of reference.split(/::|#/)) {
+    const inside = isRecord(target) || Array.isArray(target)
+    target = inside && Object.hasOwn(target as object, step) ? (target as Json)[step] : undefined
+  }
+  return target
 }
