@@ -1,0 +1,181 @@
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { readVolume } from '../../src/formats/read-volume.js'
+import { ingest } from '../../src/pipelines/ingest.js'
+import type { ToolJob } from '../../src/runner/job.js'
+import { type Answer, labelMap } from '../helpers/fake-scheduler.js'
+import { form, type Part } from '../helpers/multipart.js'
+import { type TestApp, testApp } from '../helpers/test-app.js'
+import { niftiFile, roomyLimits, scaleAffine, tempFolder, volumeOf } from '../helpers/volumes.js'
+
+/** Ingests as a tool runner would; every other job gets a label map. */
+const answer: Answer = (job, signal, onProgress) =>
+  job.kind === 'ingest'
+    ? ingest(job as ToolJob, { checkpoint: async () => {}, withDevice: (work) => work() })
+    : labelMap(job, signal, onProgress)
+
+async function scan(): Promise<Buffer> {
+  await using folder = await tempFolder()
+  return readFile(await niftiFile(folder.path, volumeOf([4, 3, 2], { affine: scaleAffine([1, 2, 3]) })))
+}
+
+async function put(app: TestApp, parts: readonly Part[], query = '') {
+  const { payload, headers } = form(parts)
+  return app.inject({ method: 'PUT', url: `/session/${query}`, payload, headers })
+}
+
+const image = async (): Promise<Part> => ({ name: 'image', body: await scan(), filename: 'spleen.nii.gz' })
+
+describe('PUT /session/', () => {
+  test('gives an id and what the image is', async () => {
+    await using app = await testApp({ answer })
+    const reply = await put(app, [{ name: 'params', body: '{}' }, await image()], '?expiry=30')
+    expect(reply.statusCode).toBe(200)
+    const { session_id, session_info } = reply.json()
+    expect(session_id).toMatch(/^[0-9a-f-]{36}$/)
+    expect(session_info).toMatchObject({
+      session_id,
+      expiry: 30,
+      image: { format: 'nifti', size: [4, 3, 2], channels: 1, spacing: [1, 2, 3], dtype: 'int16' },
+    })
+    await expect.poll(() => app.leftovers()).toEqual([])
+  })
+
+  test.each([
+    { name: 'no params', params: [] },
+    { name: 'params null, as OHIF sends', params: [{ name: 'params', body: 'null' }] },
+    { name: 'params {}, as the C++ client sends', params: [{ name: 'params', body: '{}' }] },
+  ])('takes $name', async ({ params }) => {
+    await using app = await testApp({ answer })
+    expect((await put(app, [await image(), ...params])).statusCode).toBe(200)
+  })
+
+  test('without a slash, with the old field name, with expiry=0', async () => {
+    await using app = await testApp({ answer })
+    const { payload, headers } = form([{ ...(await image()), name: 'datapoint' }])
+    const reply = await app.inject({ method: 'PUT', url: '/session?expiry=0', payload, headers })
+    expect(reply.json().session_info.expiry).toBe(3600)
+  })
+
+  test.each([
+    { name: 'an empty body', parts: [{ name: 'params', body: '{}' }], status: 400, code: 'MISSING_IMAGE' },
+    {
+      name: 'two images that are no series',
+      parts: [
+        { name: 'image0', body: 'a', filename: 'a' },
+        { name: 'image1', body: 'b', filename: 'b' },
+      ],
+      status: 400,
+      code: 'BAD_PARAMS',
+    },
+    {
+      name: 'text',
+      parts: [{ name: 'image', body: 'hello', filename: 'a.nii' }],
+      status: 415,
+      code: 'UNSUPPORTED_FORMAT',
+    },
+  ])('$name is refused', async ({ parts, status, code }) => {
+    await using app = await testApp({ answer })
+    const reply = await put(app, parts)
+    expect([reply.statusCode, reply.json().code]).toEqual([status, code])
+    expect(app.services.sessions.usage()).toEqual({ sessions: 0, bytes: 0 })
+    await expect.poll(() => app.leftovers()).toEqual([])
+  })
+
+  test.each([{ query: '?expiry=soon' }, { query: '?expiry=-1' }])(
+    '$query is a 400 that names expiry',
+    async ({ query }) => {
+      await using app = await testApp({ answer })
+      const reply = await put(app, [await image()], query)
+      expect(reply.statusCode).toBe(400)
+      expect(reply.json().error.message.join()).toContain('expiry')
+    },
+  )
+
+  test.each([
+    { name: 'JSON', type: 'application/json' },
+    { name: "curl's default type", type: 'application/x-www-form-urlencoded' },
+  ])('a body that names a source, as $name, is fetched', async ({ type }) => {
+    const asked: unknown[] = []
+    await using folder = await tempFolder()
+    const path = await niftiFile(folder.path, volumeOf([2, 2, 2]))
+    await using app = await testApp({
+      answer,
+      services: {
+        fetchSource: async (body) => {
+          asked.push(body)
+          return { paths: [path], received: 20, reported: 21, notes: ['one slice is missing'] }
+        },
+      },
+    })
+    const body = { http: { url: 'http://127.0.0.1/scan', params: { format: 'zip' }, method: 'GET' } }
+    const reply = await app.inject({
+      method: 'PUT',
+      url: '/session/?expiry=30',
+      payload: JSON.stringify(body),
+      headers: { 'content-type': type },
+    })
+    expect(reply.statusCode).toBe(200)
+    expect(asked).toEqual([body])
+    expect(reply.json().session_info).toMatchObject({
+      received: { files: 20, announced: 21 },
+      image: { notes: ['one slice is missing'] },
+    })
+  })
+})
+
+describe('GET /session/<id>', () => {
+  test('tells what it holds, gives the image as it came, and renews on request', async () => {
+    await using app = await testApp({ answer })
+    const sent = await image()
+    const { session_id: id } = (await put(app, [sent])).json()
+    expect((await app.inject(`/session/${id}?image=false`)).json()).toMatchObject({ session_id: id })
+    expect((await app.inject(`/session/${id}?update_ts=true`)).statusCode).toBe(200)
+    const stored = await app.inject(`/session/${id}?image=true`)
+    expect(stored.headers['content-type']).toBe('application/octet-stream')
+    expect(stored.rawPayload.equals(sent.body as Buffer)).toBe(true)
+  })
+
+  test.each(['nobody', '..%2f..%2fmodels', '9ad970be-530e-11ea-84e3-0242ac110007'])('%s is a 404', async (id) => {
+    await using app = await testApp({ answer })
+    for (const method of ['GET', 'DELETE'] as const) {
+      const reply = await app.inject({ method, url: `/session/${id}` })
+      expect([reply.statusCode, reply.json().code]).toEqual([404, 'SESSION_NOT_FOUND'])
+    }
+  })
+})
+
+test('DELETE ends it: 404 from then on, 440 on inference', async () => {
+  await using app = await testApp({ answer })
+  const { session_id: id } = (await put(app, [await image()])).json()
+  expect((await app.inject({ method: 'DELETE', url: `/session/${id}` })).statusCode).toBe(200)
+  expect((await app.inject(`/session/${id}`)).statusCode).toBe(404)
+  const { payload, headers } = form([{ name: 'params', body: '{}' }])
+  const reply = await app.inject({
+    method: 'POST',
+    url: `/v1/deepgrow?model=deepgrow&session_id=${id}`,
+    payload,
+    headers,
+  })
+  expect([reply.statusCode, reply.json().code]).toEqual([440, 'SESSION_EXPIRED'])
+})
+
+test('an inference on a session gets the decoded volume, and results in the format that was uploaded', async () => {
+  await using app = await testApp({ answer })
+  const { session_id: id } = (await put(app, [await image()])).json()
+  const { payload, headers } = form([{ name: 'params', body: '{"foreground": [[1,1,1]]}' }])
+  const reply = await app.inject({
+    method: 'POST',
+    url: `/v1/deepgrow?model=deepgrow&session_id=${id}`,
+    payload,
+    headers,
+  })
+  expect(reply.statusCode).toBe(200)
+  const { job } = app.scheduler.asked.at(-1)!
+  expect(job.wish.extension).toBe('.nii.gz')
+  expect(job.images[0]).toMatchObject({ field: 'image', cacheKey: expect.stringContaining(id) })
+  const { volume } = await readVolume(job.images[0]!.paths, roomyLimits)
+  expect(volume.size).toEqual([4, 3, 2])
+  expect(job.images[0]!.paths[0]).toBe(join(app.workspace, 'sessions', id, 'volume.nii'))
+})
