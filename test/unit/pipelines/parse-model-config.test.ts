@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { AppError } from '../../../src/errors.js'
 import { parseModelConfig } from '../../../src/pipelines/parse-model-config.js'
+import { buildTransform } from '../../../src/transforms/catalog.js'
 
 const sample = (file: string): Record<string, unknown> =>
   JSON.parse(readFileSync(new URL(`../../fixtures/configs/${file}.json`, import.meta.url), 'utf8'))
@@ -110,6 +111,20 @@ describe('samples of every version', () => {
       kserve: { url: 'http://triton.example:8000', model: 'liver' },
     })
   })
+})
+
+it.each([
+  'spleen-v2',
+  'spleen-v3',
+  'spleen-annotation-v3',
+  'spleen-v4',
+  'deepgrow-2d-v4',
+  'deepgrow-3d-v4',
+  'deepgrow-pipeline-v4',
+  'liver-kserve',
+])('every transform of %s is one that this server has', (file) => {
+  const { preTransforms, postTransforms } = parse(sample(file), 'sample')
+  for (const spec of [...preTransforms, ...postTransforms]) expect(buildTransform(spec).name).toBe(spec.name)
 })
 
 describe('spellings that all mean "run it"', () => {
