@@ -11,13 +11,14 @@ import { readNiftiVoxels } from './nifti-read.js'
 import { decodeNrrdHeader, NRRD_MAX_HEADER_BYTES } from './nrrd-header.js'
 import { readNrrdVoxels } from './nrrd-read.js'
 import { readPicture } from './picture.js'
+import { toWorkingType } from './voxel-data.js'
 
 /** As many leading bytes as tell every type apart: a NIfTI-2 header. */
 const HEAD_BYTES = HEADER_BYTES[2]
 
 /**
  * Reads one image: one file, the objects of one DICOM series in any order, or the two halves of a .hdr/.img pair in
- * either order. A zip of these is unpacked beside itself.
+ * either order. A zip of these is unpacked beside itself. Voxels come as uint8, int16, float32 or float64.
  * Errors: UNREADABLE_IMAGE (damaged, cut short, a header that cannot be believed), UNSUPPORTED_FORMAT, TOO_LARGE,
  * BAD_GEOMETRY (DICOM slices that make no grid); an aborted `signal` rejects with its reason.
  */
@@ -29,7 +30,8 @@ export async function readVolume(
   const [only] = given
   if (only === undefined) throw new AppError('MISSING_IMAGE', 'no image was sent')
   const { paths, notes } = await expandUpload(given, dirname(only), limits, signal)
-  const read = await readFiles(paths, limits, signal)
+  const found = await readFiles(paths, limits, signal)
+  const read = { ...found, volume: { ...found.volume, data: toWorkingType(found.volume.data) } }
   return paths === given ? read : { ...read, files: paths, notes: [...notes, ...read.notes] }
 }
 

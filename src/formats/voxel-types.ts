@@ -12,17 +12,29 @@ export interface DtypeInfo {
   readonly min: number
   readonly max: number
   readonly make: (length: number) => VoxelArray
+  /** The same type over memory that is there. */
+  readonly over: (buffer: ArrayBuffer, byteOffset: number, length: number) => VoxelArray
 }
 
+type Make = Pick<DtypeInfo, 'make' | 'over'>
+
+const arrayOf = (type: {
+  new (length: number): VoxelArray
+  new (buffer: ArrayBuffer, byteOffset: number, length: number): VoxelArray
+}): Make => ({
+  make: (length) => new type(length),
+  over: (buffer, byteOffset, length) => new type(buffer, byteOffset, length),
+})
+
 export const DTYPES: Readonly<Record<DtypeName, DtypeInfo>> = {
-  uint8: { bytes: 1, min: 0, max: 255, make: (n) => new Uint8Array(n) },
-  int8: { bytes: 1, min: -128, max: 127, make: (n) => new Int8Array(n) },
-  uint16: { bytes: 2, min: 0, max: 65535, make: (n) => new Uint16Array(n) },
-  int16: { bytes: 2, min: -32768, max: 32767, make: (n) => new Int16Array(n) },
-  uint32: { bytes: 4, min: 0, max: 4294967295, make: (n) => new Uint32Array(n) },
-  int32: { bytes: 4, min: -2147483648, max: 2147483647, make: (n) => new Int32Array(n) },
-  float32: { bytes: 4, min: -Infinity, max: Infinity, make: (n) => new Float32Array(n) },
-  float64: { bytes: 8, min: -Infinity, max: Infinity, make: (n) => new Float64Array(n) },
+  uint8: { bytes: 1, min: 0, max: 255, ...arrayOf(Uint8Array) },
+  int8: { bytes: 1, min: -128, max: 127, ...arrayOf(Int8Array) },
+  uint16: { bytes: 2, min: 0, max: 65535, ...arrayOf(Uint16Array) },
+  int16: { bytes: 2, min: -32768, max: 32767, ...arrayOf(Int16Array) },
+  uint32: { bytes: 4, min: 0, max: 4294967295, ...arrayOf(Uint32Array) },
+  int32: { bytes: 4, min: -2147483648, max: 2147483647, ...arrayOf(Int32Array) },
+  float32: { bytes: 4, min: -Infinity, max: Infinity, ...arrayOf(Float32Array) },
+  float64: { bytes: 8, min: -Infinity, max: Infinity, ...arrayOf(Float64Array) },
 }
 
 export const isFloat = (dtype: StoredType): boolean => dtype === 'float32' || dtype === 'float64'

@@ -35,7 +35,9 @@ export async function writeVolume(
   options: WriteOptions,
 ): Promise<{ contentType: string }> {
   const { extension, kind } = options
-  const data = castVoxels(volume.data, kind, options.dtype)
+  // A picture's samples are whole numbers like labels, whatever they mean.
+  const picture = extension === '.png' || extension === '.jpg'
+  const data = castVoxels(volume.data, picture ? 'labels' : kind, options.dtype)
   switch (extension) {
     case '.nii':
     case '.nii.gz':

@@ -2,7 +2,7 @@
 
     python test/golden/make_pictures_golden.py test/golden/pictures
 
-golden.json: for each file width, height, channels, bits and the samples (x fastest, then y, then channel: R, G, B).
+golden.json: for each file width, height, channels and the samples (x fastest, then y, then channel: R, G, B).
 Transparency is dropped, EXIF rotation not applied, colour profiles ignored.
 """
 
@@ -84,7 +84,6 @@ def main(folder: Path) -> None:
             "width": array.shape[1],
             "height": array.shape[0],
             "channels": len(planes),
-            "bits": array.dtype.itemsize * 8,
             "samples": planes.ravel().tolist(),
         }
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(entry)}" for name, entry in golden.items())

@@ -9,7 +9,6 @@ interface Golden {
   readonly width: number
   readonly height: number
   readonly channels: number
-  readonly bits: number
   readonly samples: readonly number[]
 }
 
@@ -23,7 +22,6 @@ describe('pictures', () => {
     expect(format).toBe(name.endsWith('.png') ? 'png' : 'jpeg')
     expect(volume.size).toEqual([want.width, want.height, 1])
     expect(volume.channels).toBe(want.channels)
-    expect(volume.data.BYTES_PER_ELEMENT * 8).toBe(want.bits)
     // JPEG decoders differ in the last bit of colour conversion.
     const most = name.endsWith('.png') ? 0 : 1
     let off = 0

@@ -6,6 +6,7 @@ import sharp from 'sharp'
 import { describe, expect, it } from 'vitest'
 import type { DtypeName, ResultExtension } from '../../../src/formats/format.js'
 import { readVolume } from '../../../src/formats/read-volume.js'
+import { castVoxels } from '../../../src/formats/voxel-cast.js'
 import { writeVolume } from '../../../src/formats/write-volume.js'
 import { makeVolume, type Volume, type VoxelArray } from '../../../src/volume/volume.js'
 import { niftiBytes } from '../../helpers/nifti-bytes.js'
@@ -51,8 +52,10 @@ describe('the type of a result', () => {
       want: Float64Array.of(-5, 0, 1, 2),
     },
   ])('$name', async ({ data, dtype, want, kind = 'labels' }) => {
+    expect(castVoxels(data, kind, dtype)).toEqual(want)
     for (const extension of ['.nii', '.nii.gz', '.nrrd'] as const) {
-      expect((await writeAndRead(four(data), { extension, dtype, kind })).data).toEqual(want)
+      const back = await writeAndRead(four(data), { extension, dtype, kind })
+      expect(Array.from(back.data)).toEqual(Array.from(want))
     }
   })
 
@@ -153,7 +156,13 @@ describe('pictures', () => {
       kind: 'labels',
       words: /int32/,
     },
-    { name: '16 bits in JPEG', volume: four(new Uint16Array(4)), extension: '.jpg', kind: 'intensity', words: /uint8/ },
+    {
+      name: '16 bits in JPEG',
+      volume: four(Uint16Array.of(0, 1, 2, 256)),
+      extension: '.jpg',
+      kind: 'intensity',
+      words: /uint8/,
+    },
   ])('refuses $name', async ({ volume, extension, kind, words }) => {
     await using folder = await tempFolder()
     const path = join(folder.path, 'result')
