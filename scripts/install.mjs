@@ -17,7 +17,7 @@ export function installIfNeeded() {
   checkNode()
   if (installed()) return
   process.stderr.write('Installing dependencies (npm ci) …\n')
-  const status = npm(['ci', '--no-audit', '--no-fund'])
+  const status = npm(['ci', '--no-audit', '--no-fund', '--loglevel=error'])
   if (status !== 0) fail('npm ci failed; its own words are above')
 }
 
