@@ -31,7 +31,10 @@ const WINDOW_BYTES = 64 * 1024
 const MAX_DEPTH = 64
 const MAX_FIELDS = 20_000_000
 const MAX_NAME_BYTES = 1024
+/** File systems take 255 bytes in one name. */
+const MAX_STEP = 80
 const MAX_FILES = 10_000
+const MAX_TEXTS = 8
 
 export interface OnnxOutline {
   /** External files, relative to the model's folder, in order of appearance. */
@@ -49,8 +52,20 @@ export async function outlineOnnx(path: string): Promise<OnnxOutline> {
   }
 }
 
+interface Frame {
+  readonly message: Message
+  readonly end: number
+  /** Of an entry: its keys and values as they came, in any order and number, which protobuf allows. */
+  readonly texts: { readonly field: number; readonly text: string }[]
+}
+
+function locationsOf({ message, texts }: Frame): readonly string[] {
+  if (message !== 'entry' || !texts.some(({ field, text }) => field === ENTRY_KEY && text === 'location')) return []
+  return texts.filter(({ field }) => field === ENTRY_VALUE).map(({ text }) => text)
+}
+
 async function walk(reader: WindowReader): Promise<OnnxOutline> {
-  const stack: { message: Message; end: number; key: string }[] = [{ message: 'model', end: reader.size, key: '' }]
+  const stack: Frame[] = [{ message: 'model', end: reader.size, texts: [] }]
   const files = new Set<string>()
   let fields = 0
   let graphs = 0
@@ -60,6 +75,8 @@ async function walk(reader: WindowReader): Promise<OnnxOutline> {
     if (reader.position >= top.end) {
       if (reader.position > top.end) throw notOnnx('its parts overlap')
       stack.pop()
+      for (const location of locationsOf(top)) files.add(checkLocation(location))
+      if (files.size > MAX_FILES) throw notOnnx(`it names more than ${MAX_FILES} external files`)
       continue
     }
     if (++fields > MAX_FIELDS) throw notOnnx(`it has more than ${MAX_FIELDS} fields`)
@@ -80,13 +97,11 @@ async function walk(reader: WindowReader): Promise<OnnxOutline> {
       const child = CHILDREN[top.message][field]
       if (top.message === 'entry' && (field === ENTRY_KEY || field === ENTRY_VALUE)) {
         if (length > MAX_NAME_BYTES) throw notOnnx('an external file has an endless name')
-        const text = await reader.text(length)
-        if (field === ENTRY_KEY) top.key = text
-        else if (top.key === 'location') files.add(checkLocation(text))
-        if (files.size > MAX_FILES) throw notOnnx(`it names more than ${MAX_FILES} external files`)
+        if (top.texts.length >= MAX_TEXTS) throw notOnnx('an external file has too many names')
+        top.texts.push({ field, text: await reader.text(length) })
       } else if (child !== undefined) {
         if (stack.length >= MAX_DEPTH) throw notOnnx(`it is nested deeper than ${MAX_DEPTH} levels`)
-        stack.push({ message: child, end, key: '' })
+        stack.push({ message: child, end, texts: [] })
       } else reader.skip(length)
     } else throw notOnnx('it holds a field of an unknown kind')
     if (reader.position > top.end) throw notOnnx('it ends too early')
@@ -98,7 +113,9 @@ async function walk(reader: WindowReader): Promise<OnnxOutline> {
 /** A plain relative name, of forward slashes, that stays in its folder. */
 function checkLocation(location: string): string {
   const steps = location.split('/')
-  const plain = steps.every((step) => step !== '' && step !== '.' && step !== '..' && !/[\\:\0]/.test(step))
+  const plain = steps.every(
+    (step) => step !== '' && step !== '.' && step !== '..' && !/[\\:\0]/.test(step) && step.length <= MAX_STEP,
+  )
   if (!plain)
     throw new AppError('BAD_MODEL', 'the ONNX model asks for external data outside its own folder', {
       hint: 'save the external data beside the model under a plain relative name',

@@ -12,6 +12,9 @@ import { syncFolder } from '../util/atomic-write.js'
 import { isMissing, type Weights } from './manifest.js'
 import { outlineOnnx } from './onnx-external-data.js'
 
+/** What a model with external data is called in its folder. */
+const ONNX_NAME = 'model.onnx'
+
 /** A file of an ONNX model: where it lies now, and the name by which the model asks for it. */
 export interface ModelFile {
   readonly name: string
@@ -29,6 +32,14 @@ export async function storeWeights(
   take: boolean,
 ): Promise<{ weights: Weights; isNew: boolean }> {
   const { externalFiles } = await outlineOnnx(onnx)
+  const clash = externalFiles.find(
+    (name) => name === ONNX_NAME || externalFiles.some((one) => one.startsWith(`${name}/`)),
+  )
+  if (clash !== undefined)
+    throw new AppError(
+      'BAD_MODEL',
+      `the ONNX model uses '${clash.slice(0, 200)}' both as a file of data and as something else`,
+    )
   const parts = externalFiles.map((name) => {
     const found = beside.find((file) => file.name === name)
     if (!found)
@@ -62,7 +73,7 @@ async function storeFolder(
   const part = join(folder, `${randomUUID()}.part`)
   const hash = createHash('sha256')
   let bytes = 0
-  for (const { name, path } of [{ name: 'model.onnx', path: onnx }, ...parts]) {
+  for (const { name, path } of [{ name: ONNX_NAME, path: onnx }, ...parts]) {
     const target = join(part, name)
     await mkdir(dirname(target), { recursive: true })
     await bring(path, target, take)
@@ -73,7 +84,7 @@ async function storeFolder(
   }
   const sha256 = hash.digest('hex')
   const isNew = await settle(part, join(folder, `${sha256}.d`))
-  return { weights: { file: `${sha256}.d/model.onnx`, sha256, bytes }, isNew }
+  return { weights: { file: `${sha256}.d/${ONNX_NAME}`, sha256, bytes }, isNew }
 }
 
 /** Moves where it may and can, else copies. */
