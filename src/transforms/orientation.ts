@@ -7,7 +7,7 @@ import { applyMoves } from './flip-rotate.js'
 import type { ImageField, TransformDefinition } from './types.js'
 
 const args = fieldArgs({
-  axcodes: z.string().optional(),
+  axcodes: z.string().nullable().optional(),
   as_closest_canonical: z.boolean().default(false),
   labels: ignored,
 })
@@ -18,7 +18,7 @@ export const orientation: TransformDefinition<typeof args> = {
   args,
   create: (a) => {
     const codes = a.as_closest_canonical ? 'RAS' : a.axcodes
-    const want = codes === undefined ? undefined : parseAxisCodes(codes)
+    const want = codes ? parseAxisCodes(codes) : undefined
     if (!want) {
       throw new AppError('BAD_MODEL_CONFIG', `axcodes must be three letters such as RAS, got '${codes ?? ''}'`)
     }

@@ -151,19 +151,22 @@ function checkMode(mode: string): Mode {
   throw new AppError('BAD_MODEL_CONFIG', `mode must be one of ${Object.keys(MODES).join(', ')}, got '${mode}'`)
 }
 
-/** The field of view of `grid` cut into `size` voxels. */
-export function scaledGrid(grid: Grid, size: Vec3): Grid {
-  const scale = size.map((n, axis) => grid.size[axis]! / n) as unknown as Vec3
+/** The field of view of `grid` cut into `size` voxels; with `alignCorners` the outer voxel centres stay instead. */
+export function scaledGrid(grid: Grid, size: Vec3, alignCorners = false): Grid {
+  const scale = size.map((n, axis) => {
+    const own = grid.size[axis]!
+    return alignCorners && n > 1 ? (own - 1) / (n - 1) : own / n
+  })
   const linear = linearPart(grid.affine).map((value, i) => value * scale[i % 3]!)
-  const origin = transformPoint(grid.affine, scale.map((s) => (s - 1) / 2) as unknown as Vec3)
-  return { size, affine: affineFrom(linear, origin) }
+  const shift = scale.map((s) => (alignCorners ? 0 : (s - 1) / 2)) as unknown as Vec3
+  return { size, affine: affineFrom(linear, transformPoint(grid.affine, shift)) }
 }
 
 /** Resizes a field, and notes the way back: labels by nearest voxel in the manner of `mode`, scores linearly. */
 export function resizeTo(field: ImageField, size: Vec3, mode: Mode, alignCorners: boolean, name: string): ImageField {
   const before = field.volume
   if (size.every((n, axis) => n === before.size[axis])) return field
-  const grid = scaledGrid(before, size)
+  const grid = scaledGrid(before, size, alignCorners && mode === 'linear')
   const volume = resizeVolume(before, grid, mode, alignCorners)
   const backMode = name === 'Resized' || name === 'Zoomd' ? 'nearest' : 'nearest-exact'
   const step = resizeStep(name, before, nearestMap(size, before.size, backMode), (scores) =>
