@@ -1,0 +1,155 @@
+/** The real program: it starts, says why when it cannot, and ends in order, leaving no child and no file. */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { niftiBytes } from '../helpers/nifti-bytes.js'
+import { isAlive, modelPath } from '../helpers/runner-fixtures.js'
+import { ServerProcess } from '../helpers/server-process.js'
+
+const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
+let workspace: string
+
+beforeEach(async () => {
+  workspace = await mkdtemp(join(tmpdir(), 'aidant-process-'))
+})
+afterEach(async () => {
+  for (const server of servers.splice(0)) await server.end('SIGKILL')
+  await rm(workspace, { recursive: true, force: true, maxRetries: 3 })
+})
+
+const servers: ServerProcess[] = []
+async function start(flags: readonly string[] = []): Promise<ServerProcess> {
+  const server = await ServerProcess.start(workspace, flags)
+  servers.push(server)
+  return server
+}
+
+const config = {
+  version: '3',
+  type: 'segmentation',
+  labels: ['bright'],
+  description: 'for tests',
+  pre_transforms: [
+    { name: 'LoadNifti', args: { fields: 'image' } },
+    { name: 'ConvertToChannelsFirst', args: { fields: 'image' } },
+  ],
+  inference: { image: 'image', name: 'TRTISInference', node_mapping: { image: 'image', logits: 'model' } },
+  post_transforms: [{ name: 'ArgmaxAcrossChannels', args: { fields: 'model' } }],
+  writer: { name: 'WriteNifti', args: { field: 'model', dtype: 'uint8' } },
+}
+
+async function put(url: string, model: string): Promise<Response> {
+  const data = new FormData()
+  data.append('config', new Blob([JSON.stringify(config)], { type: 'application/json' }), 'config_aiaa.json')
+  data.append('data', new Blob([await readFile(modelPath(model))]), 'model.onnx')
+  return fetch(`${url}/admin/model/${model}`, { method: 'PUT', body: data })
+}
+
+function segment(url: string, model: string): Promise<Response> {
+  const data = new FormData()
+  data.append('params', '{}')
+  data.append('image', new Blob([Buffer.from(niftiBytes())]), 'scan.nii')
+  return fetch(`${url}/v1/segmentation?model=${model}&output=image`, { method: 'POST', body: data })
+}
+
+/** Runs the program to its end; gives its exit code and what it said. */
+async function runToEnd(words: readonly string[]): Promise<{ code: number; said: string }> {
+  const child = spawn(process.execPath, ['--import', 'tsx', main, ...words], { stdio: ['ignore', 'pipe', 'pipe'] })
+  let said = ''
+  child.stdout.on('data', (chunk) => (said += chunk))
+  child.stderr.on('data', (chunk) => (said += chunk))
+  const [code] = (await once(child, 'close')) as [number]
+  return { code, said }
+}
+
+test('loads a model, answers with a label map, and ends with code 0 on SIGTERM, without child or file left', async () => {
+  const server = await start()
+  const published = await put(server.url, 'threshold')
+  expect(published.status, await published.text()).toBe(200)
+  const reply = await segment(server.url, 'threshold')
+  expect(reply.status).toBe(200)
+  const running = (await (await fetch(`${server.url}/admin/ps`)).json()) as { pid: number }[]
+  expect(running.map(({ pid }) => isAlive(pid))).toEqual([true])
+  expect(await server.end('SIGTERM')).toBe(0)
+  expect(isAlive(running[0]!.pid)).toBe(false)
+  expect(await readdir(join(workspace, 'tmp'))).toEqual([])
+})
+
+/** Twelve jobs of a model that takes a while, the first of them running. */
+async function twelveJobs(url: string): Promise<Promise<Response>[]> {
+  expect((await put(url, 'slow')).status).toBe(200)
+  const replies = Array.from({ length: 12 }, () => segment(url, 'slow'))
+  const requests = async () => (await fetch(`${url}/v1/requests`)).text()
+  await expect.poll(requests, { timeout: 30_000, interval: 10 }).toContain('"running"')
+  return replies
+}
+
+test('lets the running job finish and its reply leave, and refuses those that wait, before it ends', async () => {
+  const server = await start()
+  const replies = await twelveJobs(server.url)
+  const ended = server.end('SIGTERM')
+  const answers = await Promise.all(
+    replies.map(async (reply) => `${(await reply).status} ${/"code":"(\w+)"/.exec(await (await reply).text())?.[1]}`),
+  )
+  expect(await ended).toBe(0)
+  expect(new Set(answers)).toEqual(new Set(['200 undefined', '503 SHUTTING_DOWN']))
+})
+
+test('cancels what does not finish within --shutdown-grace, and tells the clients', async () => {
+  const server = await start(['--shutdown-grace', '0', '--cancel-grace', '0.1'])
+  const replies = await twelveJobs(server.url)
+  const ended = server.end('SIGTERM')
+  const bodies = await Promise.all(replies.map(async (reply) => (await reply).text()))
+  expect(await ended).toBe(0)
+  expect(
+    bodies.filter((body) => /"code":"(CANCELLED|SHUTTING_DOWN|RUNNER_CRASHED)"/.test(body)).length,
+  ).toBeGreaterThan(5)
+  expect(await readdir(join(workspace, 'tmp'))).toEqual([])
+})
+
+test('says which port is in use, and ends with code 1', async () => {
+  const other = createServer().listen(0, '127.0.0.1')
+  await once(other, 'listening')
+  const { port } = other.address() as { port: number }
+  const { code, said } = await runToEnd(['serve', '--workspace', workspace, '--port', String(port)])
+  other.close()
+  expect(code).toBe(1)
+  expect(said).toContain(`port ${port} on 127.0.0.1 is in use`)
+})
+
+test('says everything that is wrong with its settings, and ends with code 1', async () => {
+  const { code, said } = await runToEnd(['serve', '--prot', '1', '--device', 'abacus', '--allow-fetch', '10.0.0.0/99'])
+  expect(code).toBe(1)
+  expect(said).toMatch(/--prot.*did you mean --port/)
+  expect(said).toContain('--device')
+})
+
+test('prints its flags, its version, and its commands', async () => {
+  const [flags, version, help] = await Promise.all([['serve', '--help'], ['--version'], ['--help']].map(runToEnd))
+  expect(flags).toMatchObject({ code: 0, said: expect.stringContaining('--max-upload-bytes BYTES') })
+  expect(version).toMatchObject({ code: 0, said: expect.stringMatching(/^\d+\.\d+\.\d+\n$/) })
+  expect(help).toMatchObject({ code: 0, said: expect.stringContaining('serve') })
+})
+
+test('warns when /admin is open to a wider network', async () => {
+  const child = spawn(
+    process.execPath,
+    ['--import', 'tsx', main, 'serve', '--host', '0.0.0.0', '--port', '0', '--workspace', workspace],
+    {
+      stdio: ['ignore', 'ignore', 'pipe'],
+    },
+  )
+  let said = ''
+  for await (const chunk of child.stderr) {
+    said += chunk
+    if (/who may\.\n/.test(said)) break
+  }
+  child.kill('SIGTERM')
+  await once(child, 'exit')
+  expect(said).toMatch(/WARNING: .*\/admin is open/)
+})
