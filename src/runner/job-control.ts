@@ -28,7 +28,10 @@ export class RunnerJobControl implements JobControl {
   #reportedAt = Number.NEGATIVE_INFINITY
   #reportedStage: Stage | undefined
   #cancelled = false
-  #holding = 0
+  #holding = false
+  /** How many calls of withDevice are under way. */
+  #depth = 0
+  #wanted = false
   #waiting: { resolve: () => void; reject: (error: AppError) => void } | undefined
 
   constructor(wires: ControlWires) {
@@ -38,6 +41,7 @@ export class RunnerJobControl implements JobControl {
 
   async checkpoint(stage: Stage, done: number, total: number): Promise<void> {
     this.#enter(stage)
+    if (stage !== 'infer') this.#releaseIdle()
     const now = this.#wires.now()
     if (stage !== this.#reportedStage || now - this.#reportedAt >= REPORT_EVERY_MS) {
       this.#reportedStage = stage
@@ -49,15 +53,18 @@ export class RunnerJobControl implements JobControl {
     this.#throwIfCancelled()
   }
 
-  /** Reentrant: a pipeline's inner model runs within the slot its outer one holds. */
+  /**
+   * Reentrant: a pipeline's inner model runs within the slot its outer one holds. The slot is kept from one window to the
+   * next, which saves asking for it each time, until somebody else wants it or the stage `infer` is over.
+   */
   async withDevice<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#holding === 0) await this.#acquire()
-    this.#holding++
+    if (!this.#holding) await this.#acquire()
+    this.#depth++
     try {
       return await work()
     } finally {
-      this.#holding--
-      if (this.#holding === 0) this.#wires.release()
+      this.#depth--
+      if (this.#wanted) this.#releaseIdle()
     }
   }
 
@@ -65,8 +72,19 @@ export class RunnerJobControl implements JobControl {
   granted(): void {
     const waiting = this.#waiting
     this.#waiting = undefined
-    if (waiting) waiting.resolve()
-    else this.#wires.release()
+    if (!waiting) {
+      this.#wires.release()
+      return
+    }
+    this.#holding = true
+    this.#wanted = false
+    waiting.resolve()
+  }
+
+  /** Somebody else waits for the slot. */
+  yield(): void {
+    this.#wanted = true
+    this.#releaseIdle()
   }
 
   /** The server wants the job to end. */
@@ -93,6 +111,12 @@ export class RunnerJobControl implements JobControl {
     this.#wires.want()
     await granted
     this.#enter(before)
+  }
+
+  #releaseIdle(): void {
+    if (!this.#holding || this.#depth > 0) return
+    this.#holding = false
+    this.#wires.release()
   }
 
   #enter(stage: Stage): void {

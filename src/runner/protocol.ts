@@ -25,6 +25,8 @@ export type ToRunner =
   | { readonly type: 'run'; readonly id: number; readonly job: Job }
   | { readonly type: 'cancel'; readonly id: number }
   | { readonly type: 'grant'; readonly id: number }
+  /** Somebody else waits for the device. */
+  | { readonly type: 'yield'; readonly id: number }
 
 const Code = z.enum(Object.keys(ERROR_STATUS) as [ErrorCode, ...ErrorCode[]])
 

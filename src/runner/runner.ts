@@ -9,14 +9,14 @@ import { isOutOfMemory, OutOfMemoryError } from '../predictors/out-of-memory.js'
 import type { InferenceJob, Job, JobResult } from './job.js'
 import { RunnerJobControl } from './job-control.js'
 import { type LoadedModels, loadModels } from './load-model.js'
-import type { FromRunner, RunnerSettings, ToRunner } from './protocol.js'
-import { proveModel } from './prove-model.js'
+import type { FromRunner, ProofRecord, RunnerSettings, ToRunner } from './protocol.js'
 import { VolumeCache } from './volume-cache.js'
 import { startWatchdog } from './watchdog.js'
 
 export interface Pipelines {
   readonly runInference: RunInference
   readonly runTool: RunTool
+  readonly proveModel: (models: LoadedModels) => Promise<ProofRecord>
 }
 
 export function startRunner(pipelines: Pipelines): void {
@@ -63,7 +63,7 @@ class Runner {
       case 'prove':
         void this.#load(message.settings, async () => {
           const models = await loadModels(message.model, message.settings)
-          this.#send({ type: 'proved', proof: await proveModel(models) })
+          this.#send({ type: 'proved', proof: await this.#pipelines.proveModel(models) })
         })
         return
       case 'run':
@@ -75,6 +75,9 @@ class Runner {
       case 'grant':
         if (this.#running?.id === message.id) this.#running.control.granted()
         else this.#send({ type: 'release', id: message.id })
+        return
+      case 'yield':
+        if (this.#running?.id === message.id) this.#running.control.yield()
     }
   }
 

@@ -3,9 +3,16 @@ export interface DeviceLease {
   release(): void
 }
 
-interface Waiter {
+export interface LeaseEvents {
+  /** The device is free for the holder, now. */
   readonly onGrant: () => void
+  /** Others wait for it. Told once, after the grant. */
+  readonly onWanted: () => void
+}
+
+interface Waiter extends LeaseEvents {
   released: boolean
+  told: boolean
 }
 
 interface Device {
@@ -26,10 +33,10 @@ export class DeviceSlots {
   }
 
   /** Calls `onGrant` once when the device is free: at once, or when those before have released it. */
-  acquire(device: string, onGrant: () => void): DeviceLease {
+  acquire(device: string, events: LeaseEvents): DeviceLease {
     const entry = this.#devices.get(device) ?? { holders: new Set(), line: [] }
     this.#devices.set(device, entry)
-    const waiter: Waiter = { onGrant, released: false }
+    const waiter: Waiter = { ...events, released: false, told: false }
     entry.line.push(waiter)
     this.#grant(device, entry)
     return {
@@ -48,13 +55,18 @@ export class DeviceSlots {
   }
 
   #grant(device: string, { holders, line }: Device): void {
-    while (line.length > 0) {
-      const next = line[0]!
-      if (!next.released && holders.size >= this.#capacity(device)) return
+    for (let next = line[0]; next; next = line[0]) {
+      if (!next.released && holders.size >= this.#capacity(device)) break
       line.shift()
       if (next.released) continue
       holders.add(next)
       next.onGrant()
+    }
+    if (line.length === 0) return
+    for (const holder of holders) {
+      if (holder.told) continue
+      holder.told = true
+      holder.onWanted()
     }
   }
 }

@@ -181,8 +181,11 @@ export class RunnerProcess {
         return
       case 'want': {
         running.lease?.release()
-        const grant = () => this.#channel.send({ type: 'grant', id: message.id })
-        running.lease = this.#options.slots.acquire(this.#device ?? 'none', grant)
+        const { id } = message
+        running.lease = this.#options.slots.acquire(this.#device ?? 'none', {
+          onGrant: () => this.#channel.send({ type: 'grant', id }),
+          onWanted: () => this.#channel.send({ type: 'yield', id }),
+        })
         return
       }
       case 'release':

@@ -50,4 +50,8 @@ const runTool: RunTool = async ({ params, kind }, control) => {
   return { params: { kind, pid: process.pid, secrets }, timings: {}, notes: [] }
 }
 
-startRunner({ runInference, runTool })
+startRunner({
+  runInference,
+  runTool,
+  proveModel: () => Promise.reject(new Error('models are tried by the real runner, not here')),
+})

@@ -150,13 +150,10 @@ describe('cancelling', () => {
       },
     )
     await started
-    const stages: (string | undefined)[] = []
     const other = scheduler.runModel(request(), modelRef('identity'), inferenceJob(), never, ({ stage }) => {
-      stages.push(stage)
       if (stage === 'pre') abort.abort()
     })
     await expect(long).rejects.toMatchObject({ code: 'CANCELLED' })
-    expect(stages).not.toContain('infer')
     expect((await other).params.mean).toBe(1)
   })
 

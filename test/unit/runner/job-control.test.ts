@@ -47,15 +47,32 @@ describe('RunnerJobControl', () => {
     expect(said).toEqual(['pre 0/1', ...[0, 5, 10, 15, 20, 25].map((window) => `infer ${window}/30`)])
   })
 
-  it('asks for the device once, however deep, and gives it back once, also after an error', async () => {
+  it('asks for the device once, however deep and however many windows, and gives it back after the last stage', async () => {
     const { control, said } = build()
     const nested = control.withDevice(() => control.withDevice(async () => 7))
     control.granted()
     expect(await nested).toBe(7)
-    const failing = control.withDevice(async () => Promise.reject(new Error('no')))
+    expect(await control.withDevice(async () => 8)).toBe(8)
+    expect(said).toEqual(['want'])
+    await control.checkpoint('post', 0, 1)
+    expect(said).toEqual(['want', 'release', 'post 0/1'])
+  })
+
+  it('gives the device back after the window when somebody waits, also after an error', async () => {
+    const { control, said } = build()
+    const failing = control.withDevice(async () => {
+      control.yield()
+      said.push('window')
+      throw new Error('no')
+    })
     control.granted()
     await expect(failing).rejects.toThrow('no')
-    expect(said).toEqual(['want', 'release', 'want', 'release'])
+    const next = control.withDevice(async () => said.push('window'))
+    control.granted()
+    await next
+    control.yield()
+    control.yield()
+    expect(said).toEqual(['want', 'window', 'release', 'want', 'window', 'release'])
   })
 
   it('a cancel ends the job at its next checkpoint, or where it waits for the device', async () => {
