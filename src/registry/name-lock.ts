@@ -6,7 +6,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import { readFileSync, readlinkSync } from 'node:fs'
-import { link, mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
+import { type FileHandle, link, mkdir, open, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -33,14 +33,16 @@ type Holder = z.infer<typeof Holder>
 export class NameLock {
   readonly #path: string
   readonly #owner: string
+  readonly #file: FileHandle
   readonly #heartbeat: NodeJS.Timeout
 
-  private constructor(path: string, owner: string) {
+  private constructor(path: string, owner: string, file: FileHandle, text: string) {
     this.#path = path
     this.#owner = owner
+    this.#file = file
+    // Written again rather than touched, so that the file server's clock says when, and into our own file only.
     this.#heartbeat = setInterval(() => {
-      const now = new Date()
-      utimes(path, now, now).catch(() => undefined)
+      file.write(text, 0).catch(() => undefined)
     }, HEARTBEAT_MS)
     this.#heartbeat.unref()
   }
@@ -52,18 +54,17 @@ export class NameLock {
   static async acquire(folder: string, name: string, use: 'brief' | 'long'): Promise<NameLock> {
     await mkdir(folder, { recursive: true })
     const path = join(folder, `${name}.lock`)
-    const holder: Holder = {
-      owner: randomUUID(),
-      use,
-      machine: thisMachine(),
-      pid: process.pid,
-      started: performance.timeOrigin,
-    }
+    const owner = randomUUID()
+    const holder: Holder = { owner, use, machine: thisMachine(), pid: process.pid, started: performance.timeOrigin }
+    const own = JSON.stringify(holder)
     for (let waited = 0; waited < BRIEF_MS; ) {
-      if (await createExclusive(path, JSON.stringify(holder))) return new NameLock(path, holder.owner)
+      const file = await createExclusive(path, own)
+      if (file) return new NameLock(path, owner, file, own)
       const text = await readFile(path, 'utf8').catch(() => undefined)
-      if (text === undefined || ((await isAbandoned(path, text)) && (await removeIfStill(path, text)))) continue
-      if (parseHolder(text)?.use === 'long') break
+      if (text === undefined) continue
+      const abandoned = await isAbandoned(path, text)
+      if (abandoned && (await removeIfStill(path, text, own))) continue
+      if (!abandoned && parseHolder(text)?.use === 'long') break
       await sleep(RETRY_MS)
       waited += RETRY_MS
     }
@@ -81,6 +82,7 @@ export class NameLock {
 
   async release(): Promise<void> {
     clearInterval(this.#heartbeat)
+    await this.#file.close()
     if (await this.verify()) await rm(this.#path, { force: true })
   }
 }
@@ -97,27 +99,37 @@ export async function abandonedNames(folder: string): Promise<string[]> {
   return names
 }
 
-/** A lock appears with its holder in it, by a link of a file that is complete: a half-written one could not be judged. */
-async function createExclusive(path: string, text: string): Promise<boolean> {
+/**
+ * A lock appears with its holder in it, by a link of a file that is complete: a half-written one could not be judged.
+ * Gives the open file; undefined when there is a lock already.
+ */
+async function createExclusive(path: string, text: string): Promise<FileHandle | undefined> {
   const complete = `${path}.${randomUUID()}.new`
+  const file = await open(complete, 'wx')
   try {
-    await writeFile(complete, text, { flag: 'wx' })
+    await file.write(text, 0)
     await link(complete, path)
-    return true
+    return file
   } catch (error) {
+    await file.close()
     const { code } = error as NodeJS.ErrnoException
-    if (code === 'EEXIST') return false
+    if (code === 'EEXIST') return undefined
     // A file system without hard links (exFAT, some network disks) still has exclusive creation.
-    if (code !== 'EPERM' && code !== 'ENOTSUP' && code !== 'ENOSYS') throw error
-    return writeFile(path, text, { flag: 'wx' }).then(
-      () => true,
-      (second: NodeJS.ErrnoException) => {
-        if (second.code === 'EEXIST') return false
-        throw second
-      },
-    )
+    if (code === 'EPERM' || code === 'ENOTSUP' || code === 'ENOSYS') return createWithoutLink(path, text)
+    throw error
   } finally {
     await rm(complete, { force: true })
+  }
+}
+
+async function createWithoutLink(path: string, text: string): Promise<FileHandle | undefined> {
+  try {
+    const file = await open(path, 'wx')
+    await file.write(text, 0)
+    return file
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return undefined
+    throw error
   }
 }
 
@@ -149,20 +161,26 @@ async function isAbandoned(path: string, text: string): Promise<boolean> {
   }
 }
 
-/** Removes the lock that holds `text`. Another server may do the same: only one rename succeeds, and it looks again. */
-async function removeIfStill(path: string, text: string): Promise<boolean> {
-  const aside = `${path}.${randomUUID()}.stale`
-  try {
-    await rename(path, aside)
-  } catch (error) {
-    if (isMissing(error)) return true
-    throw error
+/**
+ * Removes the lock that holds `text`, unless it has changed hands meanwhile. Only who holds the second lock beside it may:
+ * otherwise two who judged the same lock abandoned could each remove the other's fresh one.
+ */
+async function removeIfStill(path: string, text: string, holder: string): Promise<boolean> {
+  const guard = `${path}.takeover`
+  const file = await createExclusive(guard, holder)
+  if (!file) {
+    const other = await readFile(guard, 'utf8').catch(() => undefined)
+    if (other !== undefined && (await isAbandoned(guard, other))) await rm(guard, { force: true })
+    return false
   }
-  const moved = await readFile(aside, 'utf8').catch(() => '')
-  // Someone else was faster and this is their fresh lock: give it back.
-  if (moved !== text) await link(aside, path).catch(() => undefined)
-  await rm(aside, { force: true })
-  return moved === text
+  try {
+    await file.close()
+    const now = await readFile(path, 'utf8').catch(() => undefined)
+    if (now === text) await rm(path, { force: true })
+    return now === undefined || now === text
+  } finally {
+    await rm(guard, { force: true })
+  }
 }
 
 function isAlive(pid: number): boolean {
