@@ -11,7 +11,7 @@ import { RunnerJobControl } from './job-control.js'
 import { type LoadedModels, loadModels } from './load-model.js'
 import type { FromRunner, ProofRecord, RunnerSettings, ToRunner } from './protocol.js'
 import { VolumeCache } from './volume-cache.js'
-import { startWatchdog } from './watchdog.js'
+import { startWatchdog, volunteerForOutOfMemory } from './watchdog.js'
 
 export interface Pipelines {
   readonly runInference: RunInference
@@ -20,6 +20,7 @@ export interface Pipelines {
 }
 
 export function startRunner(pipelines: Pipelines): void {
+  volunteerForOutOfMemory()
   const runner = new Runner(pipelines, send)
   process.on('message', (message) => runner.receive(message as ToRunner))
   // The server is gone: nobody wants the result.

@@ -39,6 +39,8 @@ export interface SchedulerOptions {
   readonly timers?: Timers
   readonly entry?: RunnerEntry
   readonly spawn?: SpawnRunner
+  /** Resident bytes of a process, where they can be known. */
+  readonly memoryOf?: (pid: number) => number | undefined
 }
 
 /** What every field is unless the user says otherwise. */
@@ -67,6 +69,7 @@ class ProcessScheduler implements Scheduler {
   readonly #log: Log
   readonly #clock: Clock
   readonly #timers: Timers
+  readonly #memoryOf: (pid: number) => number | undefined
   readonly #lanes = new Map<string, Lane>()
   readonly #tools: Lane
   readonly #history = new History()
@@ -84,6 +87,7 @@ class ProcessScheduler implements Scheduler {
     this.#log = options.log ?? silentLog
     this.#clock = options.clock ?? systemClock
     this.#timers = options.timers ?? systemTimers
+    this.#memoryOf = options.memoryOf ?? residentBytes
     this.#tools = this.#makeLane('tools', undefined)
   }
 
@@ -123,7 +127,7 @@ class ProcessScheduler implements Scheduler {
   }
 
   status(): readonly RunnerStatus[] {
-    return [...this.#lanes.values()].flatMap((lane) => lane.status(residentBytes))
+    return [...this.#lanes.values()].flatMap((lane) => lane.status(this.#memoryOf))
   }
 
   async close(graceMs: number): Promise<void> {
@@ -235,7 +239,7 @@ class ProcessScheduler implements Scheduler {
     const budget = this.#options.memoryBudgetBytes
     if (budget === undefined) return false
     let used = 0
-    for (const lane of this.#lanes.values()) for (const pid of lane.pids()) used += residentBytes(pid) ?? 0
+    for (const lane of this.#lanes.values()) for (const pid of lane.pids()) used += this.#memoryOf(pid) ?? 0
     return used > budget
   }
 

@@ -1,13 +1,18 @@
 /** The scheduler with real runner processes: what a user sees when runners load, crash, are cancelled and go. */
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import { afterEach, describe, expect, it } from 'vitest'
+import { fileURLToPath } from 'node:url'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import type { JobProgress } from '../../src/scheduler/scheduler.js'
+import { silentLog } from '../../src/util/log.js'
 import {
   inferenceJob,
   isAlive,
   modelRef,
   realScheduler,
   request,
+  testEntry,
   toolJob,
   type WatchedScheduler,
 } from '../helpers/runner-fixtures.js'
@@ -255,6 +260,31 @@ describe('runners come and go', () => {
     await expect(scheduler.runModel(request(), modelRef('slow'), inferenceJob(), never)).rejects.toMatchObject({
       code: 'SHUTTING_DOWN',
     })
+  })
+})
+
+describe('a wish for CUDA that cannot be had', () => {
+  it('is told in the log, in the status and with every result', async () => {
+    const warned: string[] = []
+    const log = { ...silentLog, warn: (_fields: object, message: string) => warned.push(message) }
+    const { scheduler } = start({ device: { kind: 'cuda', index: 99 }, log })
+    const { device, notes } = await scheduler.runModel(request(), modelRef('identity'), inferenceJob(), never)
+    expect(device).toBe('cpu')
+    expect(notes).toEqual([expect.stringContaining('CUDA could not be used')])
+    expect(scheduler.status()[0]).toMatchObject({ device: 'cpu', fallbackReason: notes[0] })
+    expect(warned).toContain('runner ready, but not on the device that was wanted')
+  })
+})
+
+describe('a server that dies', () => {
+  it('takes its runners with it, also one that is inside a long run', async () => {
+    const path = fileURLToPath(new URL('../helpers/doomed-server.ts', import.meta.url))
+    const server = fork(path, [], { execArgv: [...testEntry.execArgv], stdio: ['ignore', 'pipe', 'inherit', 'ipc'] })
+    const pid = Number((await once(server.stdout!, 'data'))[0])
+    expect(isAlive(pid)).toBe(true)
+    server.kill('SIGKILL')
+    await once(server, 'exit')
+    await vi.waitUntil(() => !isAlive(pid), { timeout: 30_000 })
   })
 })
 

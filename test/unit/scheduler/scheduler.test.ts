@@ -240,6 +240,36 @@ describe('keep-alive and room', () => {
     expect(farm.alive().map(({ model }) => model)).toEqual(['a', 'c'])
   })
 
+  it('ends idle runners, least recently used first, while all together are over the memory budget', async () => {
+    const { scheduler, farm, time } = build({ memoryBudgetBytes: 250, memoryOf: () => 100 })
+    for (const name of ['a', 'b', 'c']) {
+      const job = scheduler.runModel(request(), modelRef(name), inferenceJob(), never)
+      await settle()
+      farm
+        .alive()
+        .find(({ model }) => model === name)!
+        .finish()
+      await job
+      time.advance(1000)
+      await settle()
+    }
+    expect(farm.alive().map(({ model }) => model)).toEqual(['b', 'c'])
+  })
+
+  it('one model larger than the whole budget still runs, alone', async () => {
+    const { scheduler, farm } = build({ memoryBudgetBytes: 50, memoryOf: () => 100 })
+    const first = scheduler.runModel(request(), modelRef('a'), inferenceJob(), never)
+    const second = scheduler.runModel(request(), modelRef('b'), inferenceJob(), never)
+    await settle()
+    expect(farm.alive().map(({ model }) => model)).toEqual(['a'])
+    farm.last.finish()
+    await first
+    await settle()
+    expect(farm.alive().map(({ model }) => model)).toEqual(['b'])
+    farm.last.finish()
+    await second
+  })
+
   it('never has more runners than allowed, and serves everyone in the end', async () => {
     const { scheduler, farm, time } = build({ maxLoadedModels: 2 })
     const jobs = ['a', 'b', 'c', 'a', 'd', 'b', 'c'].map((name) =>
