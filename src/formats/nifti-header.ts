@@ -143,22 +143,21 @@ export function decodeNiftiHeader(bytes: Uint8Array, { version, littleEndian, de
 }
 
 /**
- * Steps over the extensions, whose chain must fit between the header and the voxels; their content is not looked at.
+ * Steps over the extensions to the voxels, which start where vox_offset says. The chain is followed only as far as it
+ * fits before them, and its content is not looked at; a length that leads backwards is refused.
  * `source` stands right behind the header, and right at the voxels afterwards.
  */
 export async function skipExtensions(source: ByteSource, headerBytes: number, header: NiftiHeader): Promise<void> {
   const flag = new Uint8Array(4)
   await source.read(flag)
   let left = header.voxelOffset - headerBytes - 4
-  if (left > source.mostBytes) throw unreadable(`vox_offset is ${header.voxelOffset}, beyond the end of the file`)
   const start = new Uint8Array(8)
   while (flag[0] !== 0 && left >= 16) {
-    if ((await source.read(start)) < 8) break
+    left -= await source.read(start)
     const bytes = new DataView(start.buffer).getInt32(0, header.littleEndian)
-    if (bytes < 8 || bytes > left)
-      throw unreadable(`a header extension says it is ${bytes} bytes long; ${left} lie before the voxels`)
-    await source.skip(bytes - 8)
-    left -= bytes
+    if (bytes < 8) throw unreadable(`a header extension says it is ${bytes} bytes long; it must be at least 8`)
+    if (bytes - 8 > left) break
+    left -= await source.skip(bytes - 8)
   }
   await source.skip(left)
 }

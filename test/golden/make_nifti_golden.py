@@ -5,7 +5,7 @@
 One entry for each file that nibabel reads as an image of real numbers: its shape, affine, and the voxels as minimum,
 maximum (NaN left out) and SHA-256 of their float64 bytes in Fortran order. Files are told by content, as Aidant does:
 they are unpacked here and handed to nibabel as bytes, so that a wrong name does not count. Voxels scaled by other than
-whole numbers are rounded to float32 first, since Aidant keeps them so.
+whole numbers are rounded to float32 first, since Aidant keeps them so (float64 stays).
 """
 
 import gzip
@@ -44,7 +44,7 @@ def voxels(image) -> np.ndarray:
     stored = image.get_data_dtype()
     slope, inter = image.dataobj.slope, image.dataobj.inter
     whole = stored.kind in "iu" and float(slope).is_integer() and float(inter).is_integer()
-    if (slope, inter) != (1, 0) and not whole:
+    if (slope, inter) != (1, 0) and not whole and stored != np.float64:
         data = data.astype(np.float32)
     return data
 
