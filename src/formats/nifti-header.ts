@@ -153,11 +153,13 @@ export async function skipExtensions(source: ByteSource, headerBytes: number, he
   let left = header.voxelOffset - headerBytes - 4
   const start = new Uint8Array(8)
   while (flag[0] !== 0 && left >= 16) {
-    left -= await source.read(start)
+    if ((await source.read(start)) < 8) return
+    left -= 8
     const bytes = new DataView(start.buffer).getInt32(0, header.littleEndian)
     if (bytes < 8) throw unreadable(`a header extension says it is ${bytes} bytes long; it must be at least 8`)
     if (bytes - 8 > left) break
-    left -= await source.skip(bytes - 8)
+    left -= bytes - 8
+    await source.skip(bytes - 8)
   }
   await source.skip(left)
 }

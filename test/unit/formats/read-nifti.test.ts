@@ -299,6 +299,12 @@ describe('refused', () => {
     { name: 'no bytes', file: new Uint8Array(0), code: 'UNREADABLE_IMAGE', words: /empty/ },
     { name: 'an extension of -16 bytes', file: niftiBytes({ extension }), code: 'UNREADABLE_IMAGE', words: /-16/ },
     {
+      name: 'a gzip that ends within the extensions',
+      file: gzipSync(niftiBytes({ voxOffset: 4000, extension: niftiExtension(8, new Uint8Array(8)) }).subarray(0, 372)),
+      code: 'UNREADABLE_IMAGE',
+      words: /8 bytes of voxels expected, 0 are/,
+    },
+    {
       name: 'voxels cut to 3 bytes',
       file: niftiBytes().subarray(0, 355),
       code: 'UNREADABLE_IMAGE',
