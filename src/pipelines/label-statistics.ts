@@ -1,4 +1,5 @@
 /** What a label map says in numbers, for the reply's `label_statistics`. */
+import { forEachOccupiedRow } from '../volume/occupied.js'
 import { spacingOf, type Volume } from '../volume/volume.js'
 
 export interface LabelStatistics {
@@ -15,29 +16,26 @@ export interface LabelStatistics {
 /** One entry per label that occurs, in increasing order. `image` lies on the label map's grid. */
 export function labelStatistics(labels: Volume, image: Volume, names: readonly string[]): LabelStatistics[] {
   const { data, size } = labels
-  const most = largest(data)
+  const most = data instanceof Uint8Array ? 255 : largest(labels)
   const counts = new Float64Array(most + 1)
   const sums = new Float64Array(most + 1)
   const boxes = new Int32Array(6 * (most + 1))
   for (let label = 0; label <= most; label++) boxes.set([size[0], size[1], size[2], -1, -1, -1], 6 * label)
-  let i = 0
-  for (let z = 0; z < size[2]; z++) {
-    for (let y = 0; y < size[1]; y++) {
-      for (let x = 0; x < size[0]; x++, i++) {
-        const label = data[i]!
-        if (label === 0) continue
-        counts[label]!++
-        sums[label]! += image.data[i]!
-        const box = 6 * label
-        if (x < boxes[box]!) boxes[box] = x
-        if (y < boxes[box + 1]!) boxes[box + 1] = y
-        if (z < boxes[box + 2]!) boxes[box + 2] = z
-        if (x > boxes[box + 3]!) boxes[box + 3] = x
-        if (y > boxes[box + 4]!) boxes[box + 4] = y
-        if (z > boxes[box + 5]!) boxes[box + 5] = z
-      }
+  forEachOccupiedRow(labels, (start, y, z) => {
+    for (let x = 0; x < size[0]; x++) {
+      const label = data[start + x]!
+      if (label <= 0) continue
+      counts[label]!++
+      sums[label]! += image.data[start + x]!
+      const box = 6 * label
+      if (x < boxes[box]!) boxes[box] = x
+      if (y < boxes[box + 1]!) boxes[box + 1] = y
+      if (z < boxes[box + 2]!) boxes[box + 2] = z
+      if (x > boxes[box + 3]!) boxes[box + 3] = x
+      if (y > boxes[box + 4]!) boxes[box + 4] = y
+      if (z > boxes[box + 5]!) boxes[box + 5] = z
     }
-  }
+  })
   const [sx, sy, sz] = spacingOf(labels)
   const voxelMl = (sx * sy * sz) / 1000
   const found: LabelStatistics[] = []
@@ -66,9 +64,11 @@ export function labelName(label: number, names: readonly string[]): string {
   return names[label - offset] ?? `label ${label}`
 }
 
-function largest(data: Volume['data']): number {
+function largest(labels: Volume): number {
   let most = 0
-  for (let i = 0; i < data.length; i++) if (data[i]! > most) most = data[i]!
+  forEachOccupiedRow(labels, (start) => {
+    for (let x = 0; x < labels.size[0]; x++) if (labels.data[start + x]! > most) most = labels.data[start + x]!
+  })
   return most
 }
 

@@ -1,6 +1,6 @@
 import { z } from 'zod'
-import { gather } from '../volume/resample.js'
-import type { Grid, Vec3, Volume } from '../volume/volume.js'
+import { type AxisMap, composeAxisMaps, gather, nearestTable } from '../volume/resample.js'
+import type { Vec3 } from '../volume/volume.js'
 import { keys } from './args.js'
 import { requireImage, withImage } from './fields.js'
 import type { ImageField, TransformDefinition, UndoStep } from './types.js'
@@ -26,8 +26,7 @@ const args = z.strictObject({
 
 /**
  * Brings a label map back through everything that was done to `ref_image`, newest first: resizing, cropping, spacing,
- * slicing. Resizes are undone with nearest neighbours the way MONAI (torch `nearest`) picks them: the voxel at
- * floor(index x old / new). `slice_only` and `restore_slicing: false` leave a slice a slice; the writer still puts it
+ * slicing. Resizes are undone the way MONAI does it, with torch's `nearest`: the voxel at floor(index x old / new). `slice_only` and `restore_slicing: false` leave a slice a slice; the writer still puts it
  * into a full volume, since a client gets its own grid back.
  * Source: monai.apps.deepgrow.transforms.RestoreLabeld.
  */
@@ -47,13 +46,26 @@ export const restoreLabel: TransformDefinition<typeof args> = {
   },
 }
 
-/** Undoes the newest steps for as long as `undoes` says yes. */
+/** Undoes the newest steps for as long as `undoes` says yes, moving the voxels once for all steps that go axis by axis. */
 function restoreField(field: ImageField, undoes: (step: UndoStep) => boolean): ImageField {
   let { volume } = field
+  let { size } = volume
+  let pending: AxisMap | undefined
   const undo = [...field.undo]
+  const flush = (affine: Float64Array): void => {
+    if (pending) volume = gather(volume, pending, affine)
+    pending = undefined
+  }
   for (let step = undo.at(-1); step && undoes(step); step = undo.at(-1)) {
-    volume = step.kind === 'resize' ? resizeNearest(volume, step.before) : step.undo(volume, 'nearest')
+    const map = step.kind === 'resize' ? torchNearest(size, step.before.size) : step.map
+    if (map) pending = pending ? composeAxisMaps(pending, map) : map
+    else {
+      flush(volume.affine)
+      volume = step.undo(volume, 'nearest')
+    }
     undo.pop()
+    size = step.before.size
+    if (undo.length === 0 || !undoes(undo.at(-1)!)) flush(step.before.affine)
   }
   const axes = spatialAxes(field.axes, volume.size)
   return { ...field, volume, axes, undo, scratch: field.scratch || volume !== field.volume }
@@ -66,9 +78,7 @@ function spatialAxes(axes: string, size: Vec3): string {
   return channel + missing.join('') + axes.slice(channel.length)
 }
 
-/** torch's `nearest`: output index i reads input index floor(i x input / output), axis by axis. */
-export function resizeNearest(volume: Volume, { size, affine }: Grid): Volume {
-  const table = (axis: 0 | 1 | 2) =>
-    Int32Array.from({ length: size[axis] }, (_, i) => Math.floor((i * volume.size[axis]) / size[axis]))
-  return gather(volume, { from: [0, 1, 2], index: [table(0), table(1), table(2)] }, affine)
+function torchNearest(from: Vec3, to: Vec3): AxisMap {
+  const table = (axis: 0 | 1 | 2) => nearestTable(from[axis], to[axis])
+  return { from: [0, 1, 2], index: [table(0), table(1), table(2)] }
 }
