@@ -4,7 +4,6 @@
  * 16-bit samples stay what they are. A picture says nothing about millimetres: its affine is the identity.
  */
 import { readFile } from 'node:fs/promises'
-import sharp from 'sharp'
 import { AppError } from '../errors.js'
 import { identity4 } from '../volume/affine.js'
 import { makeVolume, type Volume, type VoxelArray } from '../volume/volume.js'
@@ -24,6 +23,7 @@ export function pictureKind(head: Uint8Array): 'png' | 'jpeg' | undefined {
 export async function readPicture(path: string, format: 'png' | 'jpeg', limits: ReadLimits): Promise<ReadResult> {
   // The bytes rather than the path: libvips remembers what it read from a path, which may hold another picture by now.
   const bytes = await readFile(path)
+  const sharp = await loadSharp()
   try {
     const image = sharp(bytes, {
       limitInputPixels: false,
@@ -55,6 +55,11 @@ export async function readPicture(path: string, format: 'png' | 'jpeg', limits: 
       cause: error,
     })
   }
+}
+
+/** Only when there is a picture: it costs a runner 25 MB and a tenth of a second, and most never see one. */
+async function loadSharp() {
+  return (await import('sharp')).default
 }
 
 function checkPixels(width: number, height: number, channels: number, width8: number, limits: ReadLimits): void {
@@ -92,6 +97,7 @@ export async function writePicture(
   if (channels !== 1 && channels !== 3) throw cannot(`the result has ${channels} channels and a picture has 1 or 3`)
   if (dtype !== 'uint8' && (dtype !== 'uint16' || format === 'jpeg'))
     throw cannot(`the result is ${dtype} and a ${format === 'png' ? 'PNG holds uint8 or uint16' : 'JPEG holds uint8'}`)
+  const sharp = await loadSharp()
   const raw = sharp(toSamples(data, channels), { raw: { width, height, channels }, limitInputPixels: false })
   const grey = dtype === 'uint16' ? 'grey16' : 'b-w'
   const image = raw.toColourspace(channels === 1 ? grey : dtype === 'uint16' ? 'rgb16' : 'srgb')
