@@ -4,7 +4,7 @@
  * Each case is a whole job (read, pre, infer, post, write) in a runner of its own; the peak is the system's own count of
  * resident memory (VmHWM; Linux only). Needs ../shared/data for the MeshNet case.
  */
-import { existsSync, mkdtempSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs'
+import { existsSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs'
 import { freemem, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -13,6 +13,7 @@ import { parseModelConfig } from '../src/pipelines/parse-model-config.js'
 import type { InferenceJob } from '../src/runner/job.js'
 import { createScheduler, SCHEDULER_DEFAULTS } from '../src/scheduler/create-scheduler.js'
 import { sharedData } from '../test/helpers/shared-data.js'
+import { memoryOf } from './compiled-server.js'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const entry = { path: join(root, 'dist/runner/main.js'), execArgv: [] }
@@ -22,11 +23,6 @@ const MB = 2 ** 20
 const folder = mkdtempSync(join(tmpdir(), 'aidant-bench-'))
 const scheduler = createScheduler({ ...SCHEDULER_DEFAULTS, device: { kind: 'cpu', index: 0 }, entry })
 const never = new AbortController().signal
-
-function statusOf(pid: number, field: 'VmHWM' | 'VmRSS'): number {
-  const line = new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(readFileSync(`/proc/${pid}/status`, 'latin1'))
-  return Number(line?.[1] ?? 0) * 1024
-}
 
 /** A CT of 512 x 512 x 400 at 0.8 x 0.8 x 1 mm: an ellipse of soft tissue with noise, in air. */
 function writeCt(path: string): void {
@@ -79,7 +75,7 @@ async function measure(ref: ModelRef, path: string, runs: number, float32Bytes: 
   const before = freemem()
   await scheduler.load(ref)
   const { pid } = scheduler.status().find(({ model: name }) => name === ref.name)!
-  const base = statusOf(pid!, 'VmRSS')
+  const base = memoryOf(pid!, 'VmRSS')
   for (let run = 1; run <= runs; run++) {
     const start = performance.now()
     const { timings } = await scheduler.runModel(
@@ -88,12 +84,12 @@ async function measure(ref: ModelRef, path: string, runs: number, float32Bytes: 
       job(path),
       never,
     )
-    const peak = statusOf(pid!, 'VmHWM')
+    const peak = memoryOf(pid!, 'VmHWM')
     const seconds = ((performance.now() - start) / 1000).toFixed(1)
     const stages = Object.entries(timings).map(([stage, ms]) => `${stage} ${(ms / 1000).toFixed(1)}`)
     console.log(
       `${ref.name} run ${run}: ${seconds} s (${stages.join(', ')}); runner ${mb(base)} loaded, peak ${mb(peak)}, ` +
-        `${mb(statusOf(pid!, 'VmRSS'))} after; over loaded ${((peak - base) / float32Bytes).toFixed(2)} x ${mb(float32Bytes)} float32`,
+        `${mb(memoryOf(pid!, 'VmRSS'))} after; over loaded ${((peak - base) / float32Bytes).toFixed(2)} x ${mb(float32Bytes)} float32`,
     )
   }
   await scheduler.retire(ref.name)
