@@ -18,14 +18,15 @@ export interface ByteSource {
   read(target: Uint8Array): Promise<number>
   /** Moves on and returns by how much it could. */
   skip(count: number): Promise<number>
-  /** Reads on to the end of a gzip stream, so that its checksum is compared, but no further than `most` bytes. */
-  finish(most: number): Promise<void>
+  /** Reads on to the end of a gzip stream, so that its checksum is compared; a tail of over 1 MiB is left alone. */
+  finish(): Promise<void>
   close(): Promise<void>
 }
 
 /** No deflate stream expands more than 1032 to 1 (a 258-byte match in 2 bits). */
 const DEFLATE_BEST_RATIO = 1032
 const CHUNK_BYTES = 256 * 1024
+const TAIL_BYTES = 1024 * 1024
 
 /** Opens `path` from byte `start`; `gzip` undefined means: look for gzip's magic bytes. */
 export async function openBytes(
@@ -148,8 +149,8 @@ function gunzipSource(path: string, start: number, rest: number, signal: AbortSi
       return filled
     },
     skip,
-    async finish(most) {
-      await skip(most)
+    async finish() {
+      await skip(TAIL_BYTES)
       if (cutShort) {
         throw new AppError(
           'UNREADABLE_IMAGE',

@@ -24,7 +24,7 @@ export async function readNiftiVoxels(
   else await skipExtensions(source, HEADER_BYTES[geometry.version], header)
 
   const stored = await readVoxels(source, header.type, count, header.littleEndian)
-  await source.finish(TRAILER_BYTES)
+  await source.finish()
   const voxels = size[0] * size[1] * size[2]
   const frames = count / voxels / samples
   const data = samples > 1 ? coloursToChannels(stored as Uint8Array, samples, frames) : stored
@@ -44,9 +44,6 @@ export async function readNiftiVoxels(
     notes,
   }
 }
-
-/** Bytes behind the voxels that are looked at for the sake of gzip's checksum; longer tails are left alone. */
-const TRAILER_BYTES = 1024 * 1024
 
 function coloursToChannels(data: Uint8Array, samples: number, frames: number): Uint8Array {
   if (frames === 1) return toPlanes(data, samples)

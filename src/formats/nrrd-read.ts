@@ -6,9 +6,6 @@ import type { NrrdHeader } from './nrrd-header.js'
 import { checkedVoxels, readVoxels, toPlanes } from './voxel-data.js'
 import { bytesOf } from './voxel-types.js'
 
-/** Bytes behind the voxels that are looked at for the sake of gzip's checksum. */
-const TRAILER_BYTES = 1024 * 1024
-
 export async function readNrrdVoxels(
   header: NrrdHeader,
   path: string,
@@ -24,7 +21,7 @@ export async function readNrrdVoxels(
     const lead = header.byteSkip >= 0 ? header.byteSkip : header.gzip ? 0 : source.mostBytes - count * width
     await source.skip(lead)
     const data = await readVoxels(source, type, count, header.littleEndian)
-    await source.finish(TRAILER_BYTES)
+    await source.finish()
     return {
       volume: makeVolume(size, header.affine, header.channelsFirst ? toPlanes(data, channels) : data, { channels }),
       format: 'nrrd',
