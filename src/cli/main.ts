@@ -2,6 +2,7 @@
 /** The `aidant` command. */
 import { Command } from 'commander'
 import { readVersion } from '../util/version.js'
+import { addModelCommands } from './commands/models.js'
 import { runServe } from './commands/serve.js'
 
 const program = new Command('aidant')
@@ -21,5 +22,7 @@ program
     // A server that could not start may have opened something that keeps a process alive.
     if (code !== 0) process.exit(code)
   })
+
+addModelCommands(program)
 
 await program.parseAsync()

@@ -143,7 +143,11 @@ export const Config = z.object({
     .string()
     .default('')
     .meta(
-      about('models', 'DIR', 'folder or https URL against which PUT {"path","version"} is resolved; empty: refused'),
+      about(
+        'models',
+        'PATH',
+        'folder of models, or a JSON file that lists them, for PUT {"path","version"}; see docs/models.md',
+      ),
     ),
   keepAlive: seconds(-1)
     .default(900)

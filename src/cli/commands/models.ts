@@ -1,0 +1,169 @@
+/** `aidant list | show | ps | load | unload | rm`: the models of a running server. */
+import { type Command, Option } from 'commander'
+import { ServerClient, ServerError } from '../server-client.js'
+import { table } from '../table.js'
+
+interface Model {
+  readonly name: string
+  readonly type?: string
+  readonly labels?: readonly string[]
+  readonly state: string
+  readonly reason?: string
+  readonly device?: string
+  readonly origin: string
+  readonly bytes?: number
+  readonly generation: number
+  readonly config?: unknown
+}
+interface Running {
+  readonly model: string
+  readonly state: string
+  readonly device?: string
+  readonly fallback_reason?: string
+  readonly rss_bytes?: number
+  readonly queued: number
+  readonly until?: string
+}
+interface Common {
+  readonly server: string
+  readonly json?: boolean
+}
+interface LoadOptions extends Common {
+  readonly config?: string
+  readonly data?: string
+  readonly path?: string
+  readonly modelVersion?: string
+  readonly generation?: string
+}
+
+const DEFAULT_SERVER = 'http://127.0.0.1:5000'
+
+/** Adds the commands to the program. `print` takes whole lines. */
+export function addModelCommands(program: Command, print: (line: string) => void = console.log): void {
+  const command = (name: string, about: string) =>
+    program
+      .command(name)
+      .description(about)
+      .addOption(new Option('--server <url>', 'the server to ask').env('AIDANT_SERVER').default(DEFAULT_SERVER))
+      .option('--json', "the server's own answer, as JSON")
+  const show = (options: Common, answer: unknown, lines: () => readonly string[]) => {
+    if (options.json) print(JSON.stringify(answer, undefined, 2))
+    else for (const line of lines()) print(line)
+  }
+  const at = (name: string) => `/admin/model/${encodeURIComponent(name)}`
+
+  command('list', 'every model of the server').action(
+    told(async (options: Common) => {
+      const models = await new ServerClient(options.server).ask<Model[]>('GET', '/admin/model')
+      show(options, models, () =>
+        table(
+          ['NAME', 'TYPE', 'STATE', 'DEVICE', 'SIZE', 'ORIGIN', 'LABELS'],
+          models.map((model) => [
+            model.name,
+            model.type ?? '?',
+            model.state,
+            model.device ?? '',
+            size(model.bytes),
+            model.origin,
+            model.reason ?? shortList(model.labels ?? []),
+          ]),
+        ),
+      )
+    }),
+  )
+
+  command('show <name>', 'the config of a model').action(
+    told(async (name: string, options: Common) => {
+      const config = await new ServerClient(options.server).ask<unknown>('GET', at(name))
+      print(JSON.stringify(config, undefined, 2))
+    }),
+  )
+
+  command('ps', 'the models in memory').action(
+    told(async (options: Common) => {
+      const running = await new ServerClient(options.server).ask<Running[]>('GET', '/admin/ps')
+      show(options, running, () =>
+        table(
+          ['NAME', 'STATE', 'DEVICE', 'MEMORY', 'QUEUED', 'UNTIL', 'NOTE'],
+          running.map((one) => [
+            one.model,
+            one.state,
+            one.device ?? '',
+            size(one.rss_bytes),
+            String(one.queued),
+            one.until ?? '',
+            one.fallback_reason ?? '',
+          ]),
+        ),
+      )
+    }),
+  )
+
+  command('load <name>', 'publish a model from files or the catalogue, or without either bring it into memory now')
+    .option('--config <file>', 'config_aiaa.json')
+    .option('--data <file>', 'model.onnx, or a zip of an MMAR, a MONAI bundle or an ONNX model')
+    .option('--path <path>', 'a model of the catalogue')
+    .option('--model-version <version>', 'its version there')
+    .option('--generation <number>', 'an earlier generation of this model that is still kept')
+    .action(
+      told(async (name: string, options: LoadOptions) => {
+        const client = new ServerClient(options.server)
+        const { config, data, path, modelVersion: version, generation } = options
+        const parts = Object.entries({ config, data }).flatMap(([part, file]) =>
+          file === undefined ? [] : [{ name: part, path: file }],
+        )
+        const model =
+          parts.length > 0
+            ? await client.upload<Model>(at(name), parts)
+            : path !== undefined
+              ? await client.ask<Model>('PUT', at(name), { path, version })
+              : generation !== undefined
+                ? await client.ask<Model>('PUT', at(name), { generation: Number(generation) })
+                : await client.ask<Model>('POST', `${at(name)}/load`)
+        show(options, model, () => [
+          `${model.name}: ${model.state.toLowerCase()}${model.device ? ` on ${model.device}` : ''}, generation ${model.generation}`,
+        ])
+      }),
+    )
+
+  command('unload <name>', "give a model's memory back; its next request loads it again").action(
+    told(async (name: string, options: Common) => {
+      const model = await new ServerClient(options.server).ask<Model>('POST', `${at(name)}/unload`)
+      show(options, model, () => [`${model.name}: unloaded`])
+    }),
+  )
+
+  command('rm <name>', 'remove a model from the server').action(
+    told(async (name: string, options: Common) => {
+      const model = await new ServerClient(options.server).ask<Model>('DELETE', at(name))
+      show(options, model, () => [`${model.name}: removed`])
+    }),
+  )
+}
+
+/** What the server refuses is said on stderr, with its hint, and ends the command with 1. */
+function told<A extends unknown[]>(work: (...args: A) => Promise<void>): (...args: A) => Promise<void> {
+  return async (...args) => {
+    try {
+      await work(...args)
+    } catch (error) {
+      const { code, path } = error as NodeJS.ErrnoException
+      if (code === 'ENOENT') process.stderr.write(`aidant: there is no file ${path}\n`)
+      else if (error instanceof ServerError)
+        process.stderr.write(`aidant: ${error.message}\n${error.hint === undefined ? '' : `  ${error.hint}\n`}`)
+      else throw error
+      process.exitCode = 1
+    }
+  }
+}
+
+function size(bytes: number | undefined): string {
+  if (bytes === undefined) return ''
+  const MiB = 1024 * 1024
+  return bytes < MiB ? `${Math.ceil(bytes / 1024)} KiB` : `${(bytes / MiB).toFixed(1)} MiB`
+}
+
+function shortList(labels: readonly string[]): string {
+  const shown = labels.slice(0, 4).join(', ')
+  return labels.length > 4 ? `${shown}, … (${labels.length})` : shown
+}
