@@ -20,7 +20,7 @@ import {
 /** A config is a page of JSON; these bounds keep a hostile one from costing more than a page. */
 export const CONFIG_LIMITS = { depth: 32, nodes: 20_000, text: 64 * 1024 } as const
 
-const HELP = 'the keys of a config are listed in docs/model-config.md'
+const HELP = 'the keys of a config are listed in docs/models.md'
 /** Classes of AIAA that all mean "run the network": which engine runs it is this server's choice. */
 const RUN_IT = [
   'TRTISInference',
