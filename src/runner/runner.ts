@@ -25,8 +25,9 @@ export function startRunner(pipelines: Pipelines): void {
   process.on('message', (message) => runner.receive(message as ToRunner))
   // The server is gone: nobody wants the result.
   process.on('disconnect', () => process.exit(0))
-  // Ctrl-C in a terminal reaches the whole group; the server decides when its runners end.
+  // Ctrl-C in a terminal and a service manager's stop reach the whole group; the server decides when its runners end.
   process.on('SIGINT', () => {})
+  process.on('SIGTERM', () => {})
   send({ type: 'up' })
 }
 

@@ -219,6 +219,17 @@ describe('runners come and go', () => {
     expect(alive()).toHaveLength(1)
   })
 
+  it('runners leave SIGTERM and SIGINT to the server, which lets their jobs finish', async () => {
+    const { scheduler } = start()
+    const job = scheduler.runModel(request(), modelRef('slow'), inferenceJob({ windows: 2 }), never, ({ stage }) => {
+      if (stage !== 'infer') return
+      const { pid } = scheduler.status()[0]!
+      process.kill(pid!, 'SIGTERM')
+      process.kill(pid!, 'SIGINT')
+    })
+    await expect(job).resolves.toMatchObject({ params: { mean: 0 } })
+  })
+
   it('a runner killed while idle is replaced for the next job', async () => {
     const { scheduler, pids } = start()
     const first = await scheduler.runModel(request(), modelRef('identity'), inferenceJob(), never)
