@@ -61,6 +61,7 @@ export class Lane {
   readonly #running = new Set<Ticket>()
   #loadWaiters: { resolve: () => void; reject: (error: unknown) => void }[] = []
   #goneWaiters: (() => void)[] = []
+  #quietWaiters: (() => void)[] = []
   #stopKeepAlive: (() => void) | undefined
   #until: number | undefined
   /** When it last had work, for least-recently-used unloading. */
@@ -201,7 +202,6 @@ export class Lane {
         this.#quietWaiters.push(resolve)
       })
   }
-  #quietWaiters: (() => void)[] = []
 
   pids(): number[] {
     return [...this.#workers].flatMap(({ runner: { pid } }) => (pid === undefined ? [] : [pid]))
@@ -377,9 +377,10 @@ export class Lane {
   }
 
   #busy(): AppError {
-    const { name, maxQueuedJobs, history } = this.options
+    const { name, model, maxQueuedJobs, history } = this.options
+    const who = model ? `model '${name}'` : 'the server'
     const typical = history.estimateMs(`${name} segmentation`) ?? history.estimateMs(`${name} inference`) ?? 5000
-    return new AppError('BUSY', `model '${name}' already has ${maxQueuedJobs} requests waiting`, {
+    return new AppError('BUSY', `${who} already has ${maxQueuedJobs} requests of this kind waiting`, {
       hint: 'try again later; --max-queued-jobs sets how many may wait',
       retryAfterSeconds: Math.min(600, Math.max(1, Math.ceil(typical / 1000))),
     })
