@@ -11,7 +11,7 @@ import type {} from '@fastify/multipart'
 import type { FastifyRequest } from 'fastify'
 import { AppError } from '../errors.js'
 import type { JobImage } from '../runner/job.js'
-import { parseParams } from './parse-params.js'
+import { parseParams } from '../util/parse-params.js'
 
 export interface UploadLimits {
   /** Bytes of all files of one request together. */
@@ -96,6 +96,8 @@ async function receiveParts(request: FastifyRequest, folder: string, limits: Upl
   })
   try {
     for await (const part of parts) {
+      // The parser gives undefined where the header is broken, whatever its types say.
+      if (!part.fieldname) throw new AppError('BAD_REQUEST', 'a part has no name')
       if (part.type === 'field') {
         if (part.valueTruncated)
           throw tooLarge(`the field '${part.fieldname}'`, limits.maxParamsBytes, '--max-params-bytes')
