@@ -10,6 +10,9 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { AppError } from '../errors.js'
 import type { JobResult } from '../runner/job.js'
 
+/** As the first AIAA servers called it: an old client looks for this suffix of its own. */
+const RESULT_NAME = 'aas_result'
+
 /** Values of the `output` query parameter; absent means multipart. */
 export const OUTPUTS = ['all', 'image', 'results', 'result', 'json', 'dicom_seg'] as const
 export type Output = (typeof OUTPUTS)[number]
@@ -31,49 +34,67 @@ export async function sendResult(
   output: Output | undefined,
 ): Promise<FastifyReply> {
   describeRun(reply, result)
-  const json = JSON.stringify(paramsFor(result))
-  if (!wantsFile(output)) return reply.type('application/json; charset=utf-8').send(json)
+  if (!wantsFile(output)) return sendParams(reply, result)
   if (output === 'image' || output === 'dicom_seg') {
     if (result.file === undefined)
       throw new AppError('BAD_PARAMS', `query parameter 'output': this model makes no image; use output=results`)
     return sendFile(reply, result.file)
   }
-  if (result.file === undefined && acceptsJsonOnly(request))
-    return reply.type('application/json; charset=utf-8').send(json)
-  return sendMultipart(reply, json, result.file)
+  if (result.file === undefined && acceptsJsonOnly(request)) return sendParams(reply, result)
+  return sendMultipart(reply, result)
+}
+
+async function sendParams(reply: FastifyReply, result: JobResult): Promise<FastifyReply> {
+  const type = 'application/json; charset=utf-8'
+  if (result.paramsPath !== undefined)
+    return sendFile(reply, { path: result.paramsPath, extension: '.json', contentType: type })
+  return reply.type(type).send(JSON.stringify(paramsFor(result)))
 }
 
 /** Sends a file with its length and type. */
 export async function sendFile(reply: FastifyReply, file: NonNullable<JobResult['file']>): Promise<FastifyReply> {
   const { size } = await stat(file.path)
-  return reply.type(file.contentType).header('content-length', size).send(createReadStream(file.path))
-}
-
-async function sendMultipart(reply: FastifyReply, json: string, file: JobResult['file']): Promise<FastifyReply> {
-  const boundary = `aidant-${randomBytes(18).toString('hex')}`
-  const head = `--${boundary}\r\nContent-Disposition: form-data; name="params"\r\n\r\n${json}\r\n`
-  const tail = `--${boundary}--\r\n`
-  reply.type(`multipart/form-data; boundary=${boundary}`)
-  if (file === undefined) {
-    const body = Buffer.from(head + tail)
-    return reply.header('content-length', body.length).send(body)
-  }
-  const { size } = await stat(file.path)
-  const fileHead = Buffer.from(
-    `${head}--${boundary}\r\n` +
-      `Content-Disposition: form-data; name="file"; filename="aas_result${file.extension}"\r\n` +
-      'Content-Type: application/octet-stream\r\n\r\n',
-  )
-  const fileTail = Buffer.from(`\r\n${tail}`)
   return reply
-    .header('content-length', fileHead.length + size + fileTail.length)
-    .send(Readable.from(concatenate(fileHead, createReadStream(file.path), fileTail), { objectMode: false }))
+    .type(file.contentType)
+    .header('content-length', size)
+    .header('content-disposition', `attachment; filename="${RESULT_NAME}${file.extension}"`)
+    .send(createReadStream(file.path))
 }
 
-async function* concatenate(head: Buffer, body: AsyncIterable<Buffer>, tail: Buffer): AsyncGenerator<Buffer> {
-  yield head
-  yield* body
-  yield tail
+async function sendMultipart(reply: FastifyReply, result: JobResult): Promise<FastifyReply> {
+  const { file, paramsPath } = result
+  const boundary = `aidant-${randomBytes(18).toString('hex')}`
+  const pieces: Piece[] = [Buffer.from(`--${boundary}\r\nContent-Disposition: form-data; name="params"\r\n\r\n`)]
+  pieces.push(paramsPath === undefined ? Buffer.from(JSON.stringify(paramsFor(result))) : await pieceOf(paramsPath))
+  if (file !== undefined) {
+    const head =
+      `\r\n--${boundary}\r\n` +
+      `Content-Disposition: form-data; name="file"; filename="${RESULT_NAME}${file.extension}"\r\n` +
+      'Content-Type: application/octet-stream\r\n\r\n'
+    pieces.push(Buffer.from(head), await pieceOf(file.path))
+  }
+  pieces.push(Buffer.from(`\r\n--${boundary}--\r\n`))
+  reply.type(`multipart/form-data; boundary=${boundary}`)
+  reply.header(
+    'content-length',
+    pieces.reduce((bytes, piece) => bytes + piece.length, 0),
+  )
+  if (pieces.every((piece) => Buffer.isBuffer(piece))) return reply.send(Buffer.concat(pieces))
+  return reply.send(Readable.from(concatenate(pieces), { objectMode: false }))
+}
+
+/** Part of a body: bytes, or a file of as many. */
+type Piece = Buffer | { readonly path: string; readonly length: number }
+
+async function pieceOf(path: string): Promise<Piece> {
+  return { path, length: (await stat(path)).size }
+}
+
+async function* concatenate(pieces: readonly Piece[]): AsyncGenerator<Buffer> {
+  for (const piece of pieces) {
+    if (Buffer.isBuffer(piece)) yield piece
+    else yield* createReadStream(piece.path)
+  }
 }
 
 /** Notes ride along in params, and only when there are some: clients of AIAA do not expect the key. */

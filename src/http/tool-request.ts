@@ -1,4 +1,6 @@
 /** A request that a tool runner answers: an image and params in, a result out, no model. */
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { AppError } from '../errors.js'
@@ -70,11 +72,17 @@ async function toolJob(
   scope: RequestScope,
   { readLimits: limits }: ToolRouteOptions,
 ): Promise<ToolJob> {
-  const params = paramsOf(upload)
   const images = imagesFor(await imagesOf(upload), session)
+  const text = upload.fields.get('params') ?? ''
+  const paramsPath = text.length > LONG_PARAMS ? join(scope.folder, 'params.json') : undefined
+  if (paramsPath !== undefined) await writeFile(paramsPath, text)
+  const params = paramsPath === undefined ? paramsOf(upload) : {}
   const wish = readWish(params, output, session?.meta.extension)
-  return { kind, images, params, wish, outDir: scope.folder, limits }
+  return { kind, images, params, paramsPath, wish, outDir: scope.folder, limits }
 }
+
+/** Polygons of a whole mask take megabytes; parsing them here would keep everybody waiting. */
+const LONG_PARAMS = 256 * 1024
 
 function imagesFor(uploaded: readonly JobImage[], session: HeldSession | undefined): readonly JobImage[] {
   if (session === undefined) {

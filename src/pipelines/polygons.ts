@@ -1,5 +1,5 @@
 /** The jobs of mask2polygon and fixpolygon, from files to files. */
-import { open } from 'node:fs/promises'
+import { open, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AppError } from '../errors.js'
 import type { ReadResult, ResultExtension } from '../formats/format.js'
@@ -9,7 +9,8 @@ import { fixPolygons } from '../geometry/fix-polygon.js'
 import { type RowAxis, slicePolygons, sliceScratch } from '../geometry/mask-to-polygon.js'
 import { fillPolygons } from '../geometry/raster.js'
 import type { Ring } from '../geometry/ring.js'
-import type { JobControl, JobImage, JobResult, ToolJob } from '../runner/job.js'
+import type { JobControl, JobImage, JobResult, ResultWish, ToolJob } from '../runner/job.js'
+import { parseParams } from '../util/parse-params.js'
 import { makeVolume, type Volume } from '../volume/volume.js'
 import { JsonInts } from './json-ints.js'
 import {
@@ -19,13 +20,14 @@ import {
   parseMaskToPolygonParams,
   type SliceFrame,
 } from './polygon-params.js'
+import { parseWishParams } from './wish-params.js'
 
 /** Slices between two looks for a cancel message; a slice takes well under a millisecond. */
 const SLICES_PER_CHECKPOINT = 16
 
 /** A mask as one list of polygons for every slice of its third stored axis: a bare JSON array in a file. */
 export async function mask2polygon(job: ToolJob, control: JobControl): Promise<JobResult> {
-  const options = parseMaskToPolygonParams(job.params)
+  const options = parseMaskToPolygonParams(await paramsOf(job))
   const { read, rowAxis, readMs } = await readImage(job, control)
   const { volume } = read
   requirePlain(volume, rowAxis)
@@ -60,29 +62,56 @@ export async function fixpolygon(job: ToolJob, control: JobControl): Promise<Job
   const { read, rowAxis, readMs } = await readImage(job, control)
   const { volume } = read
   requirePlain(volume, rowAxis)
-  const frame = frameOf(volume, rowAxis)
-  const request = parseFixPolygonParams(job.params, frame)
+  const sent = await paramsOf(job)
+  const request = parseFixPolygonParams(sent, frameOf(volume, rowAxis))
+  const wish = wishOf(job, sent)
 
   await control.checkpoint('infer', 0, 1)
   const started = performance.now()
   const { rings, nested } = await fixedPolygons(volume, rowAxis, request, control)
   const inferMs = performance.now() - started
-  const params = { poly: request.dimension === 2 ? nested[0]! : nested }
-  if (!job.wish.file) return { params, timings: { read: readMs, infer: inferMs }, notes: read.notes }
+  const poly = request.dimension === 2 ? nested[0]! : nested
+  const { params, paramsPath } = await reply(job, { poly }, read.notes)
+  if (!wish.file) return { params, paramsPath, timings: { read: readMs, infer: inferMs }, notes: read.notes }
 
   await control.checkpoint('write', 0, 1)
   const written = performance.now()
-  const extension = maskExtension(job, read)
+  const extension = maskExtension(wish, read)
   const path = join(job.outDir, `result${extension}`)
-  const { dtype, compress } = job.wish
+  const { dtype, compress } = wish
   const mask = maskOf(volume, rowAxis, rings)
   const { contentType } = await writeVolume(mask, path, { extension, dtype, compress, kind: 'labels' })
   return {
     file: { path, extension, contentType },
     params,
+    paramsPath,
     timings: { read: readMs, infer: inferMs, write: performance.now() - written },
     notes: read.notes,
   }
+}
+
+/** The params, wherever they are. Rejects BAD_PARAMS. */
+async function paramsOf(job: ToolJob): Promise<Readonly<Record<string, unknown>>> {
+  return job.paramsPath === undefined ? job.params : parseParams(await readFile(job.paramsPath, 'utf8'))
+}
+
+/** Long params were not read by the server, so what they say of the result file is still to be heeded. */
+function wishOf(job: ToolJob, params: Readonly<Record<string, unknown>>): ResultWish {
+  if (job.paramsPath === undefined) return job.wish
+  const { extension, dtype, compress } = parseWishParams(params)
+  return { ...job.wish, extension: extension ?? job.wish.extension, dtype, compress }
+}
+
+/** Long params make a long answer, which goes back the way the params came: as a file. */
+async function reply(
+  job: ToolJob,
+  params: Readonly<Record<string, unknown>>,
+  notes: readonly string[],
+): Promise<Pick<JobResult, 'params' | 'paramsPath'>> {
+  if (job.paramsPath === undefined) return { params }
+  const paramsPath = join(job.outDir, 'result.json')
+  await writeFile(paramsPath, JSON.stringify(notes.length === 0 ? params : { ...params, notes }))
+  return { params: {}, paramsPath }
 }
 
 interface ReadImage {
@@ -157,7 +186,7 @@ function maskOf(volume: Volume, rowAxis: RowAxis, rings: readonly (readonly Ring
 }
 
 /** As the image came, unless the request says otherwise; JPEG changes labels, so a JPEG's mask is a PNG. */
-function maskExtension(job: ToolJob, read: ReadResult): ResultExtension {
-  const extension = job.wish.extension ?? read.extension
+function maskExtension(wish: ResultWish, read: ReadResult): ResultExtension {
+  const extension = wish.extension ?? read.extension
   return extension === '.jpg' ? '.png' : extension
 }

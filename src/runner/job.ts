@@ -27,6 +27,8 @@ interface JobBase {
   readonly images: readonly JobImage[]
   /** The request's params, JSON decoded, not yet checked. */
   readonly params: Readonly<Record<string, unknown>>
+  /** Where the params lie as JSON text when they are too long to be read while others wait; `params` is then empty. */
+  readonly paramsPath?: string | undefined
   readonly wish: ResultWish
   /** An existing empty folder of this request; everything a job writes goes there. */
   readonly outDir: string
@@ -52,6 +54,8 @@ export interface JobResult {
   readonly file?: { readonly path: string; readonly extension: string; readonly contentType: string } | undefined
   /** JSON for the client. mask2polygon's bare array lies in a file (contentType application/json) instead. */
   readonly params: Readonly<Record<string, unknown>>
+  /** Where the JSON for the client lies as text, notes included, when it is long; `params` is then empty. */
+  readonly paramsPath?: string | undefined
   /** Milliseconds spent in each stage. */
   readonly timings: Readonly<Partial<Record<Stage, number>>>
   /** 'cpu', 'cuda:0', 'kserve'; absent for tool jobs. */

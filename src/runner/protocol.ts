@@ -50,6 +50,7 @@ export const STAGES = StageName.options
 const JobResultShape = z.object({
   file: z.object({ path: z.string(), extension: z.string(), contentType: z.string() }).optional(),
   params: z.record(z.string(), z.unknown()),
+  paramsPath: z.string().optional(),
   timings: z.partialRecord(StageName, z.number()),
   device: z.string().optional(),
   notes: z.array(z.string()),

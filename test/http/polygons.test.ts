@@ -161,14 +161,42 @@ describe('POST /v1/fixpolygon', () => {
     expect(volume.data[48 + 5 + 5 * 8]).toBe(1)
   })
 
-  test('params of many megabytes are read whole', async () => {
+  const many = Array.from({ length: 200_000 }, (_, i) => [i % 8, Math.floor(i / 8) % 6])
+
+  test('params of many megabytes are read whole, and answered whole in every shape', async () => {
     await using app = await testApp({ answer })
-    const many = Array.from({ length: 200_000 }, (_, i) => [i % 8, Math.floor(i / 8) % 6])
-    const params = { ...flat, poly: [square, many] }
+    const params = { ...flat, poly: [square, many], result_extension: '.nrrd' }
     expect(JSON.stringify(params).length).toBeGreaterThan(1_000_000)
-    const reply = await post(app, '/v1/fixpolygon?output=results', params, await picturePart())
-    expect(reply.statusCode).toBe(200)
-    expect(reply.json().poly[1]).toHaveLength(200_000)
+    const json = await post(app, '/v1/fixpolygon?output=results', params, await picturePart())
+    expect(json.statusCode).toBe(200)
+    expect(json.headers['content-length']).toBe(String(json.rawPayload.length))
+    expect(json.json()).toEqual({ poly: [moved[0], many] })
+
+    const both = await post(app, '/v1/fixpolygon', params, await picturePart())
+    expect(both.headers['content-length']).toBe(String(both.rawPayload.length))
+    const [first, second] = readMultipart(String(both.headers['content-type']), both.rawPayload)
+    expect(JSON.parse(first!.body.toString())).toEqual({ poly: [moved[0], many] })
+    expect(second!.filename).toMatch(/\.nrrd$/)
+    expect(second!.body.toString('latin1', 0, 4)).toBe('NRRD')
+    await expect.poll(() => app.leftovers()).toEqual([])
+  })
+
+  test('long params that are no JSON, or name a bad format, are refused like short ones', async () => {
+    await using app = await testApp({ answer })
+    const text = JSON.stringify({ ...flat, poly: [square, many] })
+    const cut = await post(app, '/v1/fixpolygon', text.slice(0, -50), await picturePart())
+    expect(cut.statusCode).toBe(400)
+    expect(cut.json().error.message[0]).toContain('params is not valid JSON')
+    const odd = await post(
+      app,
+      '/v1/fixpolygon',
+      { ...flat, poly: [square, many], result_extension: '.doc' },
+      await picturePart(),
+    )
+    expect(odd.json()).toMatchObject({
+      code: 'BAD_PARAMS',
+      error: { message: [expect.stringContaining('result_extension')] },
+    })
   })
 
   test('params beyond their limit are refused whole, naming the flag', async () => {
