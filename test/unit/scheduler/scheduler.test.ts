@@ -348,3 +348,66 @@ describe('tools', () => {
     await Promise.all([one, ...more])
   })
 })
+
+describe('closing', () => {
+  it('ends idle runners at once, refuses what waits, and cancels what runs after the grace', async () => {
+    const { scheduler, farm, time } = build({ cancelGraceMs: 1000 })
+    await scheduler.load(modelRef('idle'))
+    const running = scheduler.runModel(request(), modelRef('m'), inferenceJob(), never)
+    const waiting = scheduler.runModel(request(), modelRef('m'), inferenceJob(), never)
+    const trial = scheduler.prove(modelRef('new'))
+    for (const promise of [running, waiting, trial]) promise.catch(() => {})
+    await settle()
+    const closed = scheduler.close(5000)
+    await settle()
+    expect(farm.alive().map(({ model }) => model)).toEqual(['m'])
+    await expect(waiting).rejects.toMatchObject({ code: 'SHUTTING_DOWN' })
+    await expect(trial).rejects.toMatchObject({ code: 'SHUTTING_DOWN' })
+    time.advance(5000)
+    await settle()
+    expect(farm.alive()[0]!.sent.at(-1)).toEqual({ type: 'cancel', id: 1 })
+    time.advance(1000)
+    await closed
+    await expect(running).rejects.toMatchObject({ code: 'SHUTTING_DOWN' })
+    expect(farm.alive()).toEqual([])
+    await expect(scheduler.load(modelRef('m'))).rejects.toMatchObject({ code: 'SHUTTING_DOWN' })
+    await expect(scheduler.runTool(request(), toolJob(), never)).rejects.toMatchObject({ code: 'SHUTTING_DOWN' })
+  })
+
+  it('does not wait out the grace when all is quiet', async () => {
+    const { scheduler, farm } = build()
+    const running = scheduler.runModel(request(), modelRef('m'), inferenceJob(), never)
+    await settle()
+    const closed = scheduler.close(60_000)
+    farm.last.finish()
+    await closed
+    await running
+    expect(farm.alive()).toEqual([])
+  })
+})
+
+describe('retiring', () => {
+  it('waits for the jobs of the old revision, waiting ones too, and leaves the new one alone', async () => {
+    const { scheduler, farm } = build()
+    const old = modelRef('m', { revision: 'old' })
+    const jobs = [1, 2].map(() => scheduler.runModel(request(), old, inferenceJob(), never))
+    await scheduler.load(modelRef('m', { revision: 'new' }))
+    let retired = false
+    const done = scheduler.retire('m', 'new').then(() => {
+      retired = true
+    })
+    for (const job of jobs) {
+      await settle()
+      expect(retired).toBe(false)
+      farm.runners[0]!.finish()
+      await job
+    }
+    await done
+    expect(scheduler.status().map(({ revision }) => revision)).toEqual(['new'])
+  })
+
+  it('a model that is not loaded is at once', async () => {
+    const { scheduler } = build()
+    await scheduler.retire('nobody')
+  })
+})
