@@ -1,0 +1,115 @@
+"""Convolutional networks, two- and three-dimensional by one argument."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def conv(nd: int, cin: int, cout: int, kernel: int = 3, stride: int = 1) -> nn.Module:
+    """A same-padded convolution over `nd` spatial axes, without bias since a batch norm follows."""
+    layer = nn.Conv3d if nd == 3 else nn.Conv2d
+    return layer(cin, cout, kernel, stride=stride, padding=kernel // 2, bias=False)
+
+
+def norm(nd: int, channels: int) -> nn.Module:
+    """Batch norm: onnxruntime folds it into the convolution before it, so it costs nothing when served."""
+    return nn.BatchNorm3d(channels) if nd == 3 else nn.BatchNorm2d(channels)
+
+
+class Residual(nn.Module):
+    """conv-norm-relu-conv-norm plus the input (through a 1-convolution where the width changes), then relu."""
+
+    def __init__(self, nd: int, cin: int, cout: int) -> None:
+        super().__init__()
+        self.conv1, self.norm1 = conv(nd, cin, cout), norm(nd, cout)
+        self.conv2, self.norm2 = conv(nd, cout, cout), norm(nd, cout)
+        self.skip = conv(nd, cin, cout, kernel=1) if cin != cout else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norm1(self.conv1(x)))
+        return F.relu(self.norm2(self.conv2(y)) + self.skip(x))
+
+
+class UNet(nn.Module):
+    """Residual U-Net. (N, cin, *S) -> (N, cout, *S) logits; every S divisible by 2 ** (len(widths) - 1).
+
+    Down: max pooling. Up: transposed convolution of kernel and stride 2, added to the skip connection.
+    """
+
+    def __init__(self, nd: int, cin: int, cout: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.nd = nd
+        wide = list(widths)
+        self.down = nn.ModuleList(Residual(nd, a, b) for a, b in zip([cin, *wide[:-1]], wide, strict=True))
+        transposed = nn.ConvTranspose3d if nd == 3 else nn.ConvTranspose2d
+        self.up = nn.ModuleList(transposed(b, a, 2, stride=2) for a, b in pairwise(wide))
+        self.merge = nn.ModuleList(Residual(nd, a, a) for a in wide[:-1])
+        head = nn.Conv3d if nd == 3 else nn.Conv2d
+        self.head = head(wide[0], cout, 1)
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """Features of every level, finest first."""
+        levels: list[Tensor] = []
+        for index, block in enumerate(self.down):
+            x = block(self.halve(x) if index else x)
+            levels.append(x)
+        return levels
+
+    def halve(self, x: Tensor) -> Tensor:
+        """Max pooling to half the size."""
+        return F.max_pool3d(x, 2) if self.nd == 3 else F.max_pool2d(x, 2)
+
+    def decode(self, levels: list[Tensor]) -> Tensor:
+        """The finest decoder features, of width widths[0]."""
+        x = levels[-1]
+        for index in range(len(self.up) - 1, -1, -1):
+            x = self.merge[index](self.up[index](x) + levels[index])
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.decode(self.encode(x)))
+
+
+class HalfUNet(nn.Module):
+    """A U-Net that works at half resolution, between a strided stem and a thin full-resolution head.
+
+    (N, cin, *S) -> (N, cout, *S) logits; every S divisible by 2 ** len(widths). On a CPU the full-resolution layers of a
+    volume cost most of the time and learn little; here they have `thin` channels.
+    """
+
+    def __init__(self, nd: int, cin: int, cout: int, widths: Sequence[int], thin: int = 8) -> None:
+        super().__init__()
+        transposed, plain = (nn.ConvTranspose3d, nn.Conv3d) if nd == 3 else (nn.ConvTranspose2d, nn.Conv2d)
+        self.stem, self.stem_norm = conv(nd, cin, widths[0], stride=2), norm(nd, widths[0])
+        self.trunk = UNet(nd, widths[0], thin, widths)
+        self.trunk.head = transposed(widths[0], thin, 2, stride=2)
+        self.side, self.side_norm = conv(nd, cin, thin), norm(nd, thin)
+        self.last, self.last_norm = conv(nd, thin, thin), norm(nd, thin)
+        self.head = plain(thin, cout, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.finish(x, self.trunk(self.begin(x)))
+
+    def begin(self, x: Tensor) -> Tensor:
+        """Input -> features at half resolution, of width widths[0]."""
+        return F.relu(self.stem_norm(self.stem(x)))
+
+    def finish(self, x: Tensor, coarse: Tensor) -> Tensor:
+        """Input and the trunk's upsampled features -> logits."""
+        y = F.relu(self.side_norm(self.side(x)) + coarse)
+        return self.head(F.relu(self.last_norm(self.last(y))))
+
+
+def parameters_of(net: nn.Module) -> int:
+    """Number of trainable weights."""
+    return sum(p.numel() for p in net.parameters())
+
+
+def channels_last(net: nn.Module, nd: int) -> nn.Module:
+    """The memory format in which oneDNN's bfloat16 convolutions are fastest."""
+    return net.to(memory_format=torch.channels_last_3d if nd == 3 else torch.channels_last)

@@ -1,0 +1,1 @@
+"""models/deepgrow_3d: any structure of a volume, from clicks."""

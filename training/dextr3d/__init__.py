@@ -1,0 +1,1 @@
+"""models/dextr3d: any structure of a volume, from six extreme points."""

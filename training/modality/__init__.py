@@ -1,0 +1,1 @@
+"""models/modality_2d: which of MedNIST's six kinds of picture this is."""
