@@ -58,6 +58,16 @@ export async function readManifest(path: string): Promise<Manifest | undefined> 
   return Manifest.parse(JSON.parse(text))
 }
 
+/** The same, where a damaged manifest is as good as none: it is about to be replaced. */
+export async function readUsableManifest(path: string): Promise<Manifest | undefined> {
+  try {
+    return await readManifest(path)
+  } catch (error) {
+    if (isUnreadable(error)) return undefined
+    throw error
+  }
+}
+
 export async function writeManifest(path: string, manifest: Manifest): Promise<void> {
   await writeFileAtomic(path, `${JSON.stringify(manifest, undefined, 2)}\n`)
 }
@@ -75,6 +85,11 @@ function canonical(value: unknown): string {
   if (typeof value !== 'object' || value === null) return JSON.stringify(value) ?? 'null'
   const entries = Object.entries(value).toSorted(([a], [b]) => (a < b ? -1 : 1))
   return `{${entries.map(([key, item]) => `${JSON.stringify(key)}:${canonical(item)}`).join(',')}}`
+}
+
+/** Whether a manifest was read but is not one, as opposed to a disk that could not be read just now. */
+export function isUnreadable(error: unknown): boolean {
+  return error instanceof SyntaxError || error instanceof z.ZodError
 }
 
 export function isMissing(error: unknown): boolean {

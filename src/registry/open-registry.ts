@@ -7,7 +7,7 @@
  * the proof, and whatever a dead writer left behind is no manifest's and is swept.
  */
 import { randomUUID } from 'node:crypto'
-import { mkdir, readdir, rm, rmdir, stat, utimes } from 'node:fs/promises'
+import { mkdir, open, readdir, rm, rmdir, stat, utimes } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AppError } from '../errors.js'
 import type { ModelConfig, ModelRef } from '../pipelines/model-config.js'
@@ -20,11 +20,13 @@ import { type CatalogModel, findByPath, findByUrl } from './catalog.js'
 import { type Intake, type IntakeLimits, readLayout, takeIn } from './intake.js'
 import {
   isMissing,
+  isUnreadable,
   type LiveManifest,
   MANIFEST_FILE,
   type Manifest,
   type Published,
   readManifest,
+  readUsableManifest,
   revisionOf,
   type Weights,
   writeManifest,
@@ -170,7 +172,7 @@ class WorkspaceRegistry implements ModelRegistry {
       this.get(name)
       const folder = this.#folder(name)
       const path = join(folder, MANIFEST_FILE)
-      const manifest = await readManifest(path).catch(() => undefined)
+      const manifest = await readUsableManifest(path)
       if (manifest?.deleted === false) await this.#touch(folder, manifest)
       if (this.#bundled.has(name)) {
         await mkdir(folder, { recursive: true })
@@ -220,7 +222,7 @@ class WorkspaceRegistry implements ModelRegistry {
       await this.#renew(name)
       if (await mkdir(folder, { recursive: true })) await syncFolder(this.#options.folder)
       const path = join(folder, MANIFEST_FILE)
-      const seen = await readManifest(path).catch(() => undefined)
+      const seen = await readUsableManifest(path)
       const live = seen?.deleted === false ? seen : undefined
       candidate = await prepare(folder, live)
       const revision = revisionOf(candidate.rawConfig, candidate.weights?.sha256)
@@ -236,7 +238,7 @@ class WorkspaceRegistry implements ModelRegistry {
         ...(candidate.weights ? { weights: candidate.weights } : {}),
         tensors: { inputs: [...proof.inputs], outputs: [...proof.outputs] },
       }
-      if (!(await lock.verify()) || (await readManifest(path).catch(() => undefined))?.generation !== seen?.generation)
+      if (!(await lock.verify()) || (await readUsableManifest(path))?.generation !== seen?.generation)
         throw new AppError('BUSY_NAME', `model '${name}' was changed by another server meanwhile`, {
           hint: 'look at the model, then try again',
         })
@@ -313,7 +315,7 @@ class WorkspaceRegistry implements ModelRegistry {
   }
 
   async #bringBack(name: string, generation: number): Promise<Candidate> {
-    const manifest = await readManifest(join(this.#folder(name), MANIFEST_FILE))
+    const manifest = await readUsableManifest(join(this.#folder(name), MANIFEST_FILE))
     const live = manifest?.deleted === false ? manifest : undefined
     const kept = [live, live?.previous].find((one) => one?.generation === generation)
     if (!kept)
@@ -340,24 +342,24 @@ class WorkspaceRegistry implements ModelRegistry {
     if (this.#polling) return
     this.#polling = true
     try {
-      const names = new Set([
-        ...(await foldersIn(this.#options.folder)),
-        ...this.#bundled.keys(),
-        ...this.#known.keys(),
-      ])
-      for (const name of names) {
-        const epoch = this.#epochs.get(name)
-        const signature = await this.#signature(name)
-        if (signature === this.#signatures.get(name)) continue
-        const known = await this.#readKnown(name)
-        if (this.#epochs.get(name) !== epoch) continue
-        const before = this.#known.get(name)?.entry.revision
-        this.#show(name, known, signature)
-        if (before !== undefined && before !== known?.entry.revision) void this.#track(this.#retire(name))
-      }
+      const names = [...(await foldersIn(this.#options.folder)), ...this.#bundled.keys(), ...this.#known.keys()]
+      // A disk that fails for a moment leaves the picture as it was; the next look tries again.
+      for (const name of new Set(names)) await this.#look(name).catch((error: unknown) => this.#complain(name, error))
     } finally {
       this.#polling = false
     }
+  }
+
+  /** Renews what is shown of a name if its manifest has changed, unless we are changing it ourselves. */
+  async #look(name: string): Promise<void> {
+    const epoch = this.#epochs.get(name)
+    const signature = await this.#signature(name)
+    if (signature === this.#signatures.get(name)) return
+    const known = await this.#readKnown(name)
+    if (this.#epochs.get(name) !== epoch) return
+    const before = this.#known.get(name)?.entry.revision
+    this.#show(name, known, signature)
+    if (before !== undefined && before !== known?.entry.revision) void this.#track(this.#retire(name))
   }
 
   #show(name: string, known: Known | undefined, signature: string): void {
@@ -370,11 +372,19 @@ class WorkspaceRegistry implements ModelRegistry {
     for (const listener of this.#listeners) listener({ name, revision })
   }
 
-  /** Changes whenever the manifest is replaced: every replacement is a new file. */
+  /**
+   * Changes whenever the manifest is replaced: every replacement is a new file. The file is opened for it, since NFS looks
+   * at the server's truth on open, while a plain stat may answer from a cache that is a minute old.
+   */
   async #signature(name: string): Promise<string> {
     try {
-      const { ino, size, mtimeNs } = await stat(join(this.#folder(name), MANIFEST_FILE), { bigint: true })
-      return `${ino} ${size} ${mtimeNs}`
+      const file = await open(join(this.#folder(name), MANIFEST_FILE), 'r')
+      try {
+        const { ino, size, mtimeNs } = await file.stat({ bigint: true })
+        return `${ino} ${size} ${mtimeNs}`
+      } finally {
+        await file.close()
+      }
     } catch (error) {
       if (isMissing(error)) return 'none'
       throw error
@@ -387,6 +397,7 @@ class WorkspaceRegistry implements ModelRegistry {
     try {
       manifest = await readManifest(join(folder, MANIFEST_FILE))
     } catch (error) {
+      if (!isUnreadable(error)) throw error
       this.#complain(name, error)
       const entry = { name, revision: 'unreadable', generation: 0, origin: 'workspace', state: 'FAILED' } as const
       const reason = 'its manifest cannot be read; PUT or DELETE the model'

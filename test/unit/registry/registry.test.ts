@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, test } from 'vitest'
 import { AppError } from '../../../src/errors.js'
 import type { ModelChange } from '../../../src/registry/registry.js'
 import { fixtureModel, modelConfig, PROOF, RegistryHome, variant } from '../../helpers/registry.js'
@@ -543,4 +543,60 @@ describe('what is sent', () => {
       await registry.close()
     },
   )
+})
+
+describe('two registries on one workspace', () => {
+  test('follow each other: loads, updates, removals, marks of bundled names', async () => {
+    await using home = new RegistryHome()
+    await home.bundle('bundled', modelConfig(), onnx)
+    const one = await home.open({ autoReload: true })
+    const two = await home.open({ autoReload: true })
+    const heard: ModelChange[] = []
+    two.registry.onChange((change) => heard.push(change))
+    const shown = ({ registry }: typeof one) => registry.list().map(({ name, revision }) => `${name} ${revision}`)
+    const alike = () => expect.poll(() => shown(two), { timeout: 5_000 }).toEqual(shown(one))
+
+    await one.registry.put('organ', files(home))
+    await alike()
+    const updated = await one.registry.put('organ', files(home, variant(onnx, 'new')))
+    await alike()
+    expect(two.scheduler.retired).toContainEqual({ name: 'organ', except: updated.revision })
+    expect(readFileSync(two.registry.resolve('organ').weightsPath!)).toEqual(variant(onnx, 'new'))
+    await one.registry.remove('bundled')
+    await one.registry.remove('organ')
+    await alike()
+    expect(shown(two)).toEqual([])
+    expect(heard.map(({ name, revision }) => [name, revision !== undefined])).toEqual(
+      expect.arrayContaining([
+        ['organ', true],
+        ['bundled', false],
+        ['organ', false],
+      ]),
+    )
+    await Promise.all([one.registry.close(), two.registry.close()])
+  })
+
+  test('weights of a removed model stay for the server that has not heard', async () => {
+    await using home = new RegistryHome()
+    const one = await home.open({ autoReload: true })
+    await one.registry.put('organ', files(home))
+    const two = await home.open({ autoReload: true })
+    await one.registry.remove('organ')
+    expect(existsSync(two.registry.resolve('organ').weightsPath!)).toBe(true)
+    await Promise.all([one.registry.close(), two.registry.close()])
+  })
+
+  test('change a name one at a time', async () => {
+    await using home = new RegistryHome()
+    const one = await home.open()
+    const two = await home.open()
+    one.scheduler.outcome = async () => {
+      await expect(two.registry.put('organ', files(home))).rejects.toMatchObject({ code: 'BUSY_NAME' })
+      return PROOF
+    }
+    await one.registry.put('organ', files(home))
+    await two.registry.put('organ', files(home, variant(onnx, 'second')))
+    expect(two.registry.get('organ').generation).toBe(2)
+    await Promise.all([one.registry.close(), two.registry.close()])
+  })
 })
