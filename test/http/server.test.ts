@@ -214,6 +214,20 @@ describe('pages of other origins', () => {
     )
   })
 
+  test.each([
+    { from: 'https://evil.example', status: 403 },
+    { from: 'null', status: 403 },
+    { from: 'http://127.0.0.1:5000', status: 200 },
+    { from: undefined, status: 200 },
+  ])('may not even send to /admin, as a form would: $from', async ({ from, status }) => {
+    await using app = await testApp()
+    const headers = { host: '127.0.0.1:5000', ...(from === undefined ? {} : { origin: from }) }
+    for (const url of ['/admin/model/spleen/unload', '/%61dmin/model/spleen/unload']) {
+      const reply = await app.inject({ method: 'POST', url, headers })
+      expect(reply.statusCode).toBe(status)
+    }
+  })
+
   test('are kept out when not in the list', async () => {
     await using app = await testApp({ flags: ['--cors-origins', 'https://other.example'] })
     const reply = await app.inject({ url: '/v1/models', headers: { origin } })
