@@ -8,14 +8,17 @@
  */
 import { z } from 'zod'
 import { AppError } from '../errors.js'
-import { nearestWord } from '../util/nearest-word.js'
+import type { ModelConfig, ModelType, ScanningWindow, TransformSpec } from './model-config.js'
 import {
-  MODEL_TYPES,
-  type ModelConfig,
-  type ModelType,
-  type ScanningWindow,
-  type TransformSpec,
-} from './model-config.js'
+  argKeys,
+  ConfigFile,
+  type Inference,
+  InferenceArgs,
+  type PipelineModels,
+  Shape,
+  type Transform,
+  windowKeys,
+} from './model-config-schema.js'
 
 /** A config is a page of JSON; these bounds keep a hostile one from costing more than a page. */
 export const CONFIG_LIMITS = { depth: 32, nodes: 20_000, text: 64 * 1024 } as const
@@ -36,172 +39,6 @@ const ECHO =
   /^inference_(batch_size|channel_first|image|image_format|padding|roi|scanning_window|name|args|node_mapping|tf|trtis)(_[a-z_]+)?$/
 const DEFAULT_OVERLAP = 0.25
 
-const FLAG_WORDS: Readonly<Record<string, boolean>> = { true: true, false: false, '1': true, '0': false }
-/** A boolean, also as the word or digit that old files have. */
-const flag = z.preprocess(
-  (value) => FLAG_WORDS[String(value).trim().toLowerCase()] ?? value,
-  z.boolean({ error: 'expected true or false' }),
-)
-const numeric = z.union([
-  z.number(),
-  z
-    .string()
-    .regex(/^-?\d+(\.\d+)?$/, 'expected a number')
-    .transform(Number),
-])
-const count = numeric.pipe(z.number().int().min(1).max(4096))
-const shape = z
-  .array(numeric.pipe(z.number().int().positive().max(65_536)))
-  .min(1)
-  .max(4)
-const word = z.string().min(1).max(256)
-const free = z.record(z.string(), z.unknown())
-const names = z.record(word, word)
-
-/** An object whose unknown keys are refused by name, with the nearest known key. */
-function section<S extends z.ZodRawShape>(known: S) {
-  return z.strictObject(known, {
-    error: (issue) =>
-      issue.code === 'unrecognized_keys' ? unknownKeys(issue.keys as string[], Object.keys(known)) : undefined,
-  })
-}
-
-function unknownKeys(keys: readonly string[], known: readonly string[]): string {
-  const said = keys.slice(0, 5).map((key) => {
-    const near = nearestWord(key, known)
-    return near === undefined ? `'${key.slice(0, 80)}'` : `'${key.slice(0, 80)}' (did you mean '${near}'?)`
-  })
-  return `unknown ${keys.length === 1 ? 'key' : 'keys'} ${said.join(', ')}; known here: ${known.join(', ')}`
-}
-
-const transform = section({ name: word, path: word.optional(), args: free.optional() })
-const transforms = z.array(transform).max(100)
-
-const windowKeys = {
-  scanning_window: flag.optional(),
-  roi: shape.optional(),
-  batch_size: count.optional(),
-  sw_batch_size: count.optional(),
-  overlap: numeric.pipe(z.number().min(0).max(0.99)).optional(),
-  mode: z.enum(['constant', 'gaussian']).optional(),
-  blend: z.enum(['constant', 'gaussian']).optional(),
-  padding: numeric.pipe(z.number().min(0).max(1000)).optional(),
-  /** Where AIAA put tensors and windows; here `--device` and the device slots decide. */
-  device: z.union([z.string().max(64), z.number()]).optional(),
-  sw_device: z.union([z.string().max(64), z.number()]).optional(),
-}
-const pipelineModels = z.union([z.array(word).min(1).max(8), names])
-const argKeys = { ...windowKeys, models: pipelineModels.optional() }
-const args = section(argKeys)
-const engineArgs = free.optional()
-
-const session = section({
-  intra_op_threads: count.optional(),
-  intra_op_num_threads: count.optional(),
-  optimisation: z.enum(['disabled', 'basic', 'extended', 'all']).optional(),
-  optimization: z.enum(['disabled', 'basic', 'extended', 'all']).optional(),
-  graph_optimization_level: z.enum(['disabled', 'basic', 'extended', 'all']).optional(),
-})
-const kserve = section({
-  url: z.url({ protocol: /^https?$/, error: 'expected an http or https URL' }).max(2048),
-  model: word,
-  version: z.union([word, z.number().transform(String)]).optional(),
-})
-/** Old engine blocks: tensor names and channel counts are read; the rest configured a server that is not there. */
-const tf = z.looseObject({ input_nodes: names.optional(), output_nodes: names.optional() })
-const triton = z.looseObject({
-  input_channels: free.optional(),
-  output_channels: free.optional(),
-  input: z
-    .array(z.looseObject({ name: word }))
-    .max(64)
-    .optional(),
-  output: z
-    .array(z.looseObject({ name: word }))
-    .max(64)
-    .optional(),
-})
-const engine = section({
-  name: word.optional(),
-  path: word.optional(),
-  args: engineArgs,
-  triton_model_config: triton.optional(),
-  node_mapping: names.optional(),
-})
-
-const inference = section({
-  ...windowKeys,
-  image: word.optional(),
-  input: z.union([word, z.array(word).min(1).max(64)]).optional(),
-  output: z.union([word, z.array(word).min(1).max(64)]).optional(),
-  image_format: word.optional(),
-  channel_first: flag.optional(),
-  name: word.optional(),
-  path: word.optional(),
-  args: engineArgs,
-  node_mapping: names.optional(),
-  additional_info: free.optional(),
-  meta_data: free.optional(),
-  trtis: triton.optional(),
-  triton: triton.optional(),
-  triton_model_config: triton.optional(),
-  tf: tf.optional(),
-  AIAA: engine.optional(),
-  TRITON: engine.optional(),
-  engine: z.enum(['onnxruntime', 'kserve']).optional(),
-  kserve: kserve.optional(),
-  session: session.optional(),
-  models: pipelineModels.optional(),
-})
-type Inference = z.output<typeof inference>
-
-const configSchema = section({
-  version: z
-    .union([z.string(), z.number()])
-    .transform(String)
-    .pipe(z.string().regex(/^[1-4](\.\d+)*$/, 'expected 2, 3 or 4 (a version 4 file may say 1)'))
-    .default('3'),
-  name: word.optional(),
-  type: z
-    .string()
-    .transform((text) => text.toLowerCase())
-    .pipe(z.enum(MODEL_TYPES)),
-  labels: z
-    .union([
-      z.array(z.string().max(256)).max(4096),
-      z
-        .string()
-        .max(256)
-        .transform((label) => [label]),
-    ])
-    .default([]),
-  description: z
-    .string()
-    .max(16 * 1024)
-    .default(''),
-  padding: windowKeys.padding,
-  roi: shape.optional(),
-  pre_transforms: transforms.default([]),
-  inference: inference.optional(),
-  post_transforms: transforms.default([]),
-  writer: z
-    .union([
-      transform,
-      z
-        .array(transform)
-        .length(1)
-        .transform((list) => list[0]!),
-    ])
-    .optional(),
-  cache_until: word.optional(),
-  additional_info: free.optional(),
-  meta_data: free.optional(),
-  pipeline: section({ models: pipelineModels, batch_size: count.optional() }).optional(),
-  /** Of a dumped record: how and where that server kept the weights. */
-  format: word.optional(),
-  path: word.optional(),
-})
-
 /**
  * Reads a model config. `json` is the decoded file; `name` is the model's name, for the messages.
  * Throws BAD_MODEL_CONFIG, naming the key path, what was found and what would be right.
@@ -209,7 +46,7 @@ const configSchema = section({
 export function parseModelConfig(json: unknown, name: string): ModelConfig {
   checkBounds(json)
   const record = withoutEchoes(unwrap(json, name))
-  const parsed = configSchema.safeParse(record)
+  const parsed = ConfigFile.safeParse(record)
   if (!parsed.success) throw refusal(parsed.error)
   const config = parsed.data
   const section = config.inference
@@ -225,7 +62,7 @@ export function parseModelConfig(json: unknown, name: string): ModelConfig {
   const preTransforms = config.pre_transforms.map(toSpec)
   const models = pipelineOf(config.type, config.pipeline, inference, settings, name)
   const deepgrow = config.type === 'deepgrow' ? dimensionsOf(preTransforms) : undefined
-  const roi = config.roi ?? settings.roi ?? optional(shape, info.roi) ?? annotationDefault(config.type, [128, 128, 128])
+  const roi = config.roi ?? settings.roi ?? optional(Shape, info.roi) ?? annotationDefault(config.type, [128, 128, 128])
   const padding =
     config.padding ?? settings.padding ?? optional(z.number(), info.padding) ?? annotationDefault(config.type, 20)
   const cacheUntil = config.cache_until === undefined ? undefined : shortName(config.cache_until)
@@ -257,7 +94,7 @@ export function parseModelConfig(json: unknown, name: string): ModelConfig {
   }
 }
 
-type Settings = z.output<typeof args>
+type Settings = z.output<typeof InferenceArgs>
 
 function fail(path: string, what: string): never {
   throw new AppError('BAD_MODEL_CONFIG', `config.${path} ${what}`, { hint: HELP })
@@ -336,7 +173,7 @@ function shortName(name: string): string {
   return name.slice(name.lastIndexOf('.') + 1)
 }
 
-function toSpec(spec: z.output<typeof transform>): TransformSpec {
+function toSpec(spec: z.output<typeof Transform>): TransformSpec {
   return { name: shortName(spec.name), args: spec.args ?? {} }
 }
 
@@ -353,7 +190,7 @@ function inferenceArgs(inference: Inference): Settings {
     const given = Object.fromEntries(Object.entries(block.args).filter(([, value]) => value !== null))
     const known = block.name === undefined || RUN_IT.includes(shortName(block.name))
     // A class of the user's own may take arguments that nobody here knows; only the shared ones mean something.
-    const parsed = (known ? args : z.object(argKeys)).safeParse(given)
+    const parsed = (known ? InferenceArgs : z.object(argKeys)).safeParse(given)
     if (!parsed.success)
       throw refusal(
         new z.ZodError(parsed.error.issues.map((issue) => ({ ...issue, path: [...block.path, ...issue.path] }))),
@@ -440,7 +277,7 @@ function sessionOf(inference: Inference): ModelConfig['inference']['session'] {
 /** The models of a pipeline, the 3-D one first where their names tell which is which. */
 function pipelineOf(
   type: ModelType,
-  given: { models: z.output<typeof pipelineModels>; batch_size?: number | undefined } | undefined,
+  given: { models: z.output<typeof PipelineModels>; batch_size?: number | undefined } | undefined,
   inference: Inference,
   settings: Settings,
   name: string,

@@ -1,0 +1,170 @@
+/** What a config_aiaa.json may hold, of any version; parse-model-config.ts makes one ModelConfig of it. */
+import { z } from 'zod'
+import { nearestWord } from '../util/nearest-word.js'
+import { MODEL_TYPES } from './model-config.js'
+
+const FLAG_WORDS: Readonly<Record<string, boolean>> = { true: true, false: false, '1': true, '0': false }
+/** A boolean, also as the word or digit that old files have. */
+const flag = z.preprocess(
+  (value) => FLAG_WORDS[String(value).trim().toLowerCase()] ?? value,
+  z.boolean({ error: 'expected true or false' }),
+)
+const numeric = z.union([
+  z.number(),
+  z
+    .string()
+    .regex(/^-?\d+(\.\d+)?$/, 'expected a number')
+    .transform(Number),
+])
+const count = numeric.pipe(z.number().int().min(1).max(4096))
+export const Shape = z
+  .array(numeric.pipe(z.number().int().positive().max(65_536)))
+  .min(1)
+  .max(4)
+const word = z.string().min(1).max(256)
+const free = z.record(z.string(), z.unknown())
+const names = z.record(word, word)
+
+/** An object whose unknown keys are refused by name, with the nearest known key. */
+function section<S extends z.ZodRawShape>(known: S) {
+  return z.strictObject(known, {
+    error: (issue) =>
+      issue.code === 'unrecognized_keys' ? unknownKeys(issue.keys as string[], Object.keys(known)) : undefined,
+  })
+}
+
+function unknownKeys(keys: readonly string[], known: readonly string[]): string {
+  const said = keys.slice(0, 5).map((key) => {
+    const near = nearestWord(key, known)
+    return near === undefined ? `'${key.slice(0, 80)}'` : `'${key.slice(0, 80)}' (did you mean '${near}'?)`
+  })
+  return `unknown ${keys.length === 1 ? 'key' : 'keys'} ${said.join(', ')}; known here: ${known.join(', ')}`
+}
+
+export const Transform = section({ name: word, path: word.optional(), args: free.optional() })
+const transforms = z.array(Transform).max(100)
+
+export const windowKeys = {
+  scanning_window: flag.optional(),
+  roi: Shape.optional(),
+  batch_size: count.optional(),
+  sw_batch_size: count.optional(),
+  overlap: numeric.pipe(z.number().min(0).max(0.99)).optional(),
+  mode: z.enum(['constant', 'gaussian']).optional(),
+  blend: z.enum(['constant', 'gaussian']).optional(),
+  padding: numeric.pipe(z.number().min(0).max(1000)).optional(),
+  /** Where AIAA put tensors and windows; here `--device` and the device slots decide. */
+  device: z.union([z.string().max(64), z.number()]).optional(),
+  sw_device: z.union([z.string().max(64), z.number()]).optional(),
+}
+export const PipelineModels = z.union([z.array(word).min(1).max(8), names])
+export const argKeys = { ...windowKeys, models: PipelineModels.optional() }
+export const InferenceArgs = section(argKeys)
+const engineArgs = free.optional()
+
+const session = section({
+  intra_op_threads: count.optional(),
+  intra_op_num_threads: count.optional(),
+  optimisation: z.enum(['disabled', 'basic', 'extended', 'all']).optional(),
+  optimization: z.enum(['disabled', 'basic', 'extended', 'all']).optional(),
+  graph_optimization_level: z.enum(['disabled', 'basic', 'extended', 'all']).optional(),
+})
+const kserve = section({
+  url: z.url({ protocol: /^https?$/, error: 'expected an http or https URL' }).max(2048),
+  model: word,
+  version: z.union([word, z.number().transform(String)]).optional(),
+})
+/** Old engine blocks: tensor names and channel counts are read; the rest configured a server that is not there. */
+const tf = z.looseObject({ input_nodes: names.optional(), output_nodes: names.optional() })
+const triton = z.looseObject({
+  input_channels: free.optional(),
+  output_channels: free.optional(),
+  input: z
+    .array(z.looseObject({ name: word }))
+    .max(64)
+    .optional(),
+  output: z
+    .array(z.looseObject({ name: word }))
+    .max(64)
+    .optional(),
+})
+const engine = section({
+  name: word.optional(),
+  path: word.optional(),
+  args: engineArgs,
+  triton_model_config: triton.optional(),
+  node_mapping: names.optional(),
+})
+
+export const Inference = section({
+  ...windowKeys,
+  image: word.optional(),
+  input: z.union([word, z.array(word).min(1).max(64)]).optional(),
+  output: z.union([word, z.array(word).min(1).max(64)]).optional(),
+  image_format: word.optional(),
+  channel_first: flag.optional(),
+  name: word.optional(),
+  path: word.optional(),
+  args: engineArgs,
+  node_mapping: names.optional(),
+  additional_info: free.optional(),
+  meta_data: free.optional(),
+  trtis: triton.optional(),
+  triton: triton.optional(),
+  triton_model_config: triton.optional(),
+  tf: tf.optional(),
+  AIAA: engine.optional(),
+  TRITON: engine.optional(),
+  engine: z.enum(['onnxruntime', 'kserve']).optional(),
+  kserve: kserve.optional(),
+  session: session.optional(),
+  models: PipelineModels.optional(),
+})
+export type Inference = z.output<typeof Inference>
+
+export const ConfigFile = section({
+  version: z
+    .union([z.string(), z.number()])
+    .transform(String)
+    .pipe(z.string().regex(/^[1-4](\.\d+)*$/, 'expected 2, 3 or 4 (a version 4 file may say 1)'))
+    .default('3'),
+  name: word.optional(),
+  type: z
+    .string()
+    .transform((text) => text.toLowerCase())
+    .pipe(z.enum(MODEL_TYPES)),
+  labels: z
+    .union([
+      z.array(z.string().max(256)).max(4096),
+      z
+        .string()
+        .max(256)
+        .transform((label) => [label]),
+    ])
+    .default([]),
+  description: z
+    .string()
+    .max(16 * 1024)
+    .default(''),
+  padding: windowKeys.padding,
+  roi: Shape.optional(),
+  pre_transforms: transforms.default([]),
+  inference: Inference.optional(),
+  post_transforms: transforms.default([]),
+  writer: z
+    .union([
+      Transform,
+      z
+        .array(Transform)
+        .length(1)
+        .transform((list) => list[0]!),
+    ])
+    .optional(),
+  cache_until: word.optional(),
+  additional_info: free.optional(),
+  meta_data: free.optional(),
+  pipeline: section({ models: PipelineModels, batch_size: count.optional() }).optional(),
+  /** Of a dumped record: how and where that server kept the weights. */
+  format: word.optional(),
+  path: word.optional(),
+})
