@@ -24,6 +24,7 @@ export const Shape = z
 const word = z.string().min(1).max(256)
 const free = z.record(z.string(), z.unknown())
 const names = z.record(word, word)
+const fields = z.union([word, z.array(word).min(1).max(64)], { error: 'expected a field or a list of fields' })
 
 /** An object whose unknown keys are refused by name, with the nearest known key. */
 function section<S extends z.ZodRawShape>(known: S) {
@@ -57,7 +58,9 @@ export const windowKeys = {
   device: z.union([z.string().max(64), z.number()]).optional(),
   sw_device: z.union([z.string().max(64), z.number()]).optional(),
 }
-export const PipelineModels = z.union([z.array(word).min(1).max(8), names])
+export const PipelineModels = z.union([z.array(word).min(1).max(8), names], {
+  error: 'expected a list of model names',
+})
 export const argKeys = { ...windowKeys, models: PipelineModels.optional() }
 export const InferenceArgs = section(argKeys)
 const engineArgs = free.optional()
@@ -99,8 +102,8 @@ const engine = section({
 export const Inference = section({
   ...windowKeys,
   image: word.optional(),
-  input: z.union([word, z.array(word).min(1).max(64)]).optional(),
-  output: z.union([word, z.array(word).min(1).max(64)]).optional(),
+  input: fields.optional(),
+  output: fields.optional(),
   image_format: word.optional(),
   channel_first: flag.optional(),
   name: word.optional(),
@@ -152,13 +155,18 @@ export const ConfigFile = section({
   inference: Inference.optional(),
   post_transforms: transforms.default([]),
   writer: z
-    .union([
-      Transform,
-      z
-        .array(Transform)
-        .length(1)
-        .transform((list) => list[0]!),
-    ])
+    .union(
+      [
+        Transform,
+        z
+          .array(Transform)
+          .length(1)
+          .transform((list) => list[0]!),
+      ],
+      {
+        error: 'expected one {"name", "args"}',
+      },
+    )
     .optional(),
   cache_until: word.optional(),
   additional_info: free.optional(),

@@ -35,7 +35,7 @@ export type CatalogModel =
   | { readonly kind: 'file'; readonly path: string; readonly config?: unknown }
   | { readonly kind: 'folder'; readonly files: readonly UnzippedFile[] }
 
-/** Throws MODEL_NOT_FOUND when the catalogue has no such model, BAD_REQUEST when there is no catalogue. */
+/** Throws MODEL_NOT_FOUND when the catalogue has no such model. */
 export async function findByPath(catalog: string, path: string, version: string | undefined): Promise<CatalogModel> {
   const steps = [...path.split('/'), ...(version === undefined ? [] : [version])]
   if (!steps.every((step) => STEP.test(step)))

@@ -301,8 +301,8 @@ class WorkspaceRegistry implements ModelRegistry {
     }
     if (catalog === '') {
       if (asIs) return asIs
-      throw new AppError('BAD_REQUEST', 'this server has no model catalogue', {
-        hint: 'start it with --model-catalog, or send the parts config and data',
+      throw new AppError('BAD_MODEL', 'this server has no model catalogue, and fetches no models from NGC', {
+        hint: 'send the parts config and data, or have the server started with --model-catalog',
       })
     }
     try {

@@ -242,7 +242,7 @@ describe('PUT /admin/model/<name>', () => {
     {
       name: 'an NGC model without a catalogue',
       parts: [{ name: 'ngc', body: '{"path":"nvidia/med/x","version":"1"}' }],
-      status: 400,
+      status: 422,
       says: 'no model catalogue',
     },
     { name: 'NGC in odd words', parts: [{ name: 'ngc', body: '{}' }], status: 400, says: 'does not name a model' },
