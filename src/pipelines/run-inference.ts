@@ -45,7 +45,7 @@ export const runInference: RunInference = async (job, context) => {
   })
   const file = await clock.stage('write', async () => {
     await control.checkpoint('write', 0, 1)
-    return writeResult(finished, job, read.source, config)
+    return writeResult(finished, job, read.source, context.model.ref)
   })
   return { file, params: finished.params, timings: clock.timings, device, notes }
 }

@@ -7,9 +7,10 @@ import type { InferenceJob, JobResult } from '../runner/job.js'
 import { requireImage } from '../transforms/fields.js'
 import type { Item } from '../transforms/types.js'
 import { modeOf, restore } from '../transforms/undo.js'
+import { readVersion } from '../util/version.js'
 import { makeVolume, type Volume, voxelCount } from '../volume/volume.js'
-import { labelStatistics } from './label-statistics.js'
-import type { ModelConfig } from './model-config.js'
+import { labelName, labelStatistics } from './label-statistics.js'
+import type { ModelConfig, ModelRef } from './model-config.js'
 
 const DTYPES: readonly string[] = ['uint8', 'int8', 'uint16', 'int16', 'uint32', 'int32', 'float32', 'float64']
 
@@ -49,16 +50,38 @@ export async function writeResult(
   { volume, kind }: FinishedResult,
   job: InferenceJob,
   source: ReadResult,
-  config: ModelConfig,
+  model: ModelRef,
 ): Promise<JobResult['file']> {
   const { wish, outDir } = job
   if (!wish.file) return undefined
-  if (wish.dicomSeg) throw new AppError('BAD_PARAMS', 'output=dicom_seg is not available for this model')
+  if (wish.dicomSeg) return writeSegmentation(volume, kind, job, source, model)
   const extension = wish.extension ?? source.extension
   const path = join(outDir, `result${extension}`)
-  const dtype = wish.dtype ?? writerDtype(config)
+  const dtype = wish.dtype ?? writerDtype(model.config)
   const { contentType } = await writeVolume(volume, path, { extension, compress: wish.compress, dtype, kind })
   return { path, extension, contentType }
+}
+
+async function writeSegmentation(
+  volume: Volume,
+  kind: FinishedResult['kind'],
+  { images, limits, outDir }: InferenceJob,
+  source: ReadResult,
+  { config: { labels }, name }: ModelRef,
+): Promise<JobResult['file']> {
+  if (source.format !== 'dicom')
+    throw new AppError('BAD_PARAMS', 'output=dicom_seg needs a DICOM series as the image', {
+      hint: 'send the series itself, or a session made from one',
+    })
+  if (kind !== 'labels') throw new AppError('BAD_PARAMS', 'output=dicom_seg needs a model that gives a label map')
+  // Loaded on first need: dcmjs and its dictionary are slow to load and hardly ever wanted.
+  const { writeDicomSeg } = await import('../formats/dicom-seg.js')
+  const path = join(outDir, 'result.dcm')
+  const names = labels.map((_, i) => labelName(i + 1, labels))
+  if (names.at(-1) === `label ${labels.length}`) names.pop() // the first of the labels was the background
+  const paths = source.files ?? images[0]!.paths
+  await writeDicomSeg(volume, path, { paths, limits }, { names, model: name, version: readVersion(), now: new Date() })
+  return { path, extension: '.dcm', contentType: 'application/dicom' }
 }
 
 function writerDtype({ writer }: ModelConfig): DtypeName | undefined {

@@ -1,11 +1,10 @@
 /** DICOM series of every transfer syntax, number type and geometry, against values known when they were made. */
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { gunzipSync } from 'node:zlib'
 import { afterAll, describe, expect, it } from 'vitest'
 import { readDicomSeries } from '../../src/formats/dicom-series.js'
-import { unzipTo } from '../../src/util/unzip.js'
+import { dicomFixtures } from '../helpers/dicom-fixtures.js'
 
 /** make_dicom_golden.py says what each case is. */
 interface Case {
@@ -23,13 +22,8 @@ const LIMITS = { maxVolumeBytes: 2 ** 31, maxVoxels: 2 ** 30 }
 const root = await mkdtemp(join(tmpdir(), 'dicom-golden-'))
 afterAll(() => rm(root, { recursive: true, force: true }))
 
-describe.each(['encodings', 'geometry'])('DICOM %s', async (part) => {
-  const zip = join(root, `${part}.zip`)
-  const folder = join(root, part)
-  await mkdir(folder)
-  await writeFile(zip, gunzipSync(await readFile(new URL(`../fixtures/dicom-${part}.zip.gz`, import.meta.url))))
-  const files = await unzipTo(zip, folder, { maxEntries: 1000, maxBytes: 2 ** 26 })
-  const named = (name: string) => files.filter((file) => file.entryName.startsWith(name)).map((file) => file.path)
+describe.each(['encodings', 'geometry'] as const)('DICOM %s', async (part) => {
+  const { named } = await dicomFixtures(part, root)
   const cases: Case[] = JSON.parse(await readFile(named('cases.json')[0]!, 'utf8'))
 
   it.each(cases.filter((one) => one.error))('$name is refused', async ({ name, error }) => {

@@ -1,10 +1,9 @@
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { gunzipSync } from 'node:zlib'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { readVolume } from '../../../src/formats/read-volume.js'
-import { unzipTo } from '../../../src/util/unzip.js'
+import { dicomFixtures } from '../../helpers/dicom-fixtures.js'
 import { type ZipEntry, zipBytes } from '../../helpers/zip.js'
 
 const LIMITS = { maxVolumeBytes: 2 ** 22, maxVoxels: 2 ** 24 }
@@ -23,11 +22,8 @@ async function read(entries: readonly ZipEntry[]) {
 
 /** The files of one case of the DICOM fixtures. */
 async function series(name: string): Promise<Buffer[]> {
-  const zip = join(root, 'fixture.zip')
-  await writeFile(zip, gunzipSync(await readFile(new URL('../../fixtures/dicom-geometry.zip.gz', import.meta.url))))
-  await mkdir(join(root, 'fixture'))
-  const files = await unzipTo(zip, join(root, 'fixture'), { maxEntries: 1000, maxBytes: 2 ** 26 })
-  return Promise.all(files.filter((file) => file.entryName.startsWith(`${name}/`)).map((file) => readFile(file.path)))
+  const { named } = await dicomFixtures('geometry', root)
+  return Promise.all(named(`${name}/`).map((path) => readFile(path)))
 }
 
 /** A 2x2x1 NIfTI-1 of uint8 zeros. */
