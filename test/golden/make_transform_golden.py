@@ -128,7 +128,7 @@ INVERSES = [
     ("Orientationd", "oblique", [("Orientationd", {"axcodes": "PIR"})]),
     ("Spacingd", "ct", [("Spacingd", {"pixdim": [2.1, 2.2, 1.9]})]),
     ("Spacingd down", "ct", [("Spacingd", {"pixdim": [4.6, 5.1, 4.1]})]),
-    ("oblique Spacingd", "oblique", [("Spacingd", {"pixdim": [1.13, 1.27, 2.6]})]),
+    ("oblique Spacingd", "oblique", [("Spacingd", {"pixdim": [1.08, 1.2, 2.65]})]),
     ("Resized", "ct", [("Resized", {"spatial_size": [25, 40, 13], "mode": "trilinear"})]),
     ("CropForegroundd", "ct", [("CropForegroundd", {"source_key": "image", "margin": [2, 1, 0], "threshold": 120})]),
     ("SpatialPadd and CenterSpatialCropd", "ct", [("SpatialPadd", {"spatial_size": [41, 20, 30]}), ("CenterSpatialCropd", {"roi_size": [20, 20, 20]})]),
