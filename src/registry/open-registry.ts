@@ -87,6 +87,11 @@ class WorkspaceRegistry implements ModelRegistry {
   readonly #timers: NodeJS.Timeout[] = []
   #polling = false
   #closed = false
+  #stop: () => void = () => {}
+  /** Ends the waiting for runners: those that still work are the scheduler's to end. */
+  readonly #stopped = new Promise<void>((resolve) => {
+    this.#stop = resolve
+  })
 
   constructor(options: RegistryOptions, bundled: readonly BundledModel[]) {
     this.#options = options
@@ -199,6 +204,7 @@ class WorkspaceRegistry implements ModelRegistry {
   async close(): Promise<void> {
     this.#closed = true
     for (const timer of this.#timers) clearInterval(timer)
+    this.#stop()
     await Promise.allSettled(this.#background)
   }
 
@@ -359,7 +365,8 @@ class WorkspaceRegistry implements ModelRegistry {
     if (this.#epochs.get(name) !== epoch) return
     const before = this.#known.get(name)?.entry.revision
     this.#show(name, known, signature)
-    if (before !== undefined && before !== known?.entry.revision) void this.#track(this.#retire(name))
+    if (before !== undefined && before !== known?.entry.revision)
+      void this.#track(Promise.race([this.#retire(name), this.#stopped]))
   }
 
   #show(name: string, known: Known | undefined, signature: string): void {
@@ -475,8 +482,9 @@ class WorkspaceRegistry implements ModelRegistry {
   }
 
   async #retireAndCollect(name: string): Promise<void> {
-    await this.#retire(name)
-    await this.#collectUnlessBusy(name)
+    const isRetired = await Promise.race([this.#retire(name).then(() => true), this.#stopped.then(() => false)])
+    // What is left then is swept at the next start.
+    if (isRetired) await this.#collectUnlessBusy(name)
   }
 
   /** At start and now and then: what dead writers left, in the names that nobody is writing. */

@@ -149,6 +149,21 @@ describe('publishing', () => {
     await registry.close()
   })
 
+  it('closes without waiting for the runner of a removed model; the next start removes its files', async () => {
+    await using home = new RegistryHome()
+    const { registry, scheduler } = await home.open()
+    await registry.put('organ', files(home))
+    scheduler.retire = () => new Promise(() => {})
+    const removal = registry.remove('organ')
+    await expect.poll(() => registry.list()).toEqual([])
+    await registry.close()
+    await removal
+    expect(readdirSync(join(home.folder, 'organ'))).toEqual([`${sha(onnx)}.onnx`])
+    const { registry: next } = await home.open()
+    expect(existsSync(join(home.folder, 'organ'))).toBe(false)
+    await next.close()
+  })
+
   it('gives up when the client hangs up, before anything changes', async () => {
     await using home = new RegistryHome()
     const { registry, scheduler } = await home.open()
