@@ -186,10 +186,12 @@ async function removeIfStill(path: string, text: string, holder: string): Promis
 function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0)
-    return true
   } catch (error) {
     return (error as NodeJS.ErrnoException).code !== 'ESRCH'
   }
+  // A killed process that its parent has not asked after yet (state Z) holds nothing any more.
+  const stat = attempt(() => readFileSync(`/proc/${pid}/stat`, 'utf8'))
+  return stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3) !== 'Z'
 }
 
 /** Where a process id means something: this boot of this machine, in this container. */
