@@ -62,6 +62,9 @@ interface EdgeTable {
   count: number
 }
 
+/** With more edges on a row than this, counting crossings by pixel beats sorting them. */
+const FEW_EDGES = 64
+
 /** Even-odd scan lines: between each pair of crossings, from the first whole pixel to the last. */
 function fillSpans(
   image: Uint8Array,
@@ -84,15 +87,28 @@ function fillSpans(
     for (let a = 0; a < activeCount; a++) if (bottom[active[a]!]! > row) active[kept++] = active[a]!
     activeCount = kept
     while (next < count && top[byTop[next]!]! === row) active[activeCount++] = byTop[next++]!
-    sortByCrossing(active, activeCount, crossing)
-    for (let a = 0; a + 1 < activeCount; a += 2) {
-      const from = Math.ceil(crossing[active[a]!]! / ONE)
-      const to = Math.floor(crossing[active[a + 1]!]! / ONE)
-      let at = origin + row * rowStep + from * columnStep
-      for (let column = from; column <= to; column++, at += columnStep) image[at] = value
-    }
+    const start = origin + row * rowStep
+    if (activeCount > FEW_EDGES) fillByCount(image, active, activeCount, crossing, value, columnStep, start)
+    else fillByOrder(image, active, activeCount, crossing, value, columnStep, start)
     for (let a = 0; a < activeCount; a++) crossing[active[a]!]! += slope[active[a]!]!
     row++
+  }
+}
+
+function fillByOrder(
+  image: Uint8Array,
+  active: Uint32Array,
+  count: number,
+  crossing: Float64Array,
+  value: number,
+  columnStep: number,
+  start: number,
+): void {
+  sortByCrossing(active, count, crossing)
+  for (let a = 0; a + 1 < count; a += 2) {
+    const from = Math.ceil(crossing[active[a]!]! / ONE)
+    const to = Math.floor(crossing[active[a + 1]!]! / ONE)
+    for (let column = from; column <= to; column++) image[start + column * columnStep] = value
   }
 }
 
@@ -107,6 +123,43 @@ function sortByCrossing(active: Uint32Array, count: number, crossing: Float64Arr
       b--
     }
     active[b + 1] = edge
+  }
+}
+
+/**
+ * The same pixels without an order: a pixel lies between a pair, or on one of it, when an odd number of crossings lies at
+ * or before it, or one lies exactly on it.
+ */
+function fillByCount(
+  image: Uint8Array,
+  active: Uint32Array,
+  count: number,
+  crossing: Float64Array,
+  value: number,
+  columnStep: number,
+  start: number,
+): void {
+  let first = Infinity
+  let last = -Infinity
+  for (let a = 0; a < count; a++) {
+    const place = crossing[active[a]!]! / ONE
+    if (place < first) first = place
+    if (place > last) last = place
+  }
+  first = Math.floor(first)
+  const columns = Math.ceil(last) - first + 1
+  const arriving = new Uint32Array(columns)
+  const exact = new Uint8Array(columns)
+  for (let a = 0; a < count; a++) {
+    const place = crossing[active[a]!]! / ONE
+    const column = Math.ceil(place) - first
+    arriving[column]!++
+    if (column + first === place) exact[column] = 1
+  }
+  let before = 0
+  for (let column = 0; column < columns; column++) {
+    before += arriving[column]!
+    if ((before & 1) === 1 || exact[column] === 1) image[start + (first + column) * columnStep] = value
   }
 }
 

@@ -93,7 +93,7 @@ test('polygons of any vertices on the image are filled as fillPoly fills them', 
   const picture = fc.record({ columns: fc.integer({ min: 1, max: 40 }), rows: fc.integer({ min: 1, max: 40 }) })
   const polygons = picture.chain(({ columns, rows }) => {
     const point = fc.tuple(fc.nat({ max: columns - 1 }), fc.nat({ max: rows - 1 }))
-    const polygon = fc.array(point, { minLength: 1, maxLength: 12 }).map((points) => Int32Array.from(points.flat()))
+    const polygon = fc.array(point, { minLength: 1, maxLength: 150 }).map((points) => Int32Array.from(points.flat()))
     return fc.record({
       columns: fc.constant(columns),
       rows: fc.constant(rows),
