@@ -70,6 +70,52 @@ test('a model is loaded, labels an image, is replaced, and gives its process bac
   await expect.poll(() => readdir(join(workspace, 'models'))).toEqual(['.locks'])
 })
 
+test('an MMAR and a MONAI bundle bring their own config and label an image on its grid', async () => {
+  const onnx = fixtureModel('threshold.onnx')
+  const mmar = zipBytes([
+    { name: 'config/config_aiaa.json', data: config() },
+    { name: 'models/model.onnx', data: onnx },
+    { name: 'commands/train.sh', data: '' },
+  ])
+  const format = {
+    inputs: { image: { type: 'image', modality: 'MR' } },
+    outputs: { pred: { type: 'image', format: 'segmentation', channel_def: { '0': 'background', '1': 'bright' } } },
+  }
+  const compose = (...transforms: unknown[]) => ({ _target_: 'Compose', transforms })
+  const bundle = zipBytes([
+    {
+      name: 'bright/configs/metadata.json',
+      data: JSON.stringify({ task: 'segmentation', network_data_format: format }),
+    },
+    {
+      name: 'bright/configs/inference.json',
+      data: JSON.stringify({
+        preprocessing: compose(
+          { _target_: 'LoadImaged', keys: 'image' },
+          { _target_: 'EnsureChannelFirstd', keys: 'image' },
+          { _target_: 'Orientationd', keys: 'image', axcodes: 'LPS' },
+          { _target_: 'EnsureTyped', keys: 'image' },
+        ),
+        inferer: { _target_: 'SlidingWindowInferer', roi_size: [4, 4, 4], sw_batch_size: 2, overlap: 0.25 },
+        postprocessing: compose(
+          { _target_: 'Activationsd', keys: 'pred', softmax: true },
+          { _target_: 'Invertd', keys: 'pred', transform: '@preprocessing', orig_keys: 'image' },
+          { _target_: 'AsDiscreted', keys: 'pred', argmax: true },
+          { _target_: 'SaveImaged', keys: 'pred', output_dir: '/tmp' },
+        ),
+      }),
+    },
+    { name: 'bright/models/model.onnx', data: onnx },
+  ])
+  for (const [name, data] of Object.entries({ mmar, bundle })) {
+    const loaded = await put(name, { data })
+    expect(await loaded.json()).toMatchObject({ name, labels: [name === 'mmar' ? 'organ' : 'bright'] })
+    const reply = await segment(name)
+    expect(await labelsOf(reply)).toEqual(voxels.map((value) => (value > 0.5 ? 1 : 0)))
+    await remove(name)
+  }
+})
+
 test('external data comes in a zip and is used', async () => {
   const data = zipBytes([
     { name: 'external.onnx', data: fixtureModel('external.onnx') },
