@@ -257,6 +257,8 @@ function readHeader(set: DataSet, transferSyntax: string, name: string): DicomHe
   if (!(Number.isInteger(frameCount) && frameCount >= 1 && frameCount <= MAX_FRAMES))
     throw unreadable(name, `has a NumberOfFrames that is not between 1 and ${MAX_FRAMES}`)
   const bitsAllocated = set.uint16('x00280100') ?? 0
+  if (bitsAllocated !== 8 && bitsAllocated !== 16 && bitsAllocated !== 32)
+    throw new AppError('UNSUPPORTED_FORMAT', `${name} has ${bitsAllocated} bits a pixel; 8, 16 and 32 are supported`)
   const bitsStored = set.uint16('x00280101') ?? bitsAllocated
   const highBit = set.uint16('x00280102') ?? bitsStored - 1
   const fits = bitsStored >= 1 && highBit >= bitsStored - 1 && highBit < bitsAllocated

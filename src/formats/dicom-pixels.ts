@@ -14,11 +14,11 @@ import {
   IMPLICIT_LITTLE,
 } from './dicom-header.js'
 import type { ReadLimits } from './format.js'
+import { unpackRle } from './rle.js'
 
-type Codec = 'decodeRle' | 'decodeJpeg' | 'decodeJpegLs' | 'decodeJpeg2000' | 'decodeHtJpeg2000'
+type Codec = 'decodeJpeg' | 'decodeJpegLs' | 'decodeJpeg2000' | 'decodeHtJpeg2000'
 
 const CODECS: ReadonlyMap<string, Codec> = new Map([
-  ['1.2.840.10008.1.2.5', 'decodeRle'],
   ['1.2.840.10008.1.2.4.50', 'decodeJpeg'], // baseline, 8 bits
   ['1.2.840.10008.1.2.4.51', 'decodeJpeg'], // extended, 12 bits
   ['1.2.840.10008.1.2.4.57', 'decodeJpeg'], // lossless, any predictor
@@ -31,12 +31,14 @@ const CODECS: ReadonlyMap<string, Codec> = new Map([
   ['1.2.840.10008.1.2.4.202', 'decodeHtJpeg2000'],
   ['1.2.840.10008.1.2.4.203', 'decodeHtJpeg2000'],
 ])
+const RLE = '1.2.840.10008.1.2.5'
 const NATIVE: readonly string[] = [IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED_LITTLE]
 
 /** Every transfer syntax that `openFrames` reads: what a store of ours may accept. */
 export const SUPPORTED_TRANSFER_SYNTAXES: readonly string[] = [
   EXPLICIT_LITTLE,
   IMPLICIT_LITTLE,
+  RLE,
   ...CODECS.keys(),
   EXPLICIT_BIG,
   DEFLATED_LITTLE,
@@ -55,11 +57,9 @@ export function frameBytes({ rows, columns, samples, bitsAllocated }: DicomHeade
 
 /** Throws unless this server can decode the object and the bytes that its header promises are there. */
 export function checkPixels(header: DicomHeader, bytes: DicomBytes, name: string): void {
-  const { bitsAllocated, transferSyntax, pixels, frames } = header
-  if (bitsAllocated !== 8 && bitsAllocated !== 16 && bitsAllocated !== 32)
-    throw new AppError('UNSUPPORTED_FORMAT', `${name} has ${bitsAllocated} bits a pixel; 8, 16 and 32 are supported`)
+  const { transferSyntax, pixels, frames } = header
   if (pixels.length === undefined) {
-    if (!CODECS.has(transferSyntax)) throw unsupportedSyntax(name, transferSyntax)
+    if (transferSyntax !== RLE && !CODECS.has(transferSyntax)) throw unsupportedSyntax(name, transferSyntax)
     return
   }
   if (!NATIVE.includes(transferSyntax)) throw unsupportedSyntax(name, transferSyntax)
@@ -113,7 +113,7 @@ async function encapsulatedFrames(
   name: string,
 ): Promise<FrameReader> {
   const frames = await findFrames(header, bytes, name)
-  const codec = CODECS.get(header.transferSyntax)!
+  const codec = CODECS.get(header.transferSyntax)
   const size = frameBytes(header)
   return {
     async readFrame(index, target) {
@@ -125,7 +125,11 @@ async function encapsulatedFrames(
       for (const one of fragments) {
         filled += await bytes.read(encoded.subarray(filled, filled + one.length), one.offset)
       }
-      checkCodestream(codec, encoded, header, name)
+      if (codec === undefined) {
+        if (!unpackRle(encoded, target, header.samples, header.bitsAllocated / 8)) throw damaged(name)
+        return
+      }
+      checkCodestream(encoded, header, name)
       const decoded = await decodeFrame(codec, encoded, header, name)
       if (decoded.length !== size)
         throw new AppError('UNREADABLE_IMAGE', `${name} decodes to ${decoded.length} bytes a frame, not ${size}`)
@@ -177,8 +181,7 @@ async function findFrames(header: DicomHeader, bytes: DicomBytes, name: string):
 }
 
 /** A codestream says its own size; one that disagrees with the header could make the decoder allocate anything. */
-function checkCodestream(codec: Codec, encoded: Uint8Array, header: DicomHeader, name: string): void {
-  if (codec === 'decodeRle') return
+function checkCodestream(encoded: Uint8Array, header: DicomHeader, name: string): void {
   const found = codestreamSize(encoded)
   if (!found) throw damaged(name)
   if (found.width !== header.columns || found.height !== header.rows || found.components !== header.samples) {

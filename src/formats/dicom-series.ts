@@ -147,9 +147,9 @@ async function readSlices(
   const scratch = new Uint8Array(frameBytes(first))
   let data: VoxelArray | undefined
   await withFrames(slices, limits, signal, async (slice, z, frames) => {
-    // The first file's pixels have been checked by now; only then is memory taken.
-    data ??= DTYPES[plan.dtype].make(voxels)
     await frames.readFrame(slice.index, scratch)
+    // Only when one frame has come out as the header promised is memory taken for all of them.
+    data ??= DTYPES[plan.dtype].make(voxels)
     const { slope, intercept } = plan.scaled ? slice.frame : { slope: 1, intercept: 0 }
     placeSlice(slice.object.header, scratch, data, z, slope, intercept)
   })
