@@ -64,3 +64,11 @@ export function perMemoryAxis<T>(
   })
   return out
 }
+
+/** The voxels as float32 that may be written into: the field's own when nobody else holds them, else a copy. */
+export function ownFloats({ volume, scratch }: Pick<ImageField, 'volume' | 'scratch'>): Float32Array {
+  if (scratch && volume.data instanceof Float32Array) return volume.data
+  const data = new Float32Array(volume.data.length)
+  data.set(volume.data)
+  return data
+}

@@ -4,47 +4,44 @@ import { AppError } from '../errors.js'
 import { smoothAxis } from '../geometry/gaussian.js'
 import { erfKernel } from '../geometry/point-signal.js'
 import { extremes, moments, percentiles } from '../volume/stats.js'
-import { makeVolume, type VoxelArray, voxelCount } from '../volume/volume.js'
+import { makeVolume, voxelCount } from '../volume/volume.js'
 import { fieldArgs, ignored, number, numbers } from './args.js'
-import { eachImage, perMemoryAxis } from './fields.js'
+import { eachImage, ownFloats, perMemoryAxis } from './fields.js'
 import type { ImageField, TransformDefinition } from './types.js'
 
-/** Runs `fill(source, target)` for the whole image, or channel by channel. Source and target may be one array. */
+/**
+ * Lets `change` rewrite the voxels as float32: of the whole image, or channel by channel. They are the field's own when
+ * nobody else holds them, else a copy.
+ */
 function rescaled(
   field: ImageField,
   channelWise: boolean,
-  fill: (source: VoxelArray, target: Float32Array, channel: number) => void,
+  change: (values: Float32Array, channel: number) => void,
 ): ImageField {
   const { volume } = field
-  const reuse = field.scratch && volume.data instanceof Float32Array
-  const target = reuse ? (volume.data as Float32Array) : new Float32Array(volume.data.length)
-  if (!channelWise) fill(volume.data, target, 0)
+  const data = ownFloats(field)
+  if (!channelWise) change(data, 0)
   else {
     const n = voxelCount(volume)
-    for (let c = 0; c < volume.channels; c++) {
-      fill(volume.data.subarray(c * n, (c + 1) * n) as VoxelArray, target.subarray(c * n, (c + 1) * n), c)
-    }
+    for (let c = 0; c < volume.channels; c++) change(data.subarray(c * n, (c + 1) * n), c)
   }
-  const out = makeVolume(volume.size, volume.affine, target, { channels: volume.channels })
-  return { ...field, volume: out, scratch: true }
+  return {
+    ...field,
+    volume: makeVolume(volume.size, volume.affine, data, { channels: volume.channels }),
+    scratch: true,
+  }
 }
 
-/** target = source * gain + bias, the one pass most of these come down to. */
-function linear(source: VoxelArray, target: Float32Array, gain: number, bias: number): void {
-  for (let i = 0; i < source.length; i++) target[i] = source[i]! * gain + bias
+/** values = values * gain + bias, the one pass most of these come down to. */
+function linear(values: Float32Array, gain: number, bias: number): void {
+  if (gain === 1 && bias === 0) return
+  for (let i = 0; i < values.length; i++) values[i] = values[i]! * gain + bias
 }
 
-function clipped(
-  source: VoxelArray,
-  target: Float32Array,
-  gain: number,
-  bias: number,
-  low: number,
-  high: number,
-): void {
-  for (let i = 0; i < source.length; i++) {
-    const value = source[i]! * gain + bias
-    target[i] = value < low ? low : value > high ? high : value
+function clipped(values: Float32Array, gain: number, bias: number, low: number, high: number): void {
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i]! * gain + bias
+    values[i] = value < low ? low : value > high ? high : value
   }
 }
 
@@ -57,17 +54,17 @@ interface Window {
 }
 
 /** [a_min, a_max] onto [b_min, b_max]; MONAI's ScaleIntensityRange, with its answer to an empty window. */
-function scaleRange(source: VoxelArray, target: Float32Array, { a_min, a_max, b_min, b_max, clip }: Window): void {
+function scaleRange(values: Float32Array, { a_min, a_max, b_min, b_max, clip }: Window): void {
   if (a_max - a_min === 0) {
-    linear(source, target, 1, b_min === null ? -a_min : b_min - a_min)
+    linear(values, 1, b_min === null ? -a_min : b_min - a_min)
     return
   }
   const span = b_min === null || b_max === null ? 1 : b_max - b_min
   const gain = span / (a_max - a_min)
   const bias = (b_min === null || b_max === null ? 0 : b_min) - a_min * gain
   if (clip && (b_min !== null || b_max !== null)) {
-    clipped(source, target, gain, bias, b_min ?? -Infinity, b_max ?? Infinity)
-  } else linear(source, target, gain, bias)
+    clipped(values, gain, bias, b_min ?? -Infinity, b_max ?? Infinity)
+  } else linear(values, gain, bias)
 }
 
 const bound = number.nullable()
@@ -85,7 +82,7 @@ const monaiRangeArgs = fieldArgs({
 export const scaleIntensityRange: TransformDefinition<typeof monaiRangeArgs> = {
   names: ['ScaleIntensityRanged', 'ScaleIntensityRangeD', 'ScaleIntensityRangeDict'],
   args: monaiRangeArgs,
-  create: (a) => eachImage(a, (field) => rescaled(field, false, (source, target) => scaleRange(source, target, a))),
+  create: (a) => eachImage(a, (field) => rescaled(field, false, (values) => scaleRange(values, a))),
 }
 
 const claraRangeArgs = fieldArgs({
@@ -111,7 +108,7 @@ export const claraScaleIntensityRange: TransformDefinition<typeof claraRangeArgs
       b_min: a.b_min + a.b_offset,
       b_max: a.b_max + a.b_offset,
     }
-    return eachImage(a, (field) => rescaled(field, false, (source, target) => scaleRange(source, target, window)))
+    return eachImage(a, (field) => rescaled(field, false, (values) => scaleRange(values, window)))
   },
 }
 
@@ -141,9 +138,9 @@ export const scaleIntensityRangePercentiles: TransformDefinition<typeof percenti
     const b_min = a.relative ? (span * a.lower) / 100 + a.b_min! : a.b_min
     const b_max = a.relative ? (span * a.upper) / 100 + a.b_min! : a.b_max
     return eachImage(a, (field) =>
-      rescaled(field, a.channel_wise, (source, target) => {
-        const [a_min, a_max] = percentiles(source, [a.lower, a.upper]) as [number, number]
-        scaleRange(source, target, { a_min, a_max, b_min, b_max, clip: a.clip })
+      rescaled(field, a.channel_wise, (values) => {
+        const [a_min, a_max] = percentiles(values, [a.lower, a.upper]) as [number, number]
+        scaleRange(values, { a_min, a_max, b_min, b_max, clip: a.clip })
       }),
     )
   },
@@ -163,14 +160,14 @@ export const scaleIntensity: TransformDefinition<typeof scaleArgs> = {
   args: scaleArgs,
   create: ({ minv, maxv, factor, ...a }) =>
     eachImage(a, (field) =>
-      rescaled(field, a.channel_wise, (source, target) => {
-        const own = minv === null && maxv === null ? undefined : extremes(source)
-        if (!own) linear(source, target, 1 + (factor ?? 0), 0)
-        else if (own.min === own.max) linear(source, target, minv ?? 1, 0)
+      rescaled(field, a.channel_wise, (values) => {
+        const own = minv === null && maxv === null ? undefined : extremes(values)
+        if (!own) linear(values, 1 + (factor ?? 0), 0)
+        else if (own.min === own.max) linear(values, minv ?? 1, 0)
         else {
           const span = minv === null || maxv === null ? 1 : maxv - minv
           const gain = span / (own.max - own.min)
-          linear(source, target, gain, (minv === null || maxv === null ? 0 : minv) - own.min * gain)
+          linear(values, gain, (minv === null || maxv === null ? 0 : minv) - own.min * gain)
         }
       }),
     ),
@@ -199,8 +196,8 @@ export const normalizeIntensity: TransformDefinition<typeof normalizeArgs> = {
       throw new AppError('BAD_MODEL_CONFIG', 'lists of subtrahend or divisor need channel_wise true')
     }
     return eachImage(a, (field) =>
-      rescaled(field, a.channel_wise, (source, target, channel) => {
-        normalize(source, target, a.nonzero, pick(a.subtrahend, channel), pick(a.divisor, channel))
+      rescaled(field, a.channel_wise, (values, channel) => {
+        normalize(values, a.nonzero, pick(a.subtrahend, channel), pick(a.divisor, channel))
       }),
     )
   },
@@ -213,9 +210,7 @@ export const normalizeNonzeroIntensities: TransformDefinition<typeof nonzeroArgs
   names: ['NormalizeNonzeroIntensities'],
   args: nonzeroArgs,
   create: (a) =>
-    eachImage(a, (field) =>
-      rescaled(field, a.channel_wise, (source, target) => normalize(source, target, true, undefined, undefined)),
-    ),
+    eachImage(a, (field) => rescaled(field, a.channel_wise, (values) => normalize(values, true, undefined, undefined))),
 }
 
 /** Clara's CenterData: (v - subtrahend) / divisor, by default the mean and standard deviation of all voxels. */
@@ -233,18 +228,17 @@ function pick(value: number | readonly number[] | null | undefined, channel: num
 }
 
 function normalize(
-  source: VoxelArray,
-  target: Float32Array,
+  values: Float32Array,
   nonzero: boolean,
   subtrahend: number | undefined,
   divisor: number | undefined,
 ): void {
-  const found = subtrahend === undefined || divisor === undefined ? moments(source, nonzero) : undefined
+  const found = subtrahend === undefined || divisor === undefined ? moments(values, nonzero) : undefined
   const empty = found?.count === 0
   const gain = empty ? 1 : 1 / ((divisor ?? found!.std) || 1)
   const bias = empty ? 0 : -(subtrahend ?? found!.mean) * gain
-  if (!nonzero) linear(source, target, gain, bias)
-  else for (let i = 0; i < source.length; i++) target[i] = source[i] === 0 ? 0 : source[i]! * gain + bias
+  if (!nonzero) linear(values, gain, bias)
+  else for (let i = 0; i < values.length; i++) if (values[i] !== 0) values[i] = values[i]! * gain + bias
 }
 
 const shiftArgs = fieldArgs({ offset: number, safe: ignored, factor_key: ignored })
@@ -253,7 +247,7 @@ const shiftArgs = fieldArgs({ offset: number, safe: ignored, factor_key: ignored
 export const shiftIntensity: TransformDefinition<typeof shiftArgs> = {
   names: ['ShiftIntensityd', 'ShiftIntensityD', 'ShiftIntensityDict', 'ShiftIntensity'],
   args: shiftArgs,
-  create: (a) => eachImage(a, (field) => rescaled(field, false, (s, t) => linear(s, t, 1, a.offset))),
+  create: (a) => eachImage(a, (field) => rescaled(field, false, (values) => linear(values, 1, a.offset))),
 }
 
 const scaleShiftArgs = fieldArgs({ scale: number.default(1), shift: number.default(0), dtype: ignored })
@@ -262,7 +256,7 @@ const scaleShiftArgs = fieldArgs({ scale: number.default(1), shift: number.defau
 export const scaleShift: TransformDefinition<typeof scaleShiftArgs> = {
   names: ['ScaleShift', 'ScaleShiftIntensity'],
   args: scaleShiftArgs,
-  create: (a) => eachImage(a, (field) => rescaled(field, false, (s, t) => linear(s, t, a.scale, a.shift))),
+  create: (a) => eachImage(a, (field) => rescaled(field, false, (values) => linear(values, a.scale, a.shift))),
 }
 
 const thresholdArgs = fieldArgs({ threshold: number, above: z.boolean().default(true), cval: number.default(0) })
@@ -273,10 +267,9 @@ export const thresholdIntensity: TransformDefinition<typeof thresholdArgs> = {
   args: thresholdArgs,
   create: ({ threshold, above, cval, ...a }) =>
     eachImage(a, (field) =>
-      rescaled(field, false, (source, target) => {
-        for (let i = 0; i < source.length; i++) {
-          const value = source[i]!
-          target[i] = (above ? value > threshold : value < threshold) ? value : cval
+      rescaled(field, false, (values) => {
+        for (let i = 0; i < values.length; i++) {
+          if (!(above ? values[i]! > threshold : values[i]! < threshold)) values[i] = cval
         }
       }),
     ),
@@ -292,7 +285,7 @@ export const gaussianSmooth: TransformDefinition<typeof smoothArgs> = {
     eachImage(a, (field) => {
       const { volume } = field
       const sigma = perMemoryAxis(field, a.sigma, [0, 0, 0])
-      let data: Float32Array = Float32Array.from(volume.data)
+      let data: Float32Array = ownFloats(field)
       for (const axis of [0, 1, 2] as const) {
         if (sigma[axis] > 0) data = smoothAxis(data, volume.size, axis, erfKernel(sigma[axis]))
       }

@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { AppError } from '../errors.js'
 import { makeVolume, type Volume, type VoxelArray, voxelCount } from '../volume/volume.js'
 import { fieldArgs, ignored, integer, integers, names, number } from './args.js'
-import { eachImage, requireImage, withImage } from './fields.js'
+import { eachImage, ownFloats, requireImage, withImage } from './fields.js'
 import { makeSink, type Reduction, reduceStretch } from './reduction.js'
 import type { ImageField, TransformDefinition } from './types.js'
 
@@ -64,7 +64,7 @@ export const activations: TransformDefinition<typeof activationArgs> = {
 
 function activated(field: ImageField, run: (data: Float32Array, channels: number) => void): ImageField {
   const { volume } = field
-  const data = field.scratch && volume.data instanceof Float32Array ? volume.data : Float32Array.from(volume.data)
+  const data = ownFloats(field)
   run(data, volume.channels)
   return { ...field, volume: { ...volume, data }, scratch: true }
 }

@@ -3,6 +3,7 @@
  * linear and area resampling, and the general affine case. Every loop is flat; tables are made once per axis.
  */
 import { roundHalfEven } from './affine.js'
+import { asPlainWidth } from './blocks.js'
 import { emptyLike } from './crop.js'
 import type { Vec3, Volume, VoxelArray } from './volume.js'
 import { makeVolume } from './volume.js'
@@ -61,9 +62,10 @@ export function gather<T extends VoxelArray>(
   const target = emptyLike(source.data, nx * ny * nz * source.channels)
   if (outside && fill !== 0) target.fill(fill)
   const runs = map.from[0] === 0 && isRun(ox)
+  const [from, to] = [asPlainWidth(source.data), asPlainWidth(target)]
   for (let c = 0; c < source.channels; c++) {
-    const data = source.data.subarray(c * voxels, (c + 1) * voxels) as T
-    const out = target.subarray(c * nx * ny * nz, (c + 1) * nx * ny * nz) as T
+    const data = from.subarray(c * voxels, (c + 1) * voxels) as VoxelArray
+    const out = to.subarray(c * nx * ny * nz, (c + 1) * nx * ny * nz) as VoxelArray
     if (runs) gatherRuns(data, out, ox, oy, oz)
     else if (outside) gatherChecked(data, out, ox, oy, oz)
     else if (map.from[0] === 0) gatherRows(data, out, ox, oy, oz)
@@ -203,7 +205,10 @@ export function resizeLinearTable(source: number, target: number, alignCorners: 
   return linearTable(source, target, scale, 0.5 * scale - 0.5)
 }
 
-/** Trilinear on a grid whose axes run along the source's: two row blends, then one along x. float32 out. */
+/**
+ * Trilinear on a grid whose axes run along the source's: per target slice one blend of two source slices, per row one of
+ * two of its rows, then one along x. Source slices are turned into float64 once each, whatever their type. float32 out.
+ */
 export function resampleSeparable(
   source: Pick<Volume, 'size' | 'channels' | 'data'>,
   tables: LinearTables,
@@ -216,45 +221,61 @@ export function resampleSeparable(
   const nz = tz.low.length
   const target = new Float32Array(nx * ny * nz * source.channels)
   const row = new Float64Array(sx)
+  const blend = new Float64Array(sx * sy)
   for (let c = 0; c < source.channels; c++) {
-    const data = source.data.subarray(c * sx * sy * sz, (c + 1) * sx * sy * sz) as VoxelArray
+    const slices = new SlicePair(source.data, sx * sy, c * sx * sy * sz)
     let out = c * nx * ny * nz
     for (let z = 0; z < nz; z++) {
-      const z0 = tz.low[z]! * sx * sy
-      const z1 = tz.high[z]! * sx * sy
-      const wz = tz.weight[z]!
-      for (let y = 0; y < ny; y++) {
-        const y0 = ty.low[y]! * sx
-        const y1 = ty.high[y]! * sx
-        blendRows(data, row, [z0 + y0, z0 + y1, z1 + y0, z1 + y1], ty.weight[y]!, wz)
+      const low = slices.get(tz.low[z]!)
+      const weight = tz.weight[z]!
+      const plane = weight === 0 ? low : blended(low, slices.get(tz.high[z]!), weight, blend)
+      for (let y = 0; y < ny; y++, out += nx) {
+        blendRows(plane, ty.low[y]! * sx, ty.high[y]! * sx, ty.weight[y]!, row)
         stretchRow(row, target, out, tx)
-        out += nx
       }
     }
   }
   return makeVolume([nx, ny, nz], affine, target, { channels: source.channels })
 }
 
-function blendRows(
-  data: VoxelArray,
-  row: Float64Array,
-  [a, b, c, d]: readonly [number, number, number, number],
-  wy: number,
-  wz: number,
-): void {
-  const n = row.length
-  if (wy === 0 && wz === 0) for (let x = 0; x < n; x++) row[x] = data[a + x]!
-  else if (wz === 0) for (let x = 0; x < n; x++) row[x] = data[a + x]! * (1 - wy) + data[b + x]! * wy
-  else if (wy === 0) for (let x = 0; x < n; x++) row[x] = data[a + x]! * (1 - wz) + data[c + x]! * wz
-  else {
-    const w00 = (1 - wy) * (1 - wz)
-    const w10 = wy * (1 - wz)
-    const w01 = (1 - wy) * wz
-    const w11 = wy * wz
-    for (let x = 0; x < n; x++) {
-      row[x] = data[a + x]! * w00 + data[b + x]! * w10 + data[c + x]! * w01 + data[d + x]! * w11
-    }
+/** The last two slices asked for, as float64. */
+class SlicePair {
+  readonly #data: VoxelArray
+  readonly #length: number
+  readonly #offset: number
+  readonly #kept: { index: number; values: Float64Array }[]
+
+  constructor(data: VoxelArray, length: number, offset: number) {
+    this.#data = data
+    this.#length = length
+    this.#offset = offset
+    this.#kept = [0, 1].map(() => ({ index: -1, values: new Float64Array(length) }))
   }
+
+  get(index: number): Float64Array {
+    const known = this.#kept.find((slice) => slice.index === index)
+    if (known) {
+      // the one asked for last is replaced last
+      if (known === this.#kept[0]) this.#kept.reverse()
+      return known.values
+    }
+    const slice = this.#kept[0]!
+    const start = this.#offset + index * this.#length
+    slice.values.set(this.#data.subarray(start, start + this.#length))
+    slice.index = index
+    this.#kept.reverse()
+    return slice.values
+  }
+}
+
+function blended(a: Float64Array, b: Float64Array, weight: number, out: Float64Array): Float64Array {
+  for (let i = 0; i < out.length; i++) out[i] = a[i]! + (b[i]! - a[i]!) * weight
+  return out
+}
+
+function blendRows(plane: Float64Array, a: number, b: number, weight: number, row: Float64Array): void {
+  if (weight === 0) for (let x = 0; x < row.length; x++) row[x] = plane[a + x]!
+  else for (let x = 0; x < row.length; x++) row[x] = plane[a + x]! + (plane[b + x]! - plane[a + x]!) * weight
 }
 
 function stretchRow(row: Float64Array, target: Float32Array, out: number, { low, high, weight }: LinearTable): void {
@@ -270,19 +291,18 @@ export function resampleArea(
   size: Vec3,
   affine: Float64Array,
 ): Volume<Float32Array> {
-  let current: { size: Vec3; channels: number; data: VoxelArray } = source
+  let current = { size: source.size, channels: source.channels, data: Float32Array.from(source.data) }
   for (const axis of [0, 1, 2] as const) {
     if (current.size[axis] !== size[axis]) current = poolAxis(current, axis, size[axis])
   }
-  const data = current.data instanceof Float32Array ? current.data : Float32Array.from(current.data)
-  return makeVolume(size, affine, current === source ? data.slice() : data, { channels: source.channels })
+  return makeVolume(size, affine, current.data, { channels: source.channels })
 }
 
 function poolAxis(
-  source: { size: Vec3; channels: number; data: VoxelArray },
+  source: { size: Vec3; channels: number; data: Float32Array<ArrayBuffer> },
   axis: 0 | 1 | 2,
   length: number,
-): { size: Vec3; channels: number; data: Float32Array } {
+): { size: Vec3; channels: number; data: Float32Array<ArrayBuffer> } {
   const { size, channels, data } = source
   const newSize: [number, number, number] = [size[0], size[1], size[2]]
   newSize[axis] = length
@@ -325,7 +345,9 @@ export function resampleLinear(
   const [m00, m01, m02, m03, m10, m11, m12, m13, m20, m21, m22, m23] = toSource as unknown as number[] as [...Twelve]
   const border = outside === 'border'
   for (let c = 0; c < source.channels; c++) {
-    const data = source.data.subarray(c * sx * sy * sz, (c + 1) * sx * sy * sz) as VoxelArray
+    // one type for the loop below, whatever the file had
+    const data = new Float32Array(sx * sy * sz)
+    data.set(source.data.subarray(c * data.length, (c + 1) * data.length))
     let out = c * nx * ny * nz
     for (let z = 0; z < nz; z++) {
       for (let y = 0; y < ny; y++) {
@@ -390,6 +412,7 @@ export function resampleNearest<T extends VoxelArray>(
   const [sx, sy, sz] = source.size
   const [nx, ny, nz] = size
   const target = emptyLike(source.data, nx * ny * nz * source.channels)
+  const [values, result] = [asPlainWidth(source.data), asPlainWidth(target)]
   const m = toSource
   const border = outside === 'border'
   for (let c = 0; c < source.channels; c++) {
@@ -409,7 +432,7 @@ export function resampleNearest<T extends VoxelArray>(
             py = py < 0 ? 0 : py >= sy ? sy - 1 : py
             pz = pz < 0 ? 0 : pz >= sz ? sz - 1 : pz
           } else if (px < 0 || py < 0 || pz < 0 || px >= sx || py >= sy || pz >= sz) continue
-          target[out] = source.data[base + px + sx * (py + sy * pz)]!
+          result[out] = values[base + px + sx * (py + sy * pz)]!
         }
       }
     }

@@ -1,8 +1,7 @@
 /** Numbers about voxels: extremes, moments, percentiles. One or two flat passes each. */
-import type { VoxelArray } from './volume.js'
 
 /** Ignores NaN; [0, 0] when there is nothing else. */
-export function extremes(data: VoxelArray): { min: number; max: number } {
+export function extremes(data: Float32Array): { min: number; max: number } {
   let min = Infinity
   let max = -Infinity
   for (let i = 0; i < data.length; i++) {
@@ -14,24 +13,25 @@ export function extremes(data: VoxelArray): { min: number; max: number } {
 }
 
 /** Mean and population standard deviation, of the non-zero voxels only when `nonzero`; `count` is how many. */
-export function moments(data: VoxelArray, nonzero: boolean): { mean: number; std: number; count: number } {
+export function moments(data: Float32Array, nonzero: boolean): { mean: number; std: number; count: number } {
   let sum = 0
-  let count = 0
+  let zeros = 0
   for (let i = 0; i < data.length; i++) {
     const value = data[i]!
-    if (nonzero && value === 0) continue
     sum += value
-    count++
+    if (value === 0) zeros++
   }
+  const count = nonzero ? data.length - zeros : data.length
   if (count === 0) return { mean: 0, std: 0, count }
   const mean = sum / count
   let squares = 0
   for (let i = 0; i < data.length; i++) {
-    const value = data[i]!
-    if (nonzero && value === 0) continue
-    squares += (value - mean) * (value - mean)
+    const off = data[i]! - mean
+    squares += off * off
   }
-  return { mean, std: Math.sqrt(squares / count), count }
+  // the zeros were counted as mean squared each
+  const variance = (squares - (nonzero ? zeros * mean * mean : 0)) / count
+  return { mean, std: Math.sqrt(Math.max(0, variance)), count }
 }
 
 const BINS = 1 << 16
@@ -40,8 +40,7 @@ const BINS = 1 << 16
  * Percentiles (0..100) as numpy's default: linear between the two nearest ranks. A histogram over the upper half of each
  * value's bits finds the bin of a rank, and only that bin is sorted.
  */
-export function percentiles(data: VoxelArray, wanted: readonly number[]): number[] {
-  const values = data instanceof Float32Array ? data : Float32Array.from(data)
+export function percentiles(values: Float32Array, wanted: readonly number[]): number[] {
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length)
   const counts = new Uint32Array(BINS)
   for (let i = 0; i < bits.length; i++) counts[orderedBits(bits[i]!) >>> 16]!++
