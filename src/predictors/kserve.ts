@@ -2,6 +2,7 @@
  * A network that runs elsewhere: Triton, OpenVINO Model Server, KServe or MLServer, over the Open Inference Protocol v2
  * with binary tensors (https://github.com/kserve/open-inference-protocol, and Triton's binary tensor data extension).
  */
+import { randomUUID } from 'node:crypto'
 import { z } from 'zod'
 import { AppError } from '../errors.js'
 import { checkFeeds } from './check-feeds.js'
@@ -109,6 +110,8 @@ function encodeRequest(
 ): { body: Blob; headerLength: number } {
   const tensors = inputs.map(({ name, type }) => toWire(feeds[name]!.data, type))
   const header = JSON.stringify({
+    // Optional by the protocol, but KServe's own server fails without one.
+    id: randomUUID(),
     inputs: inputs.map(({ name, type }, i) => ({
       name,
       shape: feeds[name]!.dims,

@@ -29,6 +29,7 @@ describe('a network on another server', () => {
       logits: { dims: [1, 1, 1, 2, 2], data: Float32Array.of(0, 2, 5, -6) },
     })
     expect(server.asked.at(-1)).toEqual({
+      id: expect.any(String),
       inputs: [{ name: 'image', shape: [1, 1, 1, 2, 2], datatype: 'FP32', parameters: { binary_data_size: 16 } }],
       outputs: [{ name: 'logits', parameters: { binary_data: true } }],
     })
