@@ -17,21 +17,30 @@ export function countContacts(
   const n = ring.length >> 1
   const isMember = new Uint8Array(n)
   for (const i of members) isMember[i] = 1
-  const edges = edgeStarts(ring)
+  const starts = edgeStarts(ring)
+  const isMoved = (edge: number) => isMember[starts[edge]!] === 1 || isMember[(starts[edge]! + 1) % n] === 1
+  const edges = Array.from(starts, (_, edge) => edge)
+  const moved = edges.filter(isMoved)
+  // Most edges of a large contour are nowhere near the moved ones.
+  const box = boxOfEdges(
+    ring,
+    moved.map((edge) => starts[edge]!),
+  )
+  const near = edges.filter((edge) => isNear(ring, starts[edge]!, box))
+  const nearOthers = others.flatMap((other) => {
+    const own = Array.from({ length: other.length >> 1 }, (_, i) => i).filter((i) => isNear(other, i, box))
+    return own.length === 0 ? [] : [{ other, own }]
+  })
   let contacts = 0
-  for (let k = 0; k < edges.length; k++) {
-    const from = edges[k]!
-    const to = (from + 1) % n
-    if (isMember[from] === 0 && isMember[to] === 0) continue
+  for (const k of moved) {
+    const from = starts[k]!
     let met = 0
-    for (let j = 0; j < edges.length; j++) {
-      const start = edges[j]!
-      if (j === k) continue
+    for (const j of near) {
       // A pair of two moved edges is met from both sides; count it once.
-      const both = isMember[start] === 1 || isMember[(start + 1) % n] === 1
-      if (both && j < k) continue
-      const next = (k + 1) % edges.length === j
-      const before = (j + 1) % edges.length === k
+      if (j === k || (j < k && isMoved(j))) continue
+      const start = starts[j]!
+      const next = (k + 1) % starts.length === j
+      const before = (j + 1) % starts.length === k
       const meets =
         next || before ? foldsBack(ring, next ? from : start, next ? start : from) : meet(ring, from, ring, start)
       if (!meets) continue
@@ -41,17 +50,47 @@ export function countContacts(
         touched[(start + 1) % n] = 1
       }
     }
-    for (const other of others) {
-      const m = other.length >> 1
-      for (let i = 0; i < m; i++) if (meet(ring, from, other, i)) met++
-    }
+    for (const { other, own } of nearOthers) for (const i of own) if (meet(ring, from, other, i)) met++
     if (met > 0 && touched) {
       touched[from] = 1
-      touched[to] = 1
+      touched[(from + 1) % n] = 1
     }
     contacts += met
   }
   return contacts
+}
+
+interface Box {
+  readonly column0: number
+  readonly row0: number
+  readonly column1: number
+  readonly row1: number
+}
+
+function boxOfEdges(ring: Float64Array, starts: readonly number[]): Box {
+  let column0 = Infinity
+  let row0 = Infinity
+  let column1 = -Infinity
+  let row1 = -Infinity
+  for (const start of starts) {
+    for (const at of [2 * start, (2 * start + 2) % ring.length]) {
+      column0 = Math.min(column0, ring[at]!)
+      column1 = Math.max(column1, ring[at]!)
+      row0 = Math.min(row0, ring[at + 1]!)
+      row1 = Math.max(row1, ring[at + 1]!)
+    }
+  }
+  return { column0, row0, column1, row1 }
+}
+
+function isNear(ring: Float64Array, start: number, { column0, row0, column1, row1 }: Box): boolean {
+  const c0 = ring[2 * start]!
+  const r0 = ring[2 * start + 1]!
+  const c1 = ring[(2 * start + 2) % ring.length]!
+  const r1 = ring[(2 * start + 3) % ring.length]!
+  return (
+    Math.max(c0, c1) >= column0 && Math.min(c0, c1) <= column1 && Math.max(r0, r1) >= row0 && Math.min(r0, r1) <= row1
+  )
 }
 
 /** Vertices whose edge to the next vertex has a length; vertices on one spot count as one. */
