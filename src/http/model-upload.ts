@@ -64,7 +64,10 @@ export function receiveConfig(body: unknown): unknown {
 }
 
 function sourceOf(text: string): ModelSource {
-  const parsed = Source.safeParse(parseJson(text, 'the body'))
+  const json = parseJson(text, 'the body')
+  // A config has a type, and no source does: a pipeline may be sent as its config alone.
+  if (typeof json === 'object' && json !== null && 'type' in json) return { kind: 'files', config: json }
+  const parsed = Source.safeParse(json)
   if (parsed.success) return parsed.data
   throw new AppError('BAD_REQUEST', 'the body does not name a model', { hint: SOURCE_HINT })
 }

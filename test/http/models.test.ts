@@ -254,6 +254,19 @@ describe('PUT /admin/model/<name>', () => {
     expect((await app.inject('/v1/models?model=organ')).statusCode).toBe(404)
   })
 
+  test('takes an archive as the body itself, and a pipeline as its config alone', async () => {
+    await using app = await modelsApp()
+    const mmar = zipBytes([
+      { name: 'config/config_aiaa.json', data: JSON.stringify(modelConfig()) },
+      { name: 'models/model.onnx', data: onnx },
+    ])
+    const headers = { 'content-type': 'application/zip' }
+    const reply = await app.inject({ method: 'PUT', url: '/admin/model/organ', payload: mmar, headers })
+    expect(reply.json()).toMatchObject({ name: 'organ', type: 'segmentation' })
+    const pipeline = await app.json('PUT', 'both', { type: 'pipeline', pipeline: { models: ['organ'] } })
+    expect(pipeline.json()).toMatchObject({ name: 'both', type: 'pipeline' })
+  })
+
   test('names the limit and its flag when the model is too large', async () => {
     await using app = await modelsApp({ flags: ['--max-model-bytes', '100'] })
     const reply = await app.put('organ', [configPart(), dataPart()])
