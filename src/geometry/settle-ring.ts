@@ -42,7 +42,7 @@ interface Weights {
 }
 
 /** Chosen on edits of CT organ contours; the test of fixpolygon on real slices says what they reach. */
-const WEIGHTS: Weights = { away: 0.2, apart: 0.2, longer: 0.2, asBefore: 1.5 }
+const WEIGHTS: Weights = { away: 0.25, apart: 0.2, longer: 0.25, asBefore: 2 }
 
 /**
  * The ring after its members have settled; the target itself where the image has no edge to offer. No member leaves the
