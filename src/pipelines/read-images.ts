@@ -1,8 +1,9 @@
 /** From the files of a job to the first item of a pipeline: every image a field, under the name the config expects. */
 import { AppError } from '../errors.js'
+import { turnRows } from '../formats/dicom-rows.js'
 import type { ReadResult } from '../formats/format.js'
 import { readVolume } from '../formats/read-volume.js'
-import type { InferenceJob } from '../runner/job.js'
+import type { InferenceJob, JobImage, ResultWish } from '../runner/job.js'
 import type { ImageField, Item } from '../transforms/types.js'
 import type { ModelPlan } from './model-run.js'
 
@@ -16,7 +17,12 @@ export interface ReadImages {
 /** Throws MISSING_IMAGE naming the fields when there are fewer files than the model reads. */
 export async function readImages(job: InferenceJob, plan: ModelPlan): Promise<ReadImages> {
   const results: ReadResult[] = []
-  for (const { paths } of job.images) results.push(await readVolume(paths, job.limits))
+  for (const image of job.images) {
+    const read = await readVolume(image.paths, job.limits)
+    const fromDicom = image.fromDicom || (read.format === 'dicom' && read.extension !== '.png')
+    const turned = wantsDicomRows({ ...image, fromDicom }, job.wish)
+    results.push(turned ? { ...read, volume: turnRows(read.volume) } : read)
+  }
   const source = results[0]
   if (!source) throw new AppError('MISSING_IMAGE', 'the request has no image')
   const wanted = loadedFields(plan)
@@ -33,6 +39,14 @@ export async function readImages(job: InferenceJob, plan: ModelPlan): Promise<Re
   }
   const images = new Map(results.map((result, i) => [names[i]!, fieldOf(result)] as const))
   return { item: { images, values: new Map(), result: {} }, source, notes: results.flatMap(({ notes }) => notes) }
+}
+
+/**
+ * Whether the request counts rows as the DICOM files do (see dicom-rows): then the image is turned as it is read, and
+ * clicks, crop and result all follow.
+ */
+export function wantsDicomRows({ fromDicom }: JobImage, { extension, dicomSeg }: ResultWish): boolean {
+  return fromDicom === true && extension === '.nrrd' && !dicomSeg
 }
 
 /** The fields that load transforms name, else what feeds the network. */

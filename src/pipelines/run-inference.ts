@@ -7,7 +7,7 @@ import { clickValues } from './click-values.js'
 import { cropOf } from './deepgrow.js'
 import { applyModels } from './model-pipeline.js'
 import { applyAll, applyNetwork, buildTransforms, type ModelPlan, planModel } from './model-run.js'
-import { type ReadImages, readImages } from './read-images.js'
+import { type ReadImages, readImages, wantsDicomRows } from './read-images.js'
 import type { PipelineContext, RunInference } from './run.js'
 import { finishResult, writeResult } from './writer.js'
 
@@ -79,8 +79,9 @@ async function prepared(
   { control, cache, model }: PipelineContext,
   clock: StageClock,
 ): Promise<ReadImages> {
-  const session = job.images.length === 1 ? job.images[0]!.cacheKey : undefined
-  const key = session === undefined ? undefined : `${session} ${model.ref.name} ${model.ref.revision}`
+  const image = job.images.length === 1 ? job.images[0] : undefined
+  const rows = image && wantsDicomRows(image, job.wish) ? 'down' : 'up'
+  const key = image?.cacheKey && `${image.cacheKey} ${rows} ${model.ref.name} ${model.ref.revision}`
   const known = key === undefined ? undefined : cache.get(key)
   const kept = known?.values.get(KEPT) as Omit<ReadImages, 'item'> | undefined
   if (known && kept) return { ...kept, item: known }

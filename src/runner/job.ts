@@ -9,6 +9,8 @@ export interface JobImage {
   readonly cacheKey?: string | undefined
   /** What the client's own file was, where `paths` hold a decoded copy of it (a session's volume). */
   readonly extension?: ResultExtension | undefined
+  /** True where `paths` hold a decoded copy of a DICOM series: an NRRD result has its rows in the series' own order then. */
+  readonly fromDicom?: boolean | undefined
 }
 
 export interface ResultWish {

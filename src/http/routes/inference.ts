@@ -188,5 +188,6 @@ function chooseImages(
     )
   // A DICOM SEG refers to the slices themselves; every other result is computed from the volume decoded at upload.
   if (output === 'dicom_seg' && session.seriesPaths.length > 0) return [{ field: 'image', paths: session.seriesPaths }]
-  return [{ field: 'image', paths: [session.volumePath], cacheKey: session.meta.id }]
+  const fromDicom = session.meta.image.format === 'dicom' && session.meta.extension !== '.png'
+  return [{ field: 'image', paths: [session.volumePath], cacheKey: session.meta.id, fromDicom }]
 }
