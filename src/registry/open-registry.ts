@@ -7,7 +7,7 @@
  * the proof, and whatever a dead writer left behind is no manifest's and is swept.
  */
 import { randomUUID } from 'node:crypto'
-import { mkdir, open, readdir, rm, rmdir, stat, utimes } from 'node:fs/promises'
+import { mkdir, open, readdir, rename, rm, rmdir, stat, utimes } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AppError } from '../errors.js'
 import type { ModelConfig, ModelRef } from '../pipelines/model-config.js'
@@ -258,8 +258,7 @@ class WorkspaceRegistry implements ModelRegistry {
       void this.#track(this.#retireAndCollect(name))
       return this.get(name)
     } finally {
-      if (!isPublished && candidate?.isNew && candidate.weights)
-        await rm(join(folder, ownFile(candidate.weights)), { recursive: true, force: true })
+      if (!isPublished && candidate?.isNew && candidate.weights) await discard(folder, ownFile(candidate.weights))
       await this.#collect(name, !isPublished).catch((error: unknown) => this.#complain(name, error))
       await lock.release()
     }
@@ -530,7 +529,7 @@ class WorkspaceRegistry implements ModelRegistry {
       const path = join(folder, file)
       const spared = WEIGHTS.test(file) && (!weightsToo || (await this.#mayBeInUse(path)))
       if (file === MANIFEST_FILE || kept.has(file) || spared) left++
-      else await rm(path, { recursive: true, force: true })
+      else await discard(folder, file)
     }
     if (left === 0) await rmdir(folder).catch(() => undefined)
   }
@@ -586,6 +585,13 @@ interface Candidate {
 
 function needsWeights(config: ModelConfig): boolean {
   return config.type !== 'pipeline' && config.inference.engine !== 'kserve'
+}
+
+/** Under another name first: a removal that is cut short must not leave half a model under a name that means a whole one. */
+async function discard(folder: string, file: string): Promise<void> {
+  const rubbish = file.endsWith('.part') ? file : `${randomUUID()}.part`
+  if (rubbish !== file) await rename(join(folder, file), join(folder, rubbish))
+  await rm(join(folder, rubbish), { recursive: true, force: true })
 }
 
 /** The file or folder that these weights are, in their model's folder. */
