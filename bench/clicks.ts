@@ -3,21 +3,23 @@
  *
  * For each interactive model: the bare `session.run` of its network on an input of the same shape, measured in this
  * process, and beside it over HTTP the upload into a session, the first click, later clicks, and a click without a session.
+ * Then eight clients click in eight sessions of one model at once, each as soon as its last answer is there.
  * The bundled models are taken where they are there; else the test fixtures, whose networks take next to no time.
  */
-import { spawn } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { writeVolume } from '../src/formats/write-volume.js'
 import { createOnnxPredictor } from '../src/predictors/onnxruntime.js'
 import type { Tensor } from '../src/predictors/predictor.js'
 import { makeVolume, type Vec3 } from '../src/volume/volume.js'
+import { memoryOf, startCompiledServer } from './compiled-server.js'
 
 const WARM_CLICKS = 21
 const BARE_RUNS = 11
+const CLIENTS = 8
+const CLICKS_EACH = 8
 const SIZE: Vec3 = [512, 512, 128]
 
 const root = fileURLToPath(new URL('..', import.meta.url))
@@ -167,22 +169,6 @@ async function bareRun(path: string, dims: readonly number[]): Promise<number> {
   return median(times)
 }
 
-async function startServer(): Promise<{ url: string; stop: () => void }> {
-  const main = join(root, 'dist/cli/main.js')
-  if (!existsSync(main)) throw new Error('run `npm run build` first')
-  const child = spawn(process.execPath, [main, 'serve', '--port', '0', '--workspace', join(folder, 'workspace')], {
-    stdio: ['ignore', 'ignore', 'pipe'],
-  })
-  for await (const line of createInterface({ input: child.stderr })) {
-    const url = /listens on (\S+)/.exec(line)?.[1]
-    if (url) {
-      child.stderr.resume()
-      return { url, stop: () => child.kill() }
-    }
-  }
-  throw new Error('the server did not start')
-}
-
 function form(params: Record<string, unknown> | undefined, image?: Buffer): FormData {
   const body = new FormData()
   if (params) body.append('params', JSON.stringify(params))
@@ -204,8 +190,42 @@ async function click(url: string, subject: Subject, step: number, session: strin
   return reply.headers.get('server-timing') ?? ''
 }
 
+/** The slowest answer against what its place in the queue allows: (queue length + 1.5) x the time of a click alone. */
+async function manyClients(): Promise<void> {
+  const subject = fixtures[0]!
+  const open = async () => {
+    const reply = await ok(await fetch(`${server.url}/session/`, { method: 'PUT', body: form(undefined, scan) }))
+    return ((await reply.json()) as { session_id: string }).session_id
+  }
+  const sessions: string[] = []
+  for (let i = 0; i < CLIENTS; i++) sessions.push(await open())
+  for (const session of sessions) await click(server.url, subject, 0, session)
+  const alone: number[] = []
+  for (let i = 0; i < WARM_CLICKS; i++) alone.push((await timed(() => click(server.url, subject, i, sessions[0])))[0])
+  const single = median(alone)
+  const counts = new Array<number>(CLIENTS).fill(0)
+  const times: number[] = []
+  await Promise.all(
+    sessions.map(async (session, client) => {
+      for (let i = 0; i < CLICKS_EACH; i++) {
+        times.push((await timed(() => click(server.url, subject, i, session)))[0])
+        counts[client]!++
+      }
+    }),
+  )
+  const slowest = Math.max(...times)
+  console.log(
+    `${CLIENTS} clients: a click alone ${ms(single)}, together p50 ${ms(median(times))}, slowest ${ms(slowest)} = ` +
+      `${(slowest / single).toFixed(1)} x (allowed ${CLIENTS - 1 + 1.5} x); ${times.length} of ${CLIENTS * CLICKS_EACH} answered`,
+  )
+  const ps = (await (await fetch(`${server.url}/admin/ps`)).json()) as { pid?: number; rss_bytes?: number }[]
+  const mb = (bytes: number) => `${Math.round(bytes / 2 ** 20)} MB`
+  const runners = (Array.isArray(ps) ? ps : []).map(({ pid }) => (pid ? mb(memoryOf(pid, 'VmHWM')) : '?'))
+  console.log(`peak memory: server ${mb(memoryOf(server.pid, 'VmHWM'))}; runners ${runners.join(', ')}`)
+}
+
 const scan = await writeScan()
-const server = await startServer()
+const server = await startCompiledServer(join(folder, 'workspace'))
 const ms = (value: number) => value.toFixed(0).padStart(7)
 try {
   console.log(`scan ${SIZE.join(' x ')}, ${(scan.length / 2 ** 20).toFixed(0)} MiB gzipped; times in ms`)
@@ -242,7 +262,8 @@ try {
     )
     console.log(`              the last click: ${timing}`)
   }
+  await manyClients()
 } finally {
-  server.stop()
+  await server.stop()
   rmSync(folder, { recursive: true, force: true })
 }

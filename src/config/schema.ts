@@ -171,8 +171,14 @@ export const Config = z.object({
     .default(1800)
     .meta(about('models', 'SECONDS', 'a job that takes longer, waiting included, is cancelled with 504')),
   runnerCacheBytes: bytes(0)
-    .default(1 * GiB)
-    .meta(about('models', 'BYTES', 'prepared session images that one runner may keep for the next click')),
+    .default(2 * GiB)
+    .meta(
+      about(
+        'models',
+        'BYTES',
+        'prepared session images that one runner may keep for the next click; a CT of 512x512x128 takes 150 MiB',
+      ),
+    ),
 
   maxUploadBytes: bytes(1)
     .default(1 * GiB)

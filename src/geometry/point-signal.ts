@@ -62,43 +62,65 @@ export function writePointSignal(
     target.fill(empty, offset, offset + voxels)
     return
   }
-  target.fill(0, offset, offset + voxels)
   const kernel = erfKernel(sigma)
   const flat = Float64Array.of(1)
-  const kx = nx === 1 ? flat : kernel
-  const ky = ny === 1 ? flat : kernel
-  const kz = nz === 1 ? flat : kernel
-  const tx = (kx.length - 1) / 2
-  const ty = (ky.length - 1) / 2
-  const tz = (kz.length - 1) / 2
-  for (const one of ones) {
-    const x = one % nx
-    const y = Math.trunc(one / nx) % ny
-    const z = Math.trunc(one / (nx * ny))
-    for (let k = Math.max(0, z - tz); k <= Math.min(nz - 1, z + tz); k++) {
-      for (let j = Math.max(0, y - ty); j <= Math.min(ny - 1, y + ty); j++) {
-        const weight = kz[k - z + tz]! * ky[j - y + ty]!
+  const kernels = size.map((n) => (n === 1 ? flat : kernel))
+  const [kx, ky, kz] = kernels as [Float64Array, Float64Array, Float64Array]
+  const [tx, ty, tz] = kernels.map(({ length }) => (length - 1) / 2) as unknown as Vec3
+  const blobs = [...ones].map((one) => {
+    const [x, y, z] = [one % nx, Math.trunc(one / nx) % ny, Math.trunc(one / (nx * ny))] as const
+    const low: Vec3 = [Math.max(0, x - tx), Math.max(0, y - ty), Math.max(0, z - tz)]
+    const high: Vec3 = [Math.min(nx - 1, x + tx), Math.min(ny - 1, y + ty), Math.min(nz - 1, z + tz)]
+    return { center: [x, y, z] as const, low, high }
+  })
+  const box: Box = {
+    low: [0, 1, 2].map((axis) => Math.min(...blobs.map(({ low: start }) => start[axis]!))) as unknown as Vec3,
+    high: [0, 1, 2].map((axis) => Math.max(...blobs.map(({ high: end }) => end[axis]!))) as unknown as Vec3,
+  }
+  target.fill(low, offset, offset + voxels)
+  forEachRow(size, box, (start, end) => target.fill(0, offset + start, offset + end))
+  for (const { center, low: first, high: last } of blobs) {
+    for (let k = first[2]; k <= last[2]; k++) {
+      for (let j = first[1]; j <= last[1]; j++) {
+        const weight = kz[k - center[2] + tz]! * ky[j - center[1] + ty]!
         const row = offset + nx * (j + ny * k)
-        const end = Math.min(nx - 1, x + tx)
-        for (let i = Math.max(0, x - tx); i <= end; i++) target[row + i]! += weight * kx[i - x + tx]!
+        for (let i = first[0]; i <= last[0]; i++) target[row + i]! += weight * kx[i - center[0] + tx]!
       }
     }
   }
-  rescale(target, offset, voxels, low, high)
+  rescaleBox(target, offset, size, box, low, high)
 }
 
-function rescale(target: Float32Array, offset: number, voxels: number, low: number, high: number): void {
-  let least = Number.POSITIVE_INFINITY
+/** Both ends inside. */
+interface Box {
+  readonly low: Vec3
+  readonly high: Vec3
+}
+
+function forEachRow([nx, ny]: Vec3, { low, high }: Box, visit: (start: number, end: number) => void): void {
+  for (let z = low[2]; z <= high[2]; z++)
+    for (let y = low[1]; y <= high[1]; y++) {
+      const row = nx * (y + ny * z)
+      visit(row + low[0], row + high[0] + 1)
+    }
+}
+
+/** Scales the box of the blobs. Where there is a voxel beyond it, the least value there is, is zero. */
+function rescaleBox(target: Float32Array, offset: number, size: Vec3, box: Box, low: number, high: number): void {
+  const whole = size.every((n, axis) => box.low[axis] === 0 && box.high[axis] === n - 1)
+  let least = whole ? Number.POSITIVE_INFINITY : 0
   let greatest = Number.NEGATIVE_INFINITY
-  for (let i = offset; i < offset + voxels; i++) {
-    const value = target[i]!
-    if (value < least) least = value
-    if (value > greatest) greatest = value
-  }
-  if (greatest === least) {
-    target.fill(high, offset, offset + voxels)
-    return
-  }
-  const gain = (high - low) / (greatest - least)
-  for (let i = offset; i < offset + voxels; i++) target[i] = (target[i]! - least) * gain + low
+  forEachRow(size, box, (start, end) => {
+    for (let i = offset + start; i < offset + end; i++) {
+      const value = target[i]!
+      if (value < least) least = value
+      if (value > greatest) greatest = value
+    }
+  })
+  const gain = greatest === least ? 0 : (high - low) / (greatest - least)
+  // All alike (a blob on a single voxel): every one of them is the peak.
+  const base = gain === 0 ? high : low
+  forEachRow(size, box, (start, end) => {
+    for (let i = offset + start; i < offset + end; i++) target[i] = (target[i]! - least) * gain + base
+  })
 }

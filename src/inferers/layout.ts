@@ -148,6 +148,7 @@ export function copyBox(layout: Layout, start: Vec3, box: Vec3, target: Tensor['
         }
       }
     } else if (s0 === 1) copyTiled(data, target, [from, s0, s1, s2], [to, t0, t1, step], [l0, l1, l2], [h0, h1, h2])
+    else if (s1 === 1) copyTiled(data, target, [from, s1, s0, s2], [to, t1, t0, step], [l1, l0, l2], [h1, h0, h2])
     else {
       for (let i = l0; i < h0; i++) {
         for (let j = l1; j < h1; j++) {
@@ -162,7 +163,7 @@ export function copyBox(layout: Layout, start: Vec3, box: Vec3, target: Tensor['
 
 type Four = readonly [number, number, number, number]
 
-/** The tensor's slowest axis is the fastest in memory: both are walked in tiles that fit the first cache. */
+/** The tensor's first axis given is the fastest in memory: it and the last are walked in tiles that fit the first cache. */
 function copyTiled(
   data: VoxelArray,
   target: Tensor['data'],

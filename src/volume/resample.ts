@@ -96,13 +96,17 @@ function gatherRuns(data: VoxelArray, out: VoxelArray, ox: Int32Array, oy: Int32
 function gatherChecked(data: VoxelArray, out: VoxelArray, ox: Int32Array, oy: Int32Array, oz: Int32Array): void {
   const nx = ox.length
   const ny = oy.length
+  let first = 0
+  while (first < nx && ox[first]! < 0) first++
+  let last = nx
+  while (last > first && ox[last - 1]! < 0) last--
   for (let z = 0; z < oz.length; z++) {
     if (oz[z]! < 0) continue
     for (let y = 0; y < ny; y++) {
       if (oy[y]! < 0) continue
       const base = oz[z]! + oy[y]!
       const row = (z * ny + y) * nx
-      for (let x = 0; x < nx; x++) if (ox[x]! >= 0) out[row + x] = data[base + ox[x]!]!
+      for (let x = first; x < last; x++) if (ox[x]! >= 0) out[row + x] = data[base + ox[x]!]!
     }
   }
 }
