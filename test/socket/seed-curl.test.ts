@@ -226,9 +226,9 @@ describe.skipIf(!hasCurl)('the lines of the AIAA 3.1 page (skipped without curl)
 -o output_image.nii.gz`)
     expect(reply).toEqual({ status: 200, stdout: '' })
     const { size, at, count } = await labelsIn('output_image.nii.gz')
-    const truth = cylinder([200, 240, 80], 1, 0).data
+    const truth = Array.from(cylinder([200, 240, 80], 1, 0).data)
     expect([size, at([100, 120, 40]), at([0, 0, 0])]).toEqual([[200, 240, 80], 1, 0])
-    expect(count).toBe(truth.reduce((sum: number, value: number) => sum + value, 0))
+    expect(count).toBe(truth.reduce((sum, value) => sum + value, 0))
   })
 
   test('dextr3d', async () => {
