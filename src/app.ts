@@ -1,4 +1,5 @@
 /** The HTTP application: plugins, limits and routes around the services. It opens no socket; server.ts does. */
+import type { Server } from 'node:http'
 import helmet from '@fastify/helmet'
 import multipart from '@fastify/multipart'
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify'
@@ -49,6 +50,8 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-request-id', request.id)
   })
+
+  app.addHook('preClose', async () => closeAsTheyIdle(app.server))
 
   await app.register(requestLog)
   await app.register(errorHandler)
@@ -131,4 +134,18 @@ export async function describeApi(): Promise<unknown> {
   const document = app.swagger()
   await app.close()
   return document
+}
+
+/**
+ * A kept-alive connection whose reply has just left may not count as idle yet when the server closes, and nothing would
+ * look at it again for the rest of its keep-alive time.
+ */
+function closeAsTheyIdle(server: Server): void {
+  const timer = setInterval(() => {
+    server.closeIdleConnections()
+    server.getConnections((_error, count) => {
+      if (count === 0) clearInterval(timer)
+    })
+  }, 50)
+  timer.unref()
 }
