@@ -33,7 +33,7 @@ import {
 } from './manifest.js'
 import { abandonedNames, NameLock } from './name-lock.js'
 import type { ModelChange, ModelEntry, ModelFilter, ModelRegistry, ModelSource } from './registry.js'
-import { storeWeights } from './weights-store.js'
+import { exists, storeWeights } from './weights-store.js'
 
 const POLL_MS = 2_000
 /** Another server may still start a runner for a model it has not heard is gone; its weights stay that long. */
@@ -410,7 +410,10 @@ class WorkspaceRegistry implements ModelRegistry {
       return { entry: { ...entry, reason, createdAt: new Date(0).toISOString() }, weightsPath: undefined }
     }
     if (manifest?.deleted) return undefined
-    if (manifest) return knownOf(name, manifest, 'workspace', weightsPath(folder, manifest.weights))
+    if (manifest) {
+      const path = weightsPath(folder, manifest.weights)
+      return knownOf(name, manifest, 'workspace', path && (await exists(path)) ? path : undefined)
+    }
     const bundled = this.#bundled.get(name)
     if (!bundled) return undefined
     const weights = bundled.weights && { file: '', sha256: bundled.weights.sha256, bytes: bundled.weights.bytes }
@@ -657,7 +660,7 @@ function knownOf(
   try {
     const config = parseModelConfig(model.config, name)
     if (needsWeights(config) && path === undefined)
-      return { entry: { ...entry, config, state: 'FAILED', reason: 'it has no weights' }, weightsPath: undefined }
+      return { entry: { ...entry, config, state: 'FAILED', reason: 'its weights are missing' }, weightsPath: undefined }
     return { entry: { ...entry, config }, weightsPath: path }
   } catch (error) {
     if (!(error instanceof AppError)) throw error

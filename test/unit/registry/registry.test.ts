@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it, test } from 'vitest'
 import { AppError } from '../../../src/errors.js'
@@ -158,7 +158,6 @@ describe('publishing', () => {
     await expect.poll(() => registry.list()).toEqual([])
     await registry.close()
     await removal
-    expect(readdirSync(join(home.folder, 'organ'))).toEqual([`${sha(onnx)}.onnx`])
     const { registry: next } = await home.open()
     expect(existsSync(join(home.folder, 'organ'))).toBe(false)
     await next.close()
@@ -277,6 +276,20 @@ describe('finding', () => {
     expect(() => registry.resolve('liver')).toThrow(
       expect.objectContaining({ code: 'MODEL_NOT_FOUND', hint: 'models here: a' }),
     )
+    await registry.close()
+  })
+
+  it('shows a model whose weights somebody removed as failed', async () => {
+    await using home = new RegistryHome()
+    const first = await home.open()
+    const { sha256 } = await first.registry.put('organ', files(home))
+    await first.registry.close()
+    rmSync(join(home.folder, 'organ', `${sha256}.onnx`))
+    const { registry } = await home.open()
+    expect(registry.get('organ')).toMatchObject({ state: 'FAILED', reason: 'its weights are missing' })
+    expect(() => registry.resolve('organ')).toThrow(expect.objectContaining({ code: 'MODEL_NOT_READY' }))
+    await registry.put('organ', files(home))
+    expect(registry.get('organ').state).toBe('UNLOADED')
     await registry.close()
   })
 
