@@ -1,13 +1,12 @@
 import { z } from 'zod'
 import { spacingOf, type Vec3 } from '../volume/volume.js'
-import { keys } from './args.js'
+import { fieldArgs } from './args.js'
 import { boxed } from './crop-pad.js'
 import { requireImage, withImage, withValue } from './fields.js'
 import { mapPoints, pointsOf } from './guidance.js'
 import type { TransformDefinition } from './types.js'
 
-const args = z.strictObject({
-  keys,
+const args = fieldArgs({
   points: z.string().default('points'),
   padding: z.number().min(0).default(20),
   roi: z.array(z.int().positive()).length(3).optional(),

@@ -1,12 +1,11 @@
 import { z } from 'zod'
-import { keys } from './args.js'
+import { fieldArgs } from './args.js'
 import { requireImage, withImage } from './fields.js'
 import { pointsOf } from './guidance.js'
 import type { TransformDefinition } from './types.js'
 import { restore } from './undo.js'
 
-const args = z.strictObject({
-  keys,
+const args = fieldArgs({
   foreground: z.string().default('foreground'),
   background: z.string().default('background'),
 })

@@ -1,19 +1,15 @@
 import { z } from 'zod'
 import { AppError } from '../errors.js'
 import type { Vec3 } from '../volume/volume.js'
-import { keys } from './args.js'
+import { fieldArgs } from './args.js'
 import { boxed } from './crop-pad.js'
 import { requireImage, withImage, withValue } from './fields.js'
 import { guidanceOf } from './guidance.js'
 import type { ImageField, TransformDefinition } from './types.js'
 
-const args = z.strictObject({
-  keys,
+const args = fieldArgs({
   guidance: z.string().default('guidance'),
   axis: z.int().min(0).max(3).default(0),
-  meta_keys: z.unknown().optional(),
-  meta_key_postfix: z.unknown().optional(),
-  allow_missing_keys: z.boolean().optional(),
 })
 
 /**

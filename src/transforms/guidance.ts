@@ -5,7 +5,16 @@
 import { AppError } from '../errors.js'
 import { indexToIndex } from '../volume/affine.js'
 import type { Grid, Vec3 } from '../volume/volume.js'
+import { ignored } from './args.js'
 import type { Item } from './types.js'
+
+/** Where MONAI's deepgrow transforms leave their boxes for each other; here a field's undo steps do that. */
+export const coordKeys = {
+  start_coord_key: ignored,
+  end_coord_key: ignored,
+  original_shape_key: ignored,
+  cropped_shape_key: ignored,
+}
 
 export interface Guidance {
   readonly foreground: readonly Vec3[]

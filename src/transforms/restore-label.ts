@@ -1,23 +1,17 @@
 import { z } from 'zod'
 import { type AxisMap, composeAxisMaps, gather, nearestTable } from '../volume/resample.js'
 import type { Vec3 } from '../volume/volume.js'
-import { keys } from './args.js'
+import { fieldArgs } from './args.js'
 import { requireImage, withImage } from './fields.js'
+import { coordKeys } from './guidance.js'
 import type { ImageField, TransformDefinition, UndoStep } from './types.js'
 
-const args = z.strictObject({
-  keys,
+const args = fieldArgs({
   ref_image: z.string().default('image'),
   slice_only: z.boolean().default(false),
   mode: z.unknown().optional(),
   align_corners: z.unknown().optional(),
-  meta_keys: z.unknown().optional(),
-  meta_key_postfix: z.unknown().optional(),
-  start_coord_key: z.string().optional(),
-  end_coord_key: z.string().optional(),
-  original_shape_key: z.string().optional(),
-  cropped_shape_key: z.string().optional(),
-  allow_missing_keys: z.boolean().optional(),
+  ...coordKeys,
   restore_resizing: z.boolean().default(true),
   restore_cropping: z.boolean().default(true),
   restore_spacing: z.boolean().default(true),

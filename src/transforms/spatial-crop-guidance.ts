@@ -1,23 +1,16 @@
 import { z } from 'zod'
 import type { Vec3 } from '../volume/volume.js'
-import { keys } from './args.js'
+import { fieldArgs } from './args.js'
 import { boxed } from './crop-pad.js'
 import { requireImage, withImage, withValue } from './fields.js'
-import { guidanceOf } from './guidance.js'
+import { coordKeys, guidanceOf } from './guidance.js'
 import type { TransformDefinition } from './types.js'
 
-const args = z.strictObject({
-  keys,
+const args = fieldArgs({
   guidance: z.string().default('guidance'),
   spatial_size: z.array(z.int().positive()).min(1).max(3),
   margin: z.union([z.int().min(0), z.array(z.int().min(0))]).default(20),
-  meta_keys: z.unknown().optional(),
-  meta_key_postfix: z.unknown().optional(),
-  start_coord_key: z.string().optional(),
-  end_coord_key: z.string().optional(),
-  original_shape_key: z.string().optional(),
-  cropped_shape_key: z.string().optional(),
-  allow_missing_keys: z.boolean().optional(),
+  ...coordKeys,
 })
 
 interface Box {
