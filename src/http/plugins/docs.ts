@@ -16,6 +16,26 @@ const TAGS = [
   { name: 'server', description: 'Health, log, version' },
 ]
 
+/** What the statuses mean here, for the routes whose schema does not say more. */
+const MEANINGS: Readonly<Record<string, string>> = {
+  200: 'success',
+  202: 'accepted; the work goes on',
+  400: 'bad parameters, or an unreadable image; the message names the parameter',
+  403: 'this host, page or fetch is not allowed',
+  404: 'no such model, session, request or URL',
+  405: 'the URL is there, the method is not',
+  409: 'another change of this name, or a request of this id, is under way',
+  413: 'a limit was crossed; the hint names its flag',
+  415: 'a format the server does not read',
+  422: 'the model or its config is wrong; the message names the key or tensor',
+  440: 'the session has expired or never was',
+  499: 'the request was cancelled',
+  500: 'a fault of the server; its log has the request id',
+  502: 'another server did not deliver',
+  503: 'full, shutting down, or the process of the model crashed; Retry-After says when to try again',
+  504: 'the deadline has passed',
+}
+
 export const docs = fp(
   async (app: FastifyInstance, { version }: { readonly version: string }) => {
     const extras = new Map<string, OpenApiExtra>()
@@ -46,7 +66,13 @@ export const docs = fp(
       staticCSP: true,
       // Hospitals serve plain HTTP inside; the page's own requests must not be turned into HTTPS.
       transformStaticCSP: (header) => header.replace(/\s*upgrade-insecure-requests;?/, ''),
-      uiConfig: { docExpansion: 'list', tryItOutEnabled: true, displayRequestDuration: true, validatorUrl: null },
+      uiConfig: {
+        docExpansion: 'list',
+        deepLinking: true,
+        tryItOutEnabled: true,
+        displayRequestDuration: true,
+        validatorUrl: null,
+      },
     })
   },
   { name: 'docs' },
@@ -59,6 +85,8 @@ function addExtras(document: OpenApiObject, extras: ReadonlyMap<string, OpenApiE
   const paths = (document as { paths?: Record<string, Record<string, Record<string, unknown>>> }).paths ?? {}
   for (const [path, operations] of Object.entries(paths)) {
     for (const [verb, operation] of Object.entries(operations)) {
+      for (const [status, response] of Object.entries(operation.responses as Record<string, { description?: string }>))
+        if (response.description === 'Default Response') response.description = MEANINGS[status] ?? status
       const extra = extras.get(`${verb} ${path}`)
       if (extra === undefined) continue
       if (extra.requestBody !== undefined) operation.requestBody = extra.requestBody
