@@ -3,7 +3,7 @@ import { AppError } from '../errors.js'
 import type { Vec3 } from '../volume/volume.js'
 import { requireImage, withValue } from './fields.js'
 import { type Guidance, mapPoints, pointsOf } from './guidance.js'
-import type { TransformDefinition } from './types.js'
+import type { Item, TransformDefinition } from './types.js'
 
 const args = z.strictObject({
   ref_image: z.string().default('image'),
@@ -21,7 +21,8 @@ const args = z.strictObject({
 
 /**
  * Turns the client's clicks, voxel indices of the file it posted, into guidance on the image's current grid. In two
- * dimensions only the clicks of one slice stay: the one `slice_key` names, else the lowest that has any.
+ * dimensions only the clicks of one slice stay: the one `slice_key` names, else that of `current_point`, else the lowest
+ * that has any.
  * Source: monai.apps.deepgrow.transforms.AddGuidanceFromPointsd.
  */
 export const addGuidanceFromPoints: TransformDefinition<typeof args> = {
@@ -40,16 +41,21 @@ export const addGuidanceFromPoints: TransformDefinition<typeof args> = {
     const axis = sliceAxis(image.axes, a.axis, a.depth_first)
     const all = [...foreground, ...background]
     if (all.length === 0) throw new AppError('BAD_PARAMS', `'${a.foreground}' and '${a.background}' hold no point`)
-    const wanted = item.values.get(a.slice_key)
-    const slice =
-      typeof wanted === 'number' ? onCurrentGrid(wanted, axis, item, image) : Math.min(...all.map((p) => p[axis]!))
-    const here = (points: readonly Vec3[]) => points.filter((p) => p[axis] === slice)
-    const guidance: Guidance = { foreground: here(foreground), background: here(background), size, slice }
+    const wanted = wantedSlice(item, a.slice_key, axis)
+    const slice = wanted
+      ? mapPoints([wanted], image.source, image.volume)[0]![axis]!
+      : Math.min(...all.map((p) => p[axis]!))
+    const onSlice = (points: readonly Vec3[]) => points.filter((p) => p[axis] === slice)
+    const guidance: Guidance = { foreground: onSlice(foreground), background: onSlice(background), size, slice }
     if (guidance.foreground.length + guidance.background.length === 0)
-      throw new AppError('BAD_PARAMS', `no click lies on slice ${String(wanted)}`, {
+      throw new AppError('BAD_PARAMS', 'no click lies on the slice of the current point', {
         hint: "click on the slice that 'current_point' names, or leave 'current_point' out",
       })
-    return withValue(item, a.guidance, guidance)
+    // Clicks on other slices are no part of this request: EnforceClicksd, at the end, must not see them.
+    const used = (key: string, mapped: readonly Vec3[]) =>
+      pointsOf(item, key).filter((_, i) => mapped[i]![axis] === slice)
+    const kept = withValue(item, a.foreground, used(a.foreground, foreground))
+    return withValue(withValue(kept, a.background, used(a.background, background)), a.guidance, guidance)
   },
 }
 
@@ -60,14 +66,9 @@ export function sliceAxis(axes: string, axis: number, depthFirst: boolean): numb
   return 'XYZ'.indexOf(letter ?? 'Z')
 }
 
-/** A slice index of the posted file, on the current grid. */
-function onCurrentGrid(
-  slice: number,
-  axis: number,
-  item: Parameters<typeof requireImage>[0],
-  image: ReturnType<typeof requireImage>,
-): number {
-  const current = item.values.get('current_point') as Vec3 | undefined
-  const probe = current ?? ([0, 1, 2].map((i) => (i === axis ? slice : 0)) as unknown as Vec3)
-  return mapPoints([probe], image.source, image.volume)[0]![axis]!
+/** A voxel of the posted file on the slice that the request means: its slice number, else its current point. */
+function wantedSlice(item: Item, key: string, axis: number): Vec3 | undefined {
+  const slice = item.values.get(key)
+  if (typeof slice === 'number') return [axis === 0 ? slice : 0, axis === 1 ? slice : 0, axis === 2 ? slice : 0]
+  return item.values.get('current_point') as Vec3 | undefined
 }

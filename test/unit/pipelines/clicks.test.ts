@@ -183,3 +183,32 @@ test('clicks are obeyed where the config asks for it', async () => {
   const { label } = await infer(sketch, scan, { foreground: [[1, 1, 1]], background: [[5, 5, 5]] })
   expect(onesOf(label)).toEqual([[1, 1, 1]])
 })
+
+test('a 2-D reply obeys the clicks of its slice and leaves every other slice alone', async () => {
+  const sketch: ModelSketch = {
+    type: 'deepgrow',
+    pre: [
+      ...firstAxis,
+      ...guidance(2, true),
+      { name: 'Fetch2DSliced', args: { keys: 'image', guidance: 'guidance' } },
+      ...channel,
+      ...signal,
+    ],
+    post: [
+      { name: 'RestoreLabeld', args: { keys: 'pred', ref_image: 'image' } },
+      { name: 'EnforceClicksd', args: { keys: 'pred' } },
+    ],
+    predictor: peaks(3, 2, 2),
+  }
+  const clicks = {
+    foreground: [
+      [1, 1, 2],
+      [2, 2, 6],
+    ],
+    background: [[9, 9, 6]],
+  }
+  const { label } = await infer(sketch, scan, { ...clicks, current_point: [[2, 2, 6]] })
+  expect(onesOf(label)).toEqual([[2, 2, 6]])
+  const lowest = await infer(sketch, scan, clicks)
+  expect(onesOf(lowest.label)).toEqual([[1, 1, 2]])
+})
