@@ -21,8 +21,8 @@ const args = z.strictObject({
 
 /**
  * Turns the client's clicks, voxel indices of the file it posted, into guidance on the image's current grid. In two
- * dimensions only the clicks of one slice stay: the one `slice_key` names, else that of `current_point`, else the lowest
- * that has any.
+ * dimensions only the clicks of one slice stay: the one `slice_key` names, else that of `current_point`, where a click lies
+ * there; else the lowest that has any.
  * Source: monai.apps.deepgrow.transforms.AddGuidanceFromPointsd.
  */
 export const addGuidanceFromPoints: TransformDefinition<typeof args> = {
@@ -41,16 +41,11 @@ export const addGuidanceFromPoints: TransformDefinition<typeof args> = {
     const axis = sliceAxis(image.axes, a.axis, a.depth_first)
     const all = [...foreground, ...background]
     if (all.length === 0) throw new AppError('BAD_PARAMS', `'${a.foreground}' and '${a.background}' hold no point`)
-    const wanted = wantedSlice(item, a.slice_key, axis)
-    const slice = wanted
-      ? mapPoints([wanted], image.source, image.volume)[0]![axis]!
-      : Math.min(...all.map((p) => p[axis]!))
+    const wanted = mapPoints(wantedVoxel(item, a.slice_key, axis), image.source, image.volume)[0]?.[axis]
+    const clicked = all.map((p) => p[axis]!)
+    const slice = wanted !== undefined && clicked.includes(wanted) ? wanted : Math.min(...clicked)
     const onSlice = (points: readonly Vec3[]) => points.filter((p) => p[axis] === slice)
     const guidance: Guidance = { foreground: onSlice(foreground), background: onSlice(background), size, slice }
-    if (guidance.foreground.length + guidance.background.length === 0)
-      throw new AppError('BAD_PARAMS', 'no click lies on the slice of the current point', {
-        hint: "click on the slice that 'current_point' names, or leave 'current_point' out",
-      })
     // Clicks on other slices are no part of this request: EnforceClicksd, at the end, must not see them.
     const used = (key: string, mapped: readonly Vec3[]) =>
       pointsOf(item, key).filter((_, i) => mapped[i]![axis] === slice)
@@ -66,9 +61,10 @@ export function sliceAxis(axes: string, axis: number, depthFirst: boolean): numb
   return 'XYZ'.indexOf(letter ?? 'Z')
 }
 
-/** A voxel of the posted file on the slice that the request means: its slice number, else its current point. */
-function wantedSlice(item: Item, key: string, axis: number): Vec3 | undefined {
+/** A voxel of the posted file on the slice that the request means: its slice number, else its current point, else none. */
+function wantedVoxel(item: Item, key: string, axis: number): readonly Vec3[] {
   const slice = item.values.get(key)
-  if (typeof slice === 'number') return [axis === 0 ? slice : 0, axis === 1 ? slice : 0, axis === 2 ? slice : 0]
-  return item.values.get('current_point') as Vec3 | undefined
+  if (typeof slice === 'number') return [[axis === 0 ? slice : 0, axis === 1 ? slice : 0, axis === 2 ? slice : 0]]
+  const current = item.values.get('current_point') as Vec3 | undefined
+  return current ? [current] : []
 }
