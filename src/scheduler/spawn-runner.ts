@@ -1,6 +1,7 @@
 /** Starts the runner program as a child process, from dist/ or, in tests and development, from source. */
 import { fork } from 'node:child_process'
 import { createRequire } from 'node:module'
+import { getPriority, setPriority } from 'node:os'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import type { ToRunner } from '../runner/protocol.js'
 
@@ -42,6 +43,7 @@ export const spawnRunner: SpawnRunner = (entry, events) => {
     env: runnerEnvironment(),
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
   })
+  giveWayToServer(child.pid)
   let output = ''
   let over = false
   const exit = (code: number | null, signal: NodeJS.Signals | null) => {
@@ -74,4 +76,20 @@ export const spawnRunner: SpawnRunner = (entry, events) => {
 /** A runner works on files of strangers with networks of strangers: the server's own settings, tokens among them, stay out. */
 function runnerEnvironment(): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.toUpperCase().startsWith('AIDANT_')))
+}
+
+/** How much nicer a runner is than the server. */
+const NICER_BY = 5
+
+/**
+ * A runner keeps every core busy for minutes; the server needs one for a millisecond, and at once. Alone on its machine
+ * a runner loses nothing by this.
+ */
+function giveWayToServer(pid: number | undefined): void {
+  if (pid === undefined) return
+  try {
+    setPriority(pid, Math.min(19, getPriority() + NICER_BY))
+  } catch {
+    // Gone already, or a system that does not allow it: the runner then competes as an equal.
+  }
 }
