@@ -24,7 +24,7 @@ function checkFolder(folder: string, shown: readonly ShownModel[]): void {
   expect(locks.filter((file) => file.endsWith('.lock'))).toEqual([])
 }
 
-test(`kill -9 at ${KILLS} instants of a PUT leaves the old model or the new one`, { timeout: 180_000 }, async () => {
+test(`kill -9 at ${KILLS} instants of a PUT leaves the old model or the new one`, { timeout: 600_000 }, async () => {
   await using home = new RegistryHome()
   let old: string | undefined
   const outcomes = { old: 0, new: 0 }
@@ -59,7 +59,7 @@ test(`kill -9 at ${KILLS} instants of a PUT leaves the old model or the new one`
   expect(outcomes.new).toBeGreaterThan(0)
 })
 
-test('two servers on one workspace end alike after 100 operations and a kill', { timeout: 120_000 }, async () => {
+test('two servers on one workspace end alike after 100 operations and a kill', { timeout: 300_000 }, async () => {
   await using home = new RegistryHome()
   await home.bundle('bundled', modelConfig(), onnx)
   const start = async () => (await RegistryProcess.start(home.folder, home.bundledFolder, 'auto')).running
