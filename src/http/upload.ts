@@ -3,13 +3,13 @@
  * are images and which is `params`. File names of clients are never used on disk; formats are known by content.
  */
 import { createWriteStream } from 'node:fs'
-import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Readable, Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type {} from '@fastify/multipart'
 import type { FastifyRequest } from 'fastify'
 import { AppError } from '../errors.js'
+import { openBytes } from '../formats/byte-source.js'
 import type { JobImage } from '../runner/job.js'
 import { parseParams } from '../util/parse-params.js'
 
@@ -201,18 +201,17 @@ function translate(error: unknown, limits: UploadLimits): unknown {
   return error
 }
 
-/** What several files of one upload are to each other; the readers look closer. */
+/** What several files of one upload are to each other, compressed or not; the readers look closer. */
 async function sniff(path: string): Promise<'dicom' | 'nifti-header' | 'other'> {
-  const file = await open(path, 'r')
+  const source = await openBytes(path)
   try {
-    const { buffer, bytesRead } = await file.read(Buffer.alloc(352), 0, 352, 0)
-    const bytes = buffer.subarray(0, bytesRead)
+    const bytes = Buffer.from(await source.peek(352))
     if (bytes.toString('latin1', 128, 132) === 'DICM') return 'dicom'
     // A DICOM file without its preamble starts with a group 2 or 8 element, little endian.
     if ((bytes[0] === 2 || bytes[0] === 8) && bytes[1] === 0 && bytes[3] === 0 && bytes.length > 132) return 'dicom'
-    if (bytes.toString('latin1', 344, 347) === 'ni1') return 'nifti-header'
-    return 'other'
+    const magics = [bytes.toString('latin1', 344, 347), bytes.toString('latin1', 4, 7)]
+    return magics[0] === 'ni1' || magics[1] === 'ni2' ? 'nifti-header' : 'other'
   } finally {
-    await file.close()
+    await source.close()
   }
 }

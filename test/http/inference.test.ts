@@ -1,9 +1,11 @@
 import { readFile } from 'node:fs/promises'
+import { gzipSync } from 'node:zlib'
 import { describe, expect, it, test } from 'vitest'
 import { AppError } from '../../src/errors.js'
 import type { InferenceJob } from '../../src/runner/job.js'
 import type { Answer } from '../helpers/fake-scheduler.js'
 import { form, type Part, readMultipart } from '../helpers/multipart.js'
+import { niftiBytes } from '../helpers/nifti-bytes.js'
 import { type TestApp, testApp } from '../helpers/test-app.js'
 
 const image: Part = { name: 'image', body: 'voxels', filename: 'spleen.nii.gz', type: 'application/x-gzip' }
@@ -125,6 +127,17 @@ describe('the upload', () => {
     const parts = [0, 1, 2].map((i) => ({ name: `image${i}`, filename: `image_${i}.dcm`, body }))
     await post(app, '/v1/inference?model=spleen', [...parts, noParams])
     expect(jobOf(app).images).toMatchObject([{ field: 'image', paths: [{}, {}, {}].map(() => expect.any(String)) }])
+  })
+
+  test.each([
+    { name: 'NIfTI-1', header: niftiBytes({ magic: 'ni1\0', voxels: [] }) },
+    { name: 'NIfTI-2', header: niftiBytes({ version: 2, magic: 'ni2\0\r\n\x1a\n', voxels: [] }) },
+    { name: 'gzipped', header: gzipSync(niftiBytes({ magic: 'ni1\0', voxels: [] })) },
+  ])('takes header and voxels of a pair as one image ($name)', async ({ header }) => {
+    await using app = await testApp()
+    const parts = [Buffer.from('voxels'), Buffer.from(header)].map((body, i) => ({ ...image, name: `image${i}`, body }))
+    await post(app, '/v1/inference?model=spleen', parts)
+    expect(jobOf(app).images.map(({ field, paths }) => [field, paths.length])).toEqual([['image', 2]])
   })
 
   test('may come after its params, or before them', async () => {
