@@ -373,6 +373,16 @@ describe('failures of the job', () => {
     expect(reply.json()).toMatchObject({ error: { type: 'Internal', message: ['internal error'] }, code: 'INTERNAL' })
   })
 
+  test('for want of disk space are a 503 that says when to come back', async () => {
+    await using app = await testApp({
+      answer: async () => {
+        throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' })
+      },
+    })
+    const reply = await post(app, '/v1/segmentation?model=spleen', [image])
+    expect([reply.statusCode, reply.headers['retry-after'], reply.json().code]).toEqual([503, '60', 'BUSY'])
+  })
+
   test('past the deadline are a 504 that names the flag', async () => {
     await using app = await testApp({
       flags: ['--request-deadline', '1'],

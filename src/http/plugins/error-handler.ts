@@ -16,6 +16,9 @@ const CODE_OF_STATUS: Readonly<Record<number, ErrorCode>> = {
   429: 'TOO_MANY_REQUESTS',
 }
 
+/** The disk or the table of open files is full: not the client's fault, and over when other requests have ended. */
+const OUT_OF_ROOM: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EMFILE', 'ENFILE'])
+
 export const errorHandler = fp(
   async (app: FastifyInstance) => {
     const methodsOf = collectMethods(app)
@@ -62,6 +65,8 @@ function toAppError(error: FastifyError): AppError {
   if (isResponseSerializationError(error)) return new AppError('INTERNAL', 'internal error', { cause: error })
   if (error.code === 'FST_ERR_CTP_INVALID_JSON_BODY' || error.code === 'FST_ERR_CTP_EMPTY_JSON_BODY')
     return new AppError('BAD_REQUEST', 'the body is not valid JSON', { cause: error })
+  if (OUT_OF_ROOM.has(error.code))
+    return new AppError('BUSY', 'the server has no room left for this request', { cause: error, retryAfterSeconds: 60 })
   const code = error.statusCode === undefined ? undefined : CODE_OF_STATUS[error.statusCode]
   if (code !== undefined) return new AppError(code, error.message, { cause: error })
   if (error.statusCode === 503)
