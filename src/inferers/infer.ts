@@ -50,7 +50,7 @@ export interface NetworkScores {
 
 /** Runs the network. Rejects BAD_MODEL or BAD_PARAMS naming the tensor whose shape does not fit. */
 export async function infer(request: InferenceRequest): Promise<NetworkResult | NetworkScores> {
-  const layouts = request.inputs.map(({ spec, field }) => layoutOf(field, spec, request.format))
+  const layouts = request.inputs.map(({ spec, field }) => layoutOf(floatsFor(spec, field), spec, request.format))
   const main = layouts[0]!
   const odd = layouts.find(({ extent }) => extent.some((n, i) => n !== main.extent[i]))
   if (odd) {
@@ -65,6 +65,16 @@ export async function infer(request: InferenceRequest): Promise<NetworkResult | 
   return plan.starts.length === 1 && plan.roi.every((n, i) => n === main.extent[i])
     ? inferWhole(request, layouts)
     : inferWindows(request, layouts, plan)
+}
+
+/** Copies into tensors meet few types of array, else they become slow for good (see volume/blocks.ts). */
+function floatsFor({ type }: TensorSpec, field: ImageField): ImageField {
+  const { volume } = field
+  if (volume.data instanceof Float32Array || volume.data instanceof Uint8Array || type === 'float64') return field
+  if (type !== 'float32' && type !== 'float16') return field
+  const data = new Float32Array(volume.data.length)
+  data.set(volume.data)
+  return { ...field, volume: { ...volume, data } }
 }
 
 function planFor(main: Layout, { window }: InferenceRequest): WindowPlan {
@@ -108,6 +118,11 @@ function feedsOf(layouts: readonly Layout[], starts: readonly Vec3[], box: Vec3)
       )
     }
     const dims = tensorDims(layout, typeof fixed === 'number' ? fixed : starts.length, box)
+    const own = ownTensor(layout, dims, starts, box)
+    if (own) {
+      feeds[layout.spec.name] = { dims, data: own }
+      continue
+    }
     const data = tensorData(
       layout.spec.type,
       dims.reduce((product, dim) => product * dim, 1),
@@ -119,6 +134,19 @@ function feedsOf(layouts: readonly Layout[], starts: readonly Vec3[], box: Vec3)
     feeds[layout.spec.name] = { dims, data }
   }
   return feeds
+}
+
+/** The image's own voxels, when they are the tensor already: all of them, as floats, in its order. */
+function ownTensor(
+  { field, order, spec, channelLast, extent }: Layout,
+  dims: readonly number[],
+  starts: readonly Vec3[],
+  box: Vec3,
+): Float32Array | undefined {
+  const whole = starts.length === 1 && dims[0] === 1 && box.every((n, i) => n === extent[i] && starts[0]![i] === 0)
+  const inOrder = order[0] === 2 && order[1] === 1 && !(channelLast && field.volume.channels > 1)
+  const { data } = field.volume
+  return whole && inOrder && spec.type === 'float32' && data instanceof Float32Array ? data : undefined
 }
 
 function pickOutput(outputs: Readonly<Record<string, Tensor>>, spec: TensorSpec): Tensor {

@@ -19,6 +19,7 @@ import type { Vec3 } from '../volume/volume.js'
 import type { ModelConfig } from './model-config.js'
 import { type NodeMapping, resolveMapping } from './node-mapping.js'
 import type { LoadedModel } from './run.js'
+import { inTensorOrderEarly } from './tensor-order.js'
 
 export interface ModelPlan {
   readonly model: LoadedModel
@@ -57,7 +58,9 @@ export function planModel(model: LoadedModel): ModelPlan {
   const field = mapping.outputs[0]!.field
   const { reduction, rest } = fuse(restoreAfterLabels(post, field), field)
   const clicks = [...pre, ...post].some(({ readsClicks }) => readsClicks)
-  return { model, pre, post: rest, reduction, mapping, resultField: written ?? field, clicks }
+  const volumetric = mapping.inputs.every(({ spec }) => spec.dims.length === 5)
+  const steps = volumetric && !clicks ? inTensorOrderEarly(pre) : pre
+  return { model, pre: steps, post: rest, reduction, mapping, resultField: written ?? field, clicks }
 }
 
 /** A pipeline has no tensors of its own: its models read the posted image and leave one label map. */

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { AppError } from '../errors.js'
-import { movesBetween, type Orientation, orientationOf, parseAxisCodes } from '../volume/orientation.js'
+import { type AxisMoves, movesBetween, type Orientation, orientationOf, parseAxisCodes } from '../volume/orientation.js'
 import { fieldArgs, ignored } from './args.js'
 import { eachImage, spatialAxes } from './fields.js'
 import { applyMoves } from './flip-rotate.js'
@@ -17,17 +17,26 @@ export const orientation: TransformDefinition<typeof args> = {
   names: ['Orientationd', 'OrientationD', 'OrientationDict', 'Orientation'],
   args,
   create: (a) => {
-    const codes = a.as_closest_canonical ? 'RAS' : a.axcodes
-    const want = codes ? parseAxisCodes(codes) : undefined
-    if (!want) {
-      throw new AppError('BAD_MODEL_CONFIG', `axcodes must be three letters such as RAS, got '${codes ?? ''}'`)
-    }
+    const want = wantedOrientation(a)
     return eachImage(a, (field) => reorient(field, want, 'Orientationd'))
   },
 }
 
+/** What the arguments ask for. Throws BAD_MODEL_CONFIG when they name no orientation. */
+export function wantedOrientation(a: z.output<typeof args>): Orientation {
+  const codes = a.as_closest_canonical ? 'RAS' : (a.axcodes ?? '')
+  const want = parseAxisCodes(codes)
+  if (want) return want
+  throw new AppError('BAD_MODEL_CONFIG', `axcodes must be three letters such as RAS, got '${codes}'`)
+}
+
 /** The field with its array axes running as `want` says; what MONAI and nibabel do, by moving voxels. */
 export function reorient(field: ImageField, want: Orientation, name: string): ImageField {
+  return applyMoves(field, movesTo(field, want), name)
+}
+
+/** How memory axes move so that the array's axes run as `want` says. */
+export function movesTo(field: ImageField, want: Orientation): AxisMoves {
   const memory = spatialAxes(field)
   const target = [...orientationOf(field.volume.affine)] as [Orientation[0], Orientation[1], Orientation[2]]
   if (memory.length === 3) {
@@ -37,7 +46,7 @@ export function reorient(field: ImageField, want: Orientation, name: string): Im
   } else {
     planeTarget(target, memory, want)
   }
-  return applyMoves(field, movesBetween(orientationOf(field.volume.affine), target), name)
+  return movesBetween(orientationOf(field.volume.affine), target)
 }
 
 /** Two-dimensional arrays: their two axes take the wanted directions of the world axes that they span. */

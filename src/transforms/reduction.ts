@@ -53,6 +53,10 @@ export function reduceStretch(
       for (let n = 0; n < length; n++) data[at + n] = scores[start + channelStride + n]! > scores[start + n]! ? 1 : 0
       return
     }
+    if (step === 1 && channels > MANY_CHANNELS) {
+      argmaxBlocks({ scores, start, channelStride, step, channels, length }, data, at)
+      return
+    }
     for (let n = 0; n < length; n++) {
       let i = start + n * step
       let best = scores[i]!
@@ -77,6 +81,35 @@ export function reduceStretch(
     for (let n = 0; n < length; n++) {
       const score = weights ? scores[from + n * step]! / weights.data[weights.start + n]! : scores[from + n * step]!
       data[to + n] = reduction.kind === 'scores' ? score : score >= threshold ? 1 : 0
+    }
+  }
+}
+
+/** From here on memory likes one channel at a time better than all at once. */
+const MANY_CHANNELS = 4
+const BLOCK = 4096
+
+function argmaxBlocks(
+  { scores, start, channelStride, channels, length }: Stretch,
+  labels: VoxelArray,
+  at: number,
+): void {
+  const best = new Float32Array(Math.min(BLOCK, length))
+  for (let first = 0; first < length; first += BLOCK) {
+    const count = Math.min(BLOCK, length - first)
+    for (let n = 0; n < count; n++) {
+      best[n] = scores[start + first + n]!
+      labels[at + first + n] = 0
+    }
+    for (let c = 1; c < channels; c++) {
+      const from = start + c * channelStride + first
+      for (let n = 0; n < count; n++) {
+        const score = scores[from + n]!
+        if (score > best[n]!) {
+          best[n] = score
+          labels[at + first + n] = c
+        }
+      }
     }
   }
 }
