@@ -11,6 +11,7 @@ import { promisify } from 'node:util'
 import { inflateRaw } from 'node:zlib'
 import * as yauzl from 'yauzl'
 import { AppError } from '../errors.js'
+import { forEachConcurrently } from './concurrently.js'
 
 export interface UnzipLimits {
   /** Entries, folders included. */
@@ -55,27 +56,14 @@ export async function unzipTo(
     if (declaredBytes > limits.maxBytes) throw tooLarge(`${declaredBytes} bytes`, `${limits.maxBytes} bytes`)
     const room = { left: limits.maxBytes }
     const files: UnzippedFile[] = new Array(entries.length)
-    let next = 0
-    const worker = async () => {
-      for (let i = next++; i < entries.length; i = next++) {
-        const entry = entries[i]!
-        const path = join(folder, `entry-${String(i).padStart(6, '0')}`)
-        signal?.throwIfAborted()
-        const small = entry.isCompressed() && Math.max(entry.uncompressedSize, entry.compressedSize) <= ONE_CALL_BYTES
-        if (small) await extractAtOnce(zip, entry, path)
-        else await extractStreaming(zip, entry, path, room, limits, signal)
-        files[i] = { entryName: entry.fileName, path, bytes: entry.uncompressedSize }
-      }
-    }
-    const workers = Array.from({ length: Math.min(CONCURRENT_ENTRIES, entries.length) }, async () => {
-      try {
-        await worker()
-      } catch (error) {
-        next = entries.length // the others finish what they hold and stop
-        throw error
-      }
+    await forEachConcurrently(entries, CONCURRENT_ENTRIES, async (entry, i) => {
+      signal?.throwIfAborted()
+      const path = join(folder, `entry-${String(i).padStart(6, '0')}`)
+      const small = entry.isCompressed() && Math.max(entry.uncompressedSize, entry.compressedSize) <= ONE_CALL_BYTES
+      if (small) await extractAtOnce(zip, entry, path)
+      else await extractStreaming(zip, entry, path, room, limits, signal)
+      files[i] = { entryName: entry.fileName, path, bytes: entry.uncompressedSize }
     })
-    for (const outcome of await Promise.allSettled(workers)) if (outcome.status === 'rejected') throw outcome.reason
     return files
   } catch (error) {
     if (error instanceof AppError) throw error
