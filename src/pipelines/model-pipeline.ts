@@ -28,11 +28,7 @@ export async function applyModels(
   parts: readonly LoadedModel[],
   control: JobControl,
 ): Promise<Item> {
-  const [volumePart, slicePart] = parts
-  if (!volumePart || !slicePart || parts.length !== 2)
-    throw new AppError('BAD_MODEL_CONFIG', `a pipeline runs two models, this one has ${parts.length}`, {
-      hint: 'name a 3-D and a 2-D deepgrow model: {"models": ["<3-D>", "<2-D>"]}',
-    })
+  const [volumePart, slicePart] = twoParts(parts)
   const image = requireImage(item, plan.model.ref.config.inference.image)
   const fresh = originalImage(image)
   const coarse = await runVolume(planModel(volumePart), withPartImage(item, volumePart, fresh), control)
@@ -45,6 +41,16 @@ export async function applyModels(
     control,
   )
   return withImage(item, plan.resultField, slices ?? { ...fresh, volume: coarse, scratch: true })
+}
+
+/** The 3-D and the 2-D model. Throws BAD_MODEL_CONFIG when there are not just two. */
+export function twoParts(parts: readonly LoadedModel[]): readonly [LoadedModel, LoadedModel] {
+  const [volumePart, slicePart] = parts
+  if (!volumePart || !slicePart || parts.length !== 2)
+    throw new AppError('BAD_MODEL_CONFIG', `a pipeline runs two models, this one has ${parts.length}`, {
+      hint: 'name a 3-D and a 2-D deepgrow model: {"models": ["<3-D>", "<2-D>"]}',
+    })
+  return [volumePart, slicePart]
 }
 
 /** The parts start from the posted image, whatever the pipeline's own transforms made of it. */

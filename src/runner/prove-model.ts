@@ -4,6 +4,7 @@
  */
 import { AppError } from '../errors.js'
 import type { ModelConfig } from '../pipelines/model-config.js'
+import { twoParts } from '../pipelines/model-pipeline.js'
 import { planModel } from '../pipelines/model-run.js'
 import type { LoadedModel } from '../pipelines/run.js'
 import { describeSpec } from '../predictors/check-feeds.js'
@@ -15,8 +16,10 @@ import type { ProofRecord } from './protocol.js'
 
 /** Rejects BAD_MODEL, naming the tensor and the config key that do not fit. */
 export async function proveModel({ model, parts }: LoadedModels): Promise<ProofRecord> {
-  for (const part of parts) await proveOne(part)
-  if (model.ref.config.type !== 'pipeline') await proveOne(model)
+  if (model.ref.config.type === 'pipeline') {
+    planModel(model)
+    for (const part of twoParts(parts)) await proveOne(part)
+  } else await proveOne(model)
   const { inputs, outputs, device } = model.predictor
   return { inputs: inputs.map(copySpec), outputs: outputs.map(copySpec), device }
 }

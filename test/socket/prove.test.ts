@@ -62,7 +62,11 @@ describe('a trial', () => {
     const { weightsPath: _none, ...bare } = modelRef('pipeline', { config })
     await expect(scheduler.prove(bare)).rejects.toMatchObject({ code: 'BAD_MODEL' })
     await expect(scheduler.prove({ ...bare, parts: [modelRef('bad')] })).rejects.toMatchObject({ code: 'BAD_MODEL' })
-    await expect(scheduler.prove({ ...bare, parts: [modelRef('threshold')] })).resolves.toMatchObject({ device: 'cpu' })
+    const parts = [modelRef('guidance_3d'), modelRef('guidance_2d')]
+    await expect(scheduler.prove({ ...bare, parts: parts.slice(1) })).rejects.toMatchObject({
+      code: 'BAD_MODEL_CONFIG',
+    })
+    await expect(scheduler.prove({ ...bare, parts })).resolves.toMatchObject({ device: 'cpu' })
   })
 
   it('that is aborted ends its runner', async () => {
