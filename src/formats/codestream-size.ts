@@ -15,6 +15,16 @@ export function codestreamSize(bytes: Uint8Array): CodestreamSize | undefined {
   return start < 0 ? undefined : jpeg2000Size(view, start)
 }
 
+/**
+ * Whether the codestream ends with its end marker (the same two bytes in the whole JPEG family), zero padding aside. Decoders
+ * fill in what a stream that was cut off lacks, and say nothing.
+ */
+export function codestreamEnds(bytes: Uint8Array): boolean {
+  let end = bytes.length
+  while (end > 0 && bytes[end - 1] === 0) end--
+  return end >= 2 && bytes[end - 2] === 0xff && bytes[end - 1] === 0xd9
+}
+
 function jpegSize(view: DataView): CodestreamSize | undefined {
   let at = 2
   while (at + 10 <= view.byteLength) {

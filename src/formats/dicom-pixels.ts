@@ -4,7 +4,7 @@
  */
 import { createRequire } from 'node:module'
 import { AppError } from '../errors.js'
-import { codestreamSize } from './codestream-size.js'
+import { codestreamEnds, codestreamSize } from './codestream-size.js'
 import {
   DEFLATED_LITTLE,
   type DicomBytes,
@@ -184,6 +184,8 @@ async function findFrames(header: DicomHeader, bytes: DicomBytes, name: string):
 function checkCodestream(encoded: Uint8Array, header: DicomHeader, name: string): void {
   const found = codestreamSize(encoded)
   if (!found) throw damaged(name)
+  if (!codestreamEnds(encoded))
+    throw new AppError('UNREADABLE_IMAGE', `${name} has compressed pixels that end too early`)
   if (found.width !== header.columns || found.height !== header.rows || found.components !== header.samples) {
     const words = `${found.width}x${found.height}x${found.components}`
     const want = `${header.columns}x${header.rows}x${header.samples}`

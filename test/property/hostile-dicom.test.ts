@@ -240,6 +240,15 @@ describe('crafted DICOM', () => {
         part10(J2K, ...image(8, 8, '1'), undefinedPixels, item(Buffer.alloc(0)), item(j2kHead(8, 8)), sequenceEnd),
       code: 'UNREADABLE_IMAGE',
     },
+    ...(['jpeg-lossless', 'jpeg-2000'] as const).map((kind) => ({
+      name: `${kind} pixels whose second half is lost`,
+      bytes: () => {
+        const whole = Buffer.from(seeds.find(({ name }) => name === kind)!.files[0]!)
+        const start = whole.indexOf('e07f1000', 0, 'hex')
+        return whole.fill(0, start + Math.floor((whole.length - start) / 2), whole.length - 8)
+      },
+      code: 'UNREADABLE_IMAGE',
+    })),
     {
       name: 'a small file that announces a large RLE image',
       bytes: () =>
