@@ -80,6 +80,8 @@ export async function imagesOf(upload: Upload): Promise<JobImage[]> {
 }
 
 async function receiveParts(request: FastifyRequest, folder: string, limits: UploadLimits): Promise<Upload> {
+  // The parser waits for ever on a request that was gone before it began to listen.
+  if (request.raw.destroyed) throw new AppError('CANCELLED', 'the client went away during the upload')
   const counter = new ByteCounter(limits)
   const files: UploadedFile[] = []
   const fields = new Map<string, string>()
@@ -192,10 +194,13 @@ function translate(error: unknown, limits: UploadLimits): unknown {
     return new AppError('BAD_REQUEST', 'a part has a name that is not allowed', { cause: error })
   if (code === 'FST_INVALID_JSON_FIELD_ERROR')
     return new AppError('BAD_PARAMS', 'a part is declared as application/json but is not valid JSON', { cause: error })
-  if (/boundary/i.test(error.message))
-    return new AppError('BAD_REQUEST', 'the Content-Type header of a multipart request must name its boundary', {
-      cause: error,
-    })
+  // The parser looks for the boundary, its needle, and takes one of up to 250 characters; the standard allows 70.
+  if (/boundary|needle/i.test(error.message))
+    return new AppError(
+      'BAD_REQUEST',
+      'the Content-Type header of a multipart request must name its boundary, of at most 70 characters',
+      { cause: error },
+    )
   if (/unexpected end|terminated early|malformed|multipart/i.test(error.message))
     return new AppError('BAD_REQUEST', 'the multipart body ends too early or is malformed', { cause: error })
   return error
