@@ -26,12 +26,14 @@ export async function startServer(config: Config): Promise<RunningServer> {
     const close = async () => {
       // Jobs first: their responses still have to leave through the sockets that the application then closes.
       app.server.close()
-      await services.close(config.shutdownGrace * 1000)
+      await services.stopJobs(config.shutdownGrace * 1000)
       await app.close()
+      await services.close()
     }
     return { url: `http://${urlHost(config.host)}:${port}`, services, close }
   } catch (error) {
-    await services.close(0)
+    await services.stopJobs(0)
+    await services.close()
     throw error
   }
 }

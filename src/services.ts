@@ -38,8 +38,10 @@ export interface Services {
   readonly tmpRoot: string
   /** Undefined when the server can answer; else why not. */
   readonly readiness: () => string | undefined
-  /** Lets running jobs finish for `graceMs`, then cancels them; leaves no child process. */
-  close(graceMs: number): Promise<void>
+  /** First: lets running jobs finish for `graceMs`, then cancels them; leaves no child process. */
+  stopJobs(graceMs: number): Promise<void>
+  /** Last, when the responses have left: removes what is temporary. */
+  close(): Promise<void>
 }
 
 export async function createServices(config: Config): Promise<Services> {
@@ -112,11 +114,13 @@ export async function createServices(config: Config): Promise<Services> {
     workspace,
     tmpRoot: tmp.path,
     readiness: () => (closing ? 'the server is shutting down' : preload.reason()),
-    async close(graceMs) {
+    async stopJobs(graceMs) {
       closing = true
       await registry.close()
       await scheduler.close(graceMs)
       await board.close()
+    },
+    async close() {
       await sessions.close()
       await tmp.close()
     },

@@ -67,10 +67,8 @@ export async function testApp({ answer, flags = [], services: overrides = {} }: 
     workspace,
     tmpRoot,
     readiness: () => undefined,
-    async close() {
-      await board.close()
-      await sessions.close()
-    },
+    stopJobs: () => board.close(),
+    close: () => sessions.close(),
     ...overrides,
   }
   const app = await buildApp(services, config)
@@ -88,8 +86,9 @@ export async function testApp({ answer, flags = [], services: overrides = {} }: 
       return readdir(tmpRoot).catch(() => [])
     },
     async [Symbol.asyncDispose]() {
+      await services.stopJobs(0)
       await app.close()
-      await services.close(0)
+      await services.close()
       await rm(workspace, { recursive: true, force: true })
     },
   }
