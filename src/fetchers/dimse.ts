@@ -3,7 +3,7 @@
  * our own that listens only while it runs.
  */
 import { createServer, type Server, type Socket } from 'node:net'
-import type { ConnectionOptions } from 'node:tls'
+import { type ConnectionOptions, checkServerIdentity, type TLSSocket } from 'node:tls'
 import dimse, { type association, type requests, type responses } from 'dcmjs-dimse'
 import { z } from 'zod'
 import { AppError } from '../errors.js'
@@ -245,13 +245,20 @@ function converse(
       connectTimeout: NEVER_MS,
       associationTimeout: NEVER_MS,
       pduTimeout: NEVER_MS,
-      ...(source.tls ? { securityOptions: { rejectUnauthorized: true, ...options.tls } as object } : {}),
+      // Checked below instead: the library would compare the certificate with the address, not with the name.
+      ...(source.tls ? { securityOptions: { ...options.tls, rejectUnauthorized: false } as object } : {}),
     })
     const { network } = client as unknown as ClientInside
     const socket = network.socket
     network.createStoreWritableStream = store.createStoreWritableStream
     network.createDatasetFromStoreWritableStream = store.createDatasetFromStoreWritableStream
     store.guard(socket)
+    if (source.tls && options.tls?.rejectUnauthorized !== false) {
+      socket.prependListener('secureConnect', () => {
+        failure ??= certificateFault(socket as TLSSocket, endpoint)
+        if (failure !== undefined) socket.destroy()
+      })
+    }
     const stop = () => {
       failure ??= context.signal.reason
       socket.destroy()
@@ -271,6 +278,18 @@ function converse(
       if (accepted && !answer) return resolve({ status: undefined, completed: 0, failed: 0 })
       reject(new AppError('FETCH_FAILED', `${endpoint.host} ended the connection before all images had come`))
     })
+  })
+}
+
+/** The chain must be trusted, and the certificate be for the name that the client gave. */
+function certificateFault(socket: TLSSocket, { host }: Endpoint): AppError | undefined {
+  const { authorizationError } = socket
+  const chain = socket.authorized || String(authorizationError) === 'ERR_TLS_CERT_ALTNAME_INVALID'
+  const name = checkServerIdentity(host, socket.getPeerCertificate())
+  if (chain && !name) return undefined
+  return new AppError('FETCH_FAILED', `${host}: the TLS certificate is not trusted`, {
+    hint: 'The operator names the certificates to trust with --dicom-tls-ca.',
+    cause: name ?? authorizationError,
   })
 }
 

@@ -1,9 +1,10 @@
 /** Retrievals from DCMTK's dcmqrscp and from Orthanc, compared with what dcm2niix makes of the same files. */
 import { spawnSync } from 'node:child_process'
-import { mkdir, mkdtemp, rm } from 'node:fs/promises'
-import { createServer, type Server, type Socket } from 'node:net'
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises'
+import { connect, createServer, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { createServer as createTlsServer } from 'node:tls'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { createFetchSource } from '../../src/fetchers/fetch-source.js'
 import type { ReadResult } from '../../src/formats/format.js'
@@ -11,7 +12,7 @@ import { readVolume } from '../../src/formats/read-volume.js'
 import type { Volume, VoxelArray } from '../../src/volume/volume.js'
 import { type Dcmqrscp, hasDcmqrscp, startDcmqrscp } from '../helpers/dcmqrscp.js'
 import { hasOrthanc, type Orthanc, startOrthanc } from '../helpers/orthanc.js'
-import { freePort, hasProgram } from '../helpers/peer-process.js'
+import { freePort, hasProgram, runProgram } from '../helpers/peer-process.js'
 import { sharedData } from '../helpers/shared-data.js'
 
 const STUDY = '2.25.329800735698586629295641978511506172918'
@@ -136,6 +137,53 @@ describe.skipIf(!ready || !hasDcmqrscp || !hasProgram('dcm2niix'))(
         hint: expect.stringContaining('--dicom-port'),
       })
     })
+
+    it.skipIf(!hasProgram('openssl'))(
+      'is asked over TLS, by a name its certificate has, of an issuer we trust (needs openssl)',
+      async () => {
+        const [key, cert] = [join(root, 'key.pem'), join(root, 'cert.pem')]
+        const names = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost']
+        runProgram('openssl', [
+          'req',
+          '-x509',
+          '-newkey',
+          'rsa:2048',
+          '-nodes',
+          '-days',
+          '2',
+          '-keyout',
+          key,
+          '-out',
+          cert,
+          ...names,
+        ])
+        const pem = { key: await readFile(key), cert: await readFile(cert) }
+        // dcmqrscp of this age speaks no TLS; this does it for it.
+        const front = createTlsServer(pem, (socket) => {
+          const behind = connect(withGet.port, '127.0.0.1')
+          socket.pipe(behind).pipe(socket)
+          for (const one of [socket, behind]) one.on('error', () => {})
+        })
+        await new Promise<void>((resolve) => front.listen(0, '127.0.0.1', resolve))
+        const { port } = front.address() as { port: number }
+        const ask = async (host: string, ca: Buffer | undefined) => {
+          const folder = join(root, `tls-${requests++}`)
+          await mkdir(folder)
+          const dicom = { aeTitle: 'MOVER', scpPort: 0, tls: ca && { ca } }
+          const fetchSource = createFetchSource({ allow: ['127.0.0.1'], limits: LIMITS, dicom })
+          const body = query(withGet, { server_address: host, server_port: port, tls: true })
+          return fetchSource(body, folder, new AbortController().signal)
+        }
+        try {
+          expect(await ask('localhost', pem.cert)).toMatchObject({ received: 20 })
+          const distrust = { code: 'FETCH_FAILED', message: expect.stringContaining('not trusted') }
+          await expect(ask('localhost', undefined)).rejects.toMatchObject(distrust)
+          await expect(ask('127.0.0.1', pem.cert)).rejects.toMatchObject(distrust)
+        } finally {
+          front.close()
+        }
+      },
+    )
 
     it.each([
       { name: 'an unknown series', more: { series_uid: '1.2.3' } },
