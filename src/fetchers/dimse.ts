@@ -82,15 +82,15 @@ export function createDimse(options: DimseOptions): FetchDicom {
     const query = toQuery(source)
     const endpoint = await context.policy.admit(source.server_address, source.server_port)
     const got = await retrieve('C-GET', source, query, endpoint, options, context)
-    if (complete(got)) return toFetched(got)
+    if (complete(got)) return toFetched(got, query)
     if (options.scpPort > 0) {
       const move = () => retrieve('C-MOVE', source, query, endpoint, options, context)
       const moving = turn.then(move, move)
       turn = moving.catch(() => {})
       const moved = await moving
-      if (moved.paths.length > 0) return toFetched(moved)
+      if (moved.paths.length > 0) return toFetched(moved, query)
     }
-    if (got.paths.length > 0) return toFetched(got)
+    if (got.paths.length > 0) return toFetched(got, query)
     const how = got.status === undefined ? 'does not offer C-GET' : `answered C-GET with status ${hex(got.status)}`
     throw new AppError('NO_IMAGES_FOUND', `the DICOM server sent no images for this query; it ${how}`, {
       hint:
@@ -138,11 +138,14 @@ function complete({ paths, failed, completed }: Retrieved): boolean {
   return paths.length > 0 && failed === 0 && paths.length >= completed
 }
 
-function toFetched({ paths, failed, completed }: Retrieved): Fetched {
+/** A series with slices missing is refused; of a study or a patient, whatever arrived is taken, with a note. */
+function toFetched({ paths, failed, completed }: Retrieved, { keys }: Query): Fetched {
   const reported = Math.max(paths.length, completed + failed)
-  const notes =
-    reported > paths.length ? [`the DICOM server reported ${reported} images, ${paths.length} of them arrived`] : []
-  return { paths, received: paths.length, reported, notes }
+  if (reported === paths.length) return { paths, received: paths.length, reported, notes: [] }
+  const words = `${paths.length} of the ${reported} images that the DICOM server reported arrived`
+  if (keys.QueryRetrieveLevel === 'SERIES')
+    throw new AppError('FETCH_FAILED', `only ${words}`, { hint: 'Try again, or ask the operator of the DICOM server.' })
+  return { paths, received: paths.length, reported, notes: [words] }
 }
 
 async function retrieve(

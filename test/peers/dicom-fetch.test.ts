@@ -1,6 +1,6 @@
 /** Retrievals from DCMTK's dcmqrscp and from Orthanc, compared with what dcm2niix makes of the same files. */
 import { spawnSync } from 'node:child_process'
-import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -184,6 +184,34 @@ describe.skipIf(!ready || !hasDcmqrscp || !hasProgram('dcm2niix'))(
         }
       },
     )
+
+    it('that cannot send all images of a series is refused; of a patient, what came is taken with a note', async () => {
+      const folder = join(root, 'partial')
+      await mkdir(folder)
+      const partial = await startDcmqrscp(folder)
+      try {
+        partial.store(join(images, 'ts_ct20_raw'))
+        const stored = (await readdir(join(folder, 'qr'))).filter((name) => name !== 'index.dat')
+        for (const name of stored.slice(0, 2)) await rm(join(folder, 'qr', name))
+        await expect(fetchInto(query(partial))).rejects.toMatchObject({
+          code: 'FETCH_FAILED',
+          message: expect.stringContaining('18 of the 20'),
+        })
+        const patient = {
+          query_level: 'PATIENT',
+          patient_id: 'TS-CT-0001',
+          study_uid: undefined,
+          series_uid: undefined,
+        }
+        expect(await fetchInto(query(partial, patient))).toMatchObject({
+          received: 18,
+          reported: 20,
+          notes: [expect.stringContaining('18 of the 20')],
+        })
+      } finally {
+        await partial.stop()
+      }
+    })
 
     it.each([
       { name: 'an unknown series', more: { series_uid: '1.2.3' } },
