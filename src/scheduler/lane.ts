@@ -10,7 +10,7 @@ import type { Log } from '../util/log.js'
 import type { Timers } from '../util/timers.js'
 import { FairQueue } from './fair-queue.js'
 import type { History } from './history.js'
-import { RunnerEndedError, type RunnerProcess } from './runner-process.js'
+import type { RunnerProcess } from './runner-process.js'
 import type { JobProgress, JobRequest, OnProgress, RunnerStatus } from './scheduler.js'
 
 export interface LaneOptions {
@@ -40,6 +40,7 @@ interface Ticket {
   readonly request: JobRequest
   readonly job: Job
   readonly turn: number
+  readonly queued: number
   readonly onProgress: OnProgress | undefined
   readonly settle: (outcome: { result: JobResult } | { error: unknown }) => void
   place: number | undefined
@@ -113,8 +114,9 @@ export class Lane {
 
   submit(request: JobRequest, job: Job, signal: AbortSignal, onProgress?: OnProgress): Promise<JobResult> {
     if (signal.aborted) return Promise.reject(abortReason(signal))
-    const waiting = this.#queue.size - this.#freeWorkers()
-    if (waiting >= this.options.maxQueuedJobs) return Promise.reject(this.#busy())
+    // A job that waits only for its runner to load is in nobody's way.
+    const places = this.options.maxQueuedJobs + this.options.size - this.#running.size
+    if (this.#queue.size >= places) return Promise.reject(this.#busy())
     return new Promise((resolve, reject) => {
       const stop = (error: AppError) => this.#stopTicket(ticket, error)
       const abort = () => stop(abortReason(signal))
@@ -123,6 +125,7 @@ export class Lane {
         request,
         job,
         turn: this.options.nextTurn(),
+        queued: this.options.clock.now(),
         onProgress,
         place: undefined,
         stop: undefined,
@@ -222,13 +225,6 @@ export class Lane {
     }))
   }
 
-  #freeWorkers(): number {
-    const ready = [...this.#workers].filter(({ state }) => state === 'ready').length
-    // A job that waits only for its runner to load is not in anyone's way.
-    const startable = this.options.size - [...this.#workers].filter(({ state }) => state !== 'loading').length
-    return Math.max(ready, 0) + Math.max(startable, 0)
-  }
-
   #start(): void {
     const worker: Worker = { runner: this.options.start(), state: 'loading', startedAt: this.options.clock.now() }
     this.#workers.add(worker)
@@ -291,9 +287,8 @@ export class Lane {
       outcome = ticket.stop ? { error: ticket.stop } : { result }
     } catch (error) {
       outcome = { error: ticket.stop ?? error }
-      if (error instanceof RunnerEndedError && !ticket.stop)
-        this.options.log.error({ runner: this.options.name, request: ticket.request.id }, 'runner ended during a job')
     }
+    this.#logOutcome(worker, ticket, outcome)
     this.#running.delete(ticket)
     this.lastUsed = clock.now()
     if (worker.state === 'busy') worker.state = 'ready'
@@ -302,6 +297,17 @@ export class Lane {
     for (const resolve of this.#quietWaiters.splice(0)) resolve()
     this.options.onChange(this)
     this.pump()
+  }
+
+  #logOutcome(worker: Worker, { request, queued }: Ticket, outcome: { result: JobResult } | { error: unknown }): void {
+    const { name, clock, log } = this.options
+    const waitedMs = worker.startedAt - queued
+    const fields = { runner: name, request: request.id, waitedMs, ms: clock.now() - worker.startedAt }
+    if ('result' in outcome) {
+      const { timings, device } = outcome.result
+      log.info({ ...fields, timings, device }, 'job done')
+    } else
+      log.info({ ...fields, code: outcome.error instanceof AppError ? outcome.error.code : 'INTERNAL' }, 'job ended')
   }
 
   #stopTicket(ticket: Ticket, error: AppError): void {

@@ -63,6 +63,22 @@ describe('tensors', () => {
   })
 })
 
+describe('session options of the config', () => {
+  it.each(['disabled', 'basic', 'extended', 'all'] as const)(
+    'optimisation %s gives the same answer',
+    async (optimisation) => {
+      const predictor = await load('guidance_3d', {
+        ...cpu,
+        session: { intraOpThreads: 2, optimisation },
+        arena: false,
+      })
+      const data = Float32Array.of(...ramp, ...ramp.map((x) => 10 * x), ...ramp)
+      const { logits } = await predictor.run({ image: { dims: [1, 3, 2, 2, 2], data } })
+      expect([...logits!.data]).toEqual([...ramp].map((x) => x - 0.5 + 10 * x - x))
+    },
+  )
+})
+
 describe('what is wrong is said in words', () => {
   it.each([
     ['bad', /not a network.*Protobuf parsing failed/],

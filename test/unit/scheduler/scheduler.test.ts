@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest'
 import { AppError } from '../../../src/errors.js'
 import { createScheduler, SCHEDULER_DEFAULTS, type SchedulerOptions } from '../../../src/scheduler/create-scheduler.js'
 import type { JobProgress } from '../../../src/scheduler/scheduler.js'
+import { silentLog } from '../../../src/util/log.js'
 import { FakeFarm, settle } from '../../helpers/fake-runner.js'
 import { FakeTime } from '../../helpers/fake-time.js'
 import { inferenceJob, modelRef, request, testEntry, toolJob } from '../../helpers/runner-fixtures.js'
@@ -82,6 +83,32 @@ describe('the queue', () => {
     time.advance(1000)
     void scheduler.runModel(request(), modelRef('m'), inferenceJob(), never, (progress) => seen.push(progress))
     expect(seen).toEqual([{ state: 'queued', queuePlace: 0, estimateMs: 7000 }])
+  })
+})
+
+describe('the log', () => {
+  it('says of each job how long it waited, how long each stage took, or with which code it ended', async () => {
+    const said: [object, string][] = []
+    const log = { ...silentLog, info: (fields: object, message: string) => said.push([fields, message]) }
+    const { scheduler, farm, time } = build({ log })
+    const first = scheduler.runModel(request(), modelRef('m'), inferenceJob(), never)
+    const second = scheduler.runModel(request(), modelRef('m'), inferenceJob(), never)
+    second.catch(() => {})
+    await settle()
+    time.advance(2000)
+    farm.last.finish({ timings: { read: 300, infer: 1700 }, device: 'cpu' })
+    await first
+    await settle()
+    const error = { code: 'BAD_PARAMS', message: 'no' }
+    farm.last.say({ type: 'error', id: 2, error, outOfMemory: false })
+    await second.catch(() => {})
+    expect(said.filter(([, message]) => message.startsWith('job'))).toEqual([
+      [
+        expect.objectContaining({ waitedMs: 0, ms: 2000, timings: { read: 300, infer: 1700 }, device: 'cpu' }),
+        'job done',
+      ],
+      [expect.objectContaining({ waitedMs: 2000, ms: 0, code: 'BAD_PARAMS' }), 'job ended'],
+    ])
   })
 })
 
