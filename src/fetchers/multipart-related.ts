@@ -59,11 +59,11 @@ export async function* multipartParts(
     }
     // The blank line's own line end may be the delimiter's, when a part is empty.
     rest = rest.subarray(end + 2)
-    let first = true
     yield (async function* () {
+      let blank = LINE_END.length
       for await (const chunk of upToDelimiter()) {
-        yield first ? chunk.subarray(LINE_END.length) : chunk
-        first = false
+        if (chunk.length > blank) yield chunk.subarray(blank)
+        blank = Math.max(0, blank - chunk.length)
       }
     })()
   }

@@ -62,8 +62,8 @@ function nameImages(given: readonly string[], wanted: readonly string[]): string
 }
 
 /** The array as nibabel (i, j, k) or PIL (column, row) would give it, channels last. */
-export function fieldOf({ volume, format }: ReadResult): ImageField {
-  const flat = format === 'png' || format === 'jpeg' || volume.nifti?.dims === 2
+export function fieldOf({ volume, extension }: ReadResult): ImageField {
+  const flat = extension === '.png' || extension === '.jpg' || volume.nifti?.dims === 2
   const { size, affine, nifti } = volume
   return {
     volume,
