@@ -31,6 +31,23 @@ export const ModelInfo = z
   .meta({ id: 'ModelInfo' })
 export type ModelInfo = z.infer<typeof ModelInfo>
 
+const number = z.coerce.number().refine(Number.isFinite)
+/** Additions that NVIDIA's C++ client reads of every model, and in one type only. */
+const READ_BY_CLIENTS: Readonly<Record<string, z.ZodType>> = { padding: number, sigma: number, roi: z.array(number) }
+/** Said by the server alone. */
+const OURS: readonly string[] = ['state', 'reason', 'device', 'origin', 'revision', 'sha256', 'bytes']
+
+/** The config's own additions, less those that would cost a client, or the schema of the reply, the whole list. */
+function additions(info: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const kept: Record<string, unknown> = {}
+  for (const [key, value] of Object.entries(info)) {
+    if (value === null || OURS.includes(key)) continue
+    const read = READ_BY_CLIENTS[key]?.safeParse(value)
+    if (read?.success !== false) kept[key] = read ? read.data : value
+  }
+  return kept
+}
+
 /** Undefined for a model whose config cannot be read: there is nothing in it that a client could use. */
 export function modelInfo(entry: ModelEntry, runners: readonly RunnerStatus[]): ModelInfo | undefined {
   const { config } = entry
@@ -38,7 +55,7 @@ export function modelInfo(entry: ModelEntry, runners: readonly RunnerStatus[]): 
   const runner = runners.find(({ model, revision }) => model === entry.name && revision === entry.revision)
   const reason = entry.reason ?? runner?.fallbackReason
   return {
-    ...config.info,
+    ...additions(config.info),
     name: entry.name,
     type: config.type,
     labels: [...config.labels],

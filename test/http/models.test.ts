@@ -150,6 +150,25 @@ describe('GET /v1/models', () => {
     expect(reply.json()).toMatchObject({ name: 'organ', labels: ['organ'], version: '3', sigma: 3 })
   })
 
+  test('additions of a type that a client would fail on do not cost it the list', async () => {
+    await using app = await modelsApp()
+    const additional_info = {
+      padding: '12',
+      roi: 'small',
+      sigma: null,
+      device: 0,
+      reason: null,
+      bytes: 'many',
+      note: [1],
+    }
+    await app.put('organ', [configPart(modelConfig({ additional_info })), dataPart()])
+    const reply = await app.inject('/v1/models')
+    expect([reply.statusCode, reply.body]).toEqual([200, expect.not.stringContaining('null')])
+    const organ = reply.json().find(({ name }: { name: string }) => name === 'organ')
+    expect(organ).toMatchObject({ padding: 12, note: [1], bytes: onnx.length })
+    for (const key of ['roi', 'sigma', 'device', 'reason']) expect(organ).not.toHaveProperty(key)
+  })
+
   test('leaves out a model whose config cannot be read, and says so when it is asked for', async () => {
     await using app = await modelsApp()
     await app.home.bundle('odd', { type: 'nothing' }, onnx)
