@@ -2,12 +2,19 @@
 import type { Server } from 'node:http'
 import helmet from '@fastify/helmet'
 import multipart from '@fastify/multipart'
-import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify'
+import Fastify, {
+  type FastifyBaseLogger,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  LogController,
+} from 'fastify'
 import { serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod'
 import { pino } from 'pino'
 import { Config } from './config/schema.js'
 import { createAdminGuard } from './http/admin-hosts.js'
 import { acceptBareBodies } from './http/bare-bodies.js'
+import { refuseConnection, sendError, toAppError } from './http/error-reply.js'
 import { crossOrigin } from './http/plugins/cross-origin.js'
 import { docs } from './http/plugins/docs.js'
 import { drainUpload } from './http/plugins/drain-upload.js'
@@ -42,8 +49,11 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
     requestTimeout: config.uploadDeadline * 1000,
     forceCloseConnections: 'idle',
     trustProxy: false,
-    routerOptions: { ignoreTrailingSlash: true, maxParamLength: 256 },
+    routerOptions: { ignoreTrailingSlash: true, maxParamLength: 1024 },
     return503OnClosing: true,
+    frameworkErrors: (error, request, reply) =>
+      void sendError(toAppError(error), request as FastifyRequest, reply as FastifyReply),
+    clientErrorHandler: refuseConnection,
   })
   app.setValidatorCompiler(validatorCompiler)
   app.setSerializerCompiler(serializerCompiler)

@@ -159,11 +159,26 @@ describe('odd requests', () => {
     expect(reply.statusLine).toContain(` ${status} `)
   })
 
-  test('bytes that are not HTTP get a 400, and the server lives on', async () => {
+  test.each([
+    { name: 'bytes that are not HTTP', bytes: '\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n', status: 400 },
+    { name: 'a method nobody has', bytes: 'BLAH / HTTP/1.1\r\n\r\n', status: 400 },
+    { name: 'a broken escape', bytes: 'GET /% HTTP/1.1\r\nHost: a\r\n\r\n', status: 400 },
+    {
+      name: 'a very long id',
+      bytes: `GET /session/${'a'.repeat(3000)} HTTP/1.1\r\nHost: localhost\r\n\r\n`,
+      status: 404,
+    },
+    { name: 'a long id', bytes: `GET /session/${'a'.repeat(300)} HTTP/1.1\r\nHost: localhost\r\n\r\n`, status: 404 },
+    { name: 'huge headers', bytes: `GET / HTTP/1.1\r\nX: ${'a'.repeat(20_000)}\r\n\r\n`, status: 431 },
+  ])('$name: $status in our own words, and the server lives on', async ({ bytes, status }) => {
     await using app = await testApp()
     const port = await app.listen()
-    const reply = await sendRaw(port, Buffer.from('\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n', 'latin1'))
-    expect(reply.statusLine).toContain(' 400 ')
+    const reply = await sendRaw(port, Buffer.from(bytes, 'latin1'))
+    expect(reply.statusLine).toContain(` ${status} `)
+    expect(JSON.parse(reply.body.toString())).toMatchObject({
+      success: false,
+      error: { message: [expect.any(String)] },
+    })
     expect((await fetch(`http://127.0.0.1:${port}/health`)).status).toBe(200)
   })
 })

@@ -1,23 +1,8 @@
 /** The one place where a thrown error becomes a status, a reason phrase and a body; and where unknown URLs are answered. */
-import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyError, FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { hasZodFastifySchemaValidationErrors, isResponseSerializationError } from 'fastify-type-provider-zod'
-import { AppError, type ErrorCode } from '../../errors.js'
-import type { ErrorBody } from '../schemas.js'
-
-/** What an error of the framework or of a library means to a client; undefined when it is our own fault. */
-const CODE_OF_STATUS: Readonly<Record<number, ErrorCode>> = {
-  400: 'BAD_REQUEST',
-  404: 'NOT_FOUND',
-  405: 'METHOD_NOT_ALLOWED',
-  406: 'BAD_REQUEST',
-  413: 'TOO_LARGE',
-  415: 'UNSUPPORTED_FORMAT',
-  429: 'TOO_MANY_REQUESTS',
-}
-
-/** The disk or the table of open files is full: not the client's fault, and over when other requests have ended. */
-const OUT_OF_ROOM: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EMFILE', 'ENFILE'])
+import { AppError } from '../../errors.js'
+import { sendError, toAppError } from '../error-reply.js'
 
 export const errorHandler = fp(
   async (app: FastifyInstance) => {
@@ -51,64 +36,6 @@ export const errorHandler = fp(
   },
   { name: 'error-handler' },
 )
-
-function toAppError(error: FastifyError): AppError {
-  if (error instanceof AppError) return error
-  if (hasZodFastifySchemaValidationErrors(error)) {
-    const place = error.validationContext === 'querystring' ? 'query parameter' : (error.validationContext ?? 'request')
-    const problems = error.validation.map((issue) => {
-      const name = issue.instancePath.replace(/^\//, '').replaceAll('/', '.')
-      return name === '' ? `${place}: ${issue.message}` : `${place} '${name}': ${issue.message}`
-    })
-    return new AppError('BAD_PARAMS', problems.join('; '), { cause: error })
-  }
-  if (isResponseSerializationError(error)) return new AppError('INTERNAL', 'internal error', { cause: error })
-  if (error.code === 'FST_ERR_CTP_INVALID_JSON_BODY' || error.code === 'FST_ERR_CTP_EMPTY_JSON_BODY')
-    return new AppError('BAD_REQUEST', 'the body is not valid JSON', { cause: error })
-  if (OUT_OF_ROOM.has(error.code))
-    return new AppError('BUSY', 'the server has no room left for this request', { cause: error, retryAfterSeconds: 60 })
-  const code = error.statusCode === undefined ? undefined : CODE_OF_STATUS[error.statusCode]
-  if (code !== undefined) return new AppError(code, error.message, { cause: error })
-  if (error.statusCode === 503)
-    return new AppError('DEADLINE_EXCEEDED', 'the server could not answer in time', { cause: error })
-  return new AppError('INTERNAL', 'internal error', { cause: error })
-}
-
-function sendError(error: AppError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  const message = error.code === 'INTERNAL' ? 'internal error' : error.message
-  const body: ErrorBody = {
-    error: { type: typeOf(error.code), message: [message] },
-    success: false,
-    code: error.code,
-    ...(error.hint === undefined ? {} : { hint: error.hint }),
-    request_id: request.id,
-  }
-  if (error.retryAfterSeconds !== undefined) reply.header('retry-after', Math.ceil(error.retryAfterSeconds))
-  reply.raw.statusMessage = reasonPhrase(message)
-  // Serialised here: the schema of a route need not list every status that its plugins may answer with.
-  return reply
-    .code(error.statusCode)
-    .header('content-type', 'application/json; charset=utf-8')
-    .send(`${JSON.stringify(body)}\n`)
-}
-
-/** MODEL_NOT_FOUND as AIAA would spell it: ModelNotFound. */
-function typeOf(code: ErrorCode): string {
-  return code
-    .split('_')
-    .map((word) => word[0] + word.slice(1).toLowerCase())
-    .join('')
-}
-
-/** The C++ client shows nothing else of a refused GET or PUT, so the status line says why, in printable ASCII. */
-function reasonPhrase(message: string): string {
-  return (
-    message
-      .replace(/[^\x20-\x7e]+/g, ' ')
-      .slice(0, 200)
-      .trim() || 'Error'
-  )
-}
 
 /** Remembers every route as it is registered, so that a wrong method can be told from an unknown URL. */
 function collectMethods(app: FastifyInstance): (path: string) => string[] {

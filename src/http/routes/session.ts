@@ -54,7 +54,7 @@ const GetQuery = z.object({
   update_ts: QueryFlag.meta({ description: 'true: counts as a use, so the session lives on' }),
 })
 
-const SessionId = z.object({ id: z.string().max(200) })
+const SessionId = z.object({ id: z.string() })
 
 const SessionInfo = z
   .object({
