@@ -38,22 +38,21 @@ def call(method, path, body=None, headers=None):
 
 
 def send(method, path, params, files):
-    headers = {"content-type": "multipart/form-data; boundary=" + BOUNDARY}
-    response = call(method, path, encode({"params": json.dumps(params)}, files), headers)
-    headers = {key.lower(): value for key, value in response.getheaders()}
-    if "multipart" not in headers.get("content-type", ""):
-        return response.status, response.read(), None
+    """`params` None: no field at all. Gives the status and the form, or the body where it is none."""
+    body = encode({} if params is None else {"params": json.dumps(params)}, files)
+    headers = {"content-type": "multipart/form-data; boundary=" + BOUNDARY, "content-length": str(len(body))}
+    response = call(method, path, body, headers)
+    if "multipart" not in response.getheader("content-type", "") or response.status != 200:
+        return response.status, response.read()
     # The body is parsed from the bare socket, under any transfer encoding.
     form = cgi.FieldStorage(
-        fp=response.fp,
-        headers=response.headers,
-        environ={"REQUEST_METHOD": "POST", "CONTENT_TYPE": headers["content-type"]},
+        fp=response.fp, environ={"REQUEST_METHOD": "POST"}, headers=response.msg, keep_blank_values=True
     )
-    return response.status, form, headers
+    return response.status, form
 
 
 def infer(name, path, params, file=SCAN):
-    status, form, _ = send("POST", path, params, {"datapoint": file} if file else {})
+    status, form = send("POST", path, params, {"datapoint": file} if file else {})
     if status != 200:
         return {"status": status, "body": form.decode()}
     fields, filename = {}, None
@@ -69,7 +68,7 @@ def infer(name, path, params, file=SCAN):
 
 
 def session():
-    status, body, _ = send("PUT", "/session/?expiry=0", {}, {"image": SCAN})
+    status, body = send("PUT", "/session/?expiry=0", None, {"image": SCAN})
     assert status == 200, body
     path = "/session/" + json.loads(body)["session_id"]
     inference = "/v1/segmentation?model=seg&session_id=" + path.split("/")[-1]
@@ -80,7 +79,7 @@ def session():
 
 
 def polygons():
-    status, body, _ = send("POST", "/v1/mask2polygon", {"more_points": 10}, {"datapoint": SCAN})
+    status, body = send("POST", "/v1/mask2polygon", {"more_points": 10}, {"datapoint": SCAN})
     assert status == 200, body
     return json.loads(body)
 
