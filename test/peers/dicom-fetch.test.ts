@@ -278,6 +278,19 @@ describe.skipIf(!ready || !hasOrthanc || !hasProgram('dcm2niix'))(
     })
 
     it('gives JPEG 2000 by C-GET, because it is offered compressed contexts', () => expectSeries(dicom()))
+    it('gives an uncompressed series by C-GET', async () => {
+      const folder = join(images, 'torchio_ct17')
+      await orthanc.store(folder)
+      const { volume } = await readVolume(
+        (await readdir(folder)).map((name) => join(folder, name)),
+        READ_LIMITS,
+      )
+      const study_uid = '1.2.826.0.1.3680043.2.1125.1.77919887136091242069669728074855109'
+      const series_uid = '1.2.826.0.1.3680043.2.1125.1.34342067217438436433087125579339530'
+      const fetched = await fetchInto(dicom({ study_uid, series_uid }))
+      expect(fetched).toMatchObject({ received: 17, reported: 17 })
+      expect((await readVolume(fetched.paths, READ_LIMITS)).volume).toEqual(volume)
+    })
     it('says c000 for an unknown series, which is not found', async () => {
       await expect(fetchInto(dicom({ series_uid: '1.2.3' }), { scpPort: orthanc.movePort })).rejects.toMatchObject({
         code: 'NO_IMAGES_FOUND',
