@@ -11,6 +11,8 @@ const REDACTED = [
   'filename',
   'patient_id',
   'patient_name',
+  // The multipart parser shows all request headers at level trace.
+  'busboyOptions',
   '*.authorization',
   '*.cookie',
   '*.params',

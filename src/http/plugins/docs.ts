@@ -36,6 +36,10 @@ const MEANINGS: Readonly<Record<string, string>> = {
   504: 'the deadline has passed',
 }
 
+const LOGO =
+  '<svg xmlns="http://www.w3.org/2000/svg" width="120" height="40"><text x="0" y="29" fill="#fff" ' +
+  'font-family="system-ui, sans-serif" font-size="26" font-weight="600">Aidant</text></svg>'
+
 export const docs = fp(
   async (app: FastifyInstance, { version }: { readonly version: string }) => {
     const extras = new Map<string, OpenApiExtra>()
@@ -66,6 +70,8 @@ export const docs = fp(
       staticCSP: true,
       // Hospitals serve plain HTTP inside; the page's own requests must not be turned into HTTPS.
       transformStaticCSP: (header) => header.replace(/\s*upgrade-insecure-requests;?/, ''),
+      theme: { title: 'Aidant API' },
+      logo: { type: 'image/svg+xml', content: Buffer.from(LOGO), href: '/', target: '_self' },
       uiConfig: {
         docExpansion: 'list',
         deepLinking: true,
