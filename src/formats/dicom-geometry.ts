@@ -55,6 +55,9 @@ export function stackFrames(
   const order = places.map((_, i) => i).sort((a, b) => dot(places[a]!, normal) - dot(places[b]!, normal))
   const sorted = order.map((i) => places[i]!)
   const notes: string[] = []
+  if (!first.pixelSpacing) notes.push('the DICOM files do not state the pixel spacing: 1 mm is assumed')
+  if (frames.length > 1 && !(first.row && first.column))
+    notes.push('the DICOM files do not state the image orientation: axial slices are assumed')
   let step: Vec3
   if (sorted.length === 1) step = scale(normal, thickness && thickness > 0 ? thickness : 1)
   else {

@@ -319,7 +319,8 @@ function groupsOf(set: DataSet, flat?: readonly (DataSet | undefined)[], fallbac
     row: directions ? [directions[0]!, directions[1]!, directions[2]!] : fallback?.row,
     column: directions ? [directions[3]!, directions[4]!, directions[5]!] : fallback?.column,
     pixelSpacing: spacing ? [spacing[0]!, spacing[1]!] : fallback?.pixelSpacing,
-    slope: slope?.[0] ?? fallback?.slope ?? 1,
+    // A slope of zero would make every value the same; it is written by mistake, and GDCM and dcm2niix read it as one.
+    slope: (slope?.[0] ?? fallback?.slope) || 1,
     intercept: intercept?.[0] ?? fallback?.intercept ?? 0,
   }
 }

@@ -1,0 +1,75 @@
+import { describe, expect, it } from 'vitest'
+import { stackFrames } from '../../../src/formats/dicom-geometry.js'
+import type { DicomFrame } from '../../../src/formats/dicom-header.js'
+
+const plain: DicomFrame = {
+  position: [0, 0, 0],
+  row: [1, 0, 0],
+  column: [0, 1, 0],
+  pixelSpacing: [2, 3],
+  slope: 1,
+  intercept: 0,
+}
+const at = (z: number, more: Partial<DicomFrame> = {}): DicomFrame => ({ ...plain, position: [0, 0, z], ...more })
+const stack = (frames: readonly DicomFrame[], gap?: number) => stackFrames(frames, 4, 5, gap, undefined)
+
+describe('stackFrames', () => {
+  it('orders by place, turns the rows and changes LPS to RAS', () => {
+    const { affine, order, notes } = stack([at(5), at(0), at(10)])
+    expect(order).toEqual([1, 0, 2])
+    // Rows 2 mm apart, columns 3; the first row of the grid is DICOM's last, 6 mm further down.
+    expect([...affine]).toEqual([-3, 0, 0, 0, 0, 2, 0, -6, 0, 0, 5, 0, 0, 0, 0, 1])
+    expect(notes).toEqual([])
+  })
+
+  it.each([
+    { name: 'rounded places', frames: [at(0), at(7.07), at(14), at(21.03)], words: undefined },
+    { name: 'a place that is off by 5 %', frames: [at(0), at(7.35), at(14), at(21)], words: /not evenly spaced/ },
+    { name: 'a gap of three', frames: [at(0), at(1), at(2), at(5)], words: /lacks 2 slice/ },
+    { name: 'two at one place', frames: [at(0), at(1), at(1), at(2)], words: /lie where another/ },
+    {
+      name: 'one turned by a degree',
+      frames: [at(0), at(1, { row: [0.99985, 0.01745, 0], column: [-0.01745, 0.99985, 0] })],
+      words: /another orientation/,
+    },
+    { name: 'one with other pixels', frames: [at(0), at(1, { pixelSpacing: [2, 2] })], words: /another pixel spacing/ },
+    {
+      name: 'one shifted aside',
+      frames: [at(0), { ...at(1), position: [1, 0, 1] as const }, at(2)],
+      words: /straight row/,
+    },
+    { name: 'one without a place', frames: [at(0), at(1, { position: undefined })], words: /1 of 2 slices do not say/ },
+    {
+      name: 'directions that are not perpendicular',
+      frames: [at(0, { column: [0.5, 0.866, 0] })],
+      words: /perpendicular/,
+    },
+    { name: 'directions that are not unit vectors', frames: [at(0, { row: [2, 0, 0] })], words: /unit vectors/ },
+    { name: 'no pixel size', frames: [at(0, { pixelSpacing: [0, 1] })], words: /not positive/ },
+  ])('$name', ({ frames, words }) => {
+    if (words) expect(() => stack(frames)).toThrow(words)
+    else expect(stack(frames).notes).toEqual([])
+  })
+
+  it('keeps a tilt, and says so', () => {
+    const { affine, notes } = stack([0, 1, 2].map((z) => ({ ...plain, position: [0, z * 0.1, z] as const })))
+    expect(affine[6]).toBeCloseTo(-0.1, 12)
+    expect(notes).toEqual([expect.stringMatching(/tilted by 5\.711 degrees/)])
+  })
+
+  it('takes the spacing of frames that share one place', () => {
+    const { affine, order } = stack(
+      [at(3), at(3), at(3)].map((frame) => ({ ...frame, position: plain.position })),
+      4,
+    )
+    expect([order, affine[10]]).toEqual([[0, 1, 2], 4])
+  })
+
+  it('centres a single image without a place, and says what it had to assume', () => {
+    const { affine, notes } = stack([
+      { ...plain, position: undefined, row: undefined, column: undefined, pixelSpacing: undefined },
+    ])
+    expect([affine[3], affine[7], affine[11]]).toEqual([2, -1.5, 0])
+    expect(notes).toEqual([expect.stringContaining('1 mm is assumed')])
+  })
+})
