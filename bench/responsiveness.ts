@@ -52,7 +52,10 @@ try {
   await sample(() => performance.now() > idleUntil, 'idle')
   let done = false
   const start = performance.now()
-  const job = segment(server.url, 'slow', scanOf(16, 16, 16 * Math.ceil(seconds / perWindow))).finally(() => {
+  const windowsWanted = seconds / perWindow
+  const edge = Math.ceil(Math.cbrt(windowsWanted))
+  const scan = scanOf(16 * edge, 16 * edge, 16 * Math.ceil(windowsWanted / edge ** 2))
+  const job = segment(server.url, 'slow', scan).finally(() => {
     done = true
   })
   await sample(() => done, 'while a job runs')
