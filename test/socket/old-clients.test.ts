@@ -146,6 +146,7 @@ describe('odd requests', () => {
       body: '2\r\nvo\r\n4\r\nxels\r\n0\r\n\r\n',
       status: 200,
     },
+    { name: 'Expect: 100-continue', head: 'Expect: 100-continue\r\nContent-Length: 6', body: 'voxels', status: 200 },
     { name: 'no Content-Type', head: 'Content-Length: 6', body: 'voxels', status: 200 },
     { name: 'a Content-Length of 0', head: 'Content-Length: 0', body: '', status: 400 },
     { name: 'an absurd Content-Length', head: 'Content-Length: 99999999999999', body: '', status: 413 },
