@@ -107,7 +107,13 @@ async function inferWhole(request: InferenceRequest, layouts: readonly Layout[])
 const ROUND: Reduction = { kind: 'scores' }
 const labelSink = (voxels: number): Sink => ({ data: new Uint8Array(voxels), channels: 1 })
 
-function feedsOf(layouts: readonly Layout[], starts: readonly Vec3[], box: Vec3): Record<string, Tensor> {
+/** `buffers` keeps the arrays of one run for the next, since a network has read its input when it answers. */
+function feedsOf(
+  layouts: readonly Layout[],
+  starts: readonly Vec3[],
+  box: Vec3,
+  buffers?: Map<string, Tensor['data']>,
+): Record<string, Tensor> {
   const feeds: Record<string, Tensor> = {}
   for (const layout of layouts) {
     const fixed = layout.spec.dims[0]
@@ -123,15 +129,15 @@ function feedsOf(layouts: readonly Layout[], starts: readonly Vec3[], box: Vec3)
       feeds[layout.spec.name] = { dims, data: own }
       continue
     }
-    const data = tensorData(
-      layout.spec.type,
-      dims.reduce((product, dim) => product * dim, 1),
-    )
+    const length = dims.reduce((product, dim) => product * dim, 1)
+    const known = buffers?.get(layout.spec.name)
+    const data = known?.length === length ? known.fill(0) : tensorData(layout.spec.type, length)
+    buffers?.set(layout.spec.name, data as Tensor['data'])
     const each = box[0] * box[1] * box[2] * layout.channels
     starts.forEach((start, i) => {
-      copyBox(layout, start, box, data, i * each)
+      copyBox(layout, start, box, data as Tensor['data'], i * each)
     })
-    feeds[layout.spec.name] = { dims, data }
+    feeds[layout.spec.name] = { dims, data: data as Tensor['data'] }
   }
   return feeds
 }
@@ -189,6 +195,7 @@ async function inferWindows(request: InferenceRequest, layouts: readonly Layout[
   const fixed = main.spec.dims[0]
   const batch = typeof fixed === 'number' ? fixed : Math.max(1, request.window?.batchSize ?? 1)
   const weights = request.window?.blend === 'gaussian' ? gaussianWeights(roi) : undefined
+  const buffers = new Map<string, Tensor['data']>()
   let stitch: Stitch | undefined
   for (let first = 0; first < starts.length; first += batch) {
     await request.onProgress(first, starts.length)
@@ -197,6 +204,7 @@ async function inferWindows(request: InferenceRequest, layouts: readonly Layout[
       layouts,
       members.map((start) => start.map((value, i) => value - plan.before[i]!) as unknown as Vec3),
       roi,
+      buffers,
     )
     const output = pickOutput(await request.predict(feeds), request.output)
     if (isScores(output, main)) {
@@ -312,8 +320,11 @@ function addRow(
   weights: Float32Array | undefined,
   at: number,
 ): void {
-  if (!weights) for (let k = 0; k < length; k++) sums[to + k]! += scores[from + k * step]!
-  else for (let k = 0; k < length; k++) sums[to + k]! += scores[from + k * step]! * weights[at + k]!
+  // steps of one, the usual case, apart: the multiplication by `step` costs as much as the rest
+  if (step !== 1) {
+    for (let k = 0; k < length; k++) sums[to + k]! += scores[from + k * step]! * (weights ? weights[at + k]! : 1)
+  } else if (weights) for (let k = 0; k < length; k++) sums[to + k]! += scores[from + k]! * weights[at + k]!
+  else for (let k = 0; k < length; k++) sums[to + k]! += scores[from + k]!
 }
 
 function addCounts(

@@ -53,6 +53,16 @@ export function reduceStretch(
       for (let n = 0; n < length; n++) data[at + n] = scores[start + channelStride + n]! > scores[start + n]! ? 1 : 0
       return
     }
+    if (step === 1 && channels === 3) {
+      const [second, third] = [start + channelStride, start + 2 * channelStride]
+      for (let n = 0; n < length; n++) {
+        const a = scores[start + n]!
+        const b = scores[second + n]!
+        const c = scores[third + n]!
+        data[at + n] = b > a ? (c > b ? 2 : 1) : c > a ? 2 : 0
+      }
+      return
+    }
     if (step === 1 && channels > MANY_CHANNELS) {
       argmaxBlocks({ scores, start, channelStride, step, channels, length }, data, at)
       return
