@@ -145,10 +145,11 @@ export function buildTransform({
 }
 
 function unknownTransform(name: string): AppError {
-  const near = nearestWord(name, TRANSFORM_NAMES)
+  const usual = DEFINITIONS.map(({ names }) => names[0]!)
+  const near = nearestWord(name, usual)
   const guess = near === undefined ? '' : ` (did you mean '${near}'?)`
   return new AppError('BAD_MODEL_CONFIG', `unknown transform '${name.slice(0, 80)}'${guess}`, {
-    hint: `known transforms: ${DEFINITIONS.map((definition) => definition.names[0]).join(', ')}`,
+    hint: `known transforms: ${usual.join(', ')}`,
   })
 }
 
