@@ -41,15 +41,25 @@ export function niftiAffine(geometry: NiftiGeometry, shape: readonly number[]): 
     if (isInvertible(affine)) return { affine, notes }
     notes.push('the qform cannot be inverted and was not used')
   }
-  const size = [0, 1, 2].map((i) => shape[i] ?? 1)
+  const base = centred(
+    zooms.map((zoom) => (Number.isFinite(zoom) ? zoom : 1)),
+    shape,
+  )
+  if (isInvertible(base)) return { affine: base, notes }
+  notes.push('pixdim says no size that a voxel can have; 1 mm was used')
+  return { affine: centred([1, 1, 1], shape), notes }
+}
+
+/** Nothing but voxel sizes is known: x to the left, the origin in the middle. */
+function centred(zooms: readonly number[], shape: readonly number[]): Float64Array {
   const base = new Float64Array(16)
   for (let axis = 0; axis < 3; axis++) {
-    const step = (Number.isFinite(zooms[axis]!) ? zooms[axis]! : 1) * (axis === 0 ? -1 : 1)
+    const step = zooms[axis]! * (axis === 0 ? -1 : 1)
     base[axis * 5] = step
-    base[axis * 4 + 3] = (-(size[axis]! - 1) / 2) * step
+    base[axis * 4 + 3] = (-((shape[axis] ?? 1) - 1) / 2) * step
   }
   base[15] = 1
-  return { affine: base, notes }
+  return base
 }
 
 const isFormCode = (code: number): boolean => code >= 1 && code <= 5

@@ -28,6 +28,12 @@ export const fetch2dSlice: TransformDefinition<typeof args> = {
     for (const key of a.keys) {
       const image = requireImage(item, key)
       const letter = image.axes[a.axis]
+      const { channels } = image.volume
+      if (letter === 'C' && channels > 1)
+        throw new AppError(
+          'BAD_GEOMETRY',
+          `the image has ${channels} channels or time points; clicks in a slice need one`,
+        )
       if (letter === undefined || letter === 'C')
         throw new AppError('BAD_MODEL_CONFIG', `Fetch2DSliced: axis ${a.axis} of ${image.axes} is not a spatial axis`)
       next = withImage(next, key, slicedField(image, letter, guidance.slice))

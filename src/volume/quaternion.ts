@@ -13,9 +13,19 @@ export function determinant3(m: Float64Array): number {
   )
 }
 
-/** Whether an affine places every voxel somewhere of its own: finite, and its three columns not in one plane. */
+/** A voxel's edge in mm is far from both; products of edges beyond them overflow, or vanish. */
+const EDGE_MM = [1e-9, 1e9] as const
+
+/**
+ * Whether an affine places every voxel somewhere of its own: finite, its three columns of a length that a voxel can have,
+ * and not in one plane.
+ */
 export function isInvertible(affine: Float64Array): boolean {
   if (!affine.every(Number.isFinite)) return false
+  for (let c = 0; c < 3; c++) {
+    const edge = Math.hypot(affine[c]!, affine[4 + c]!, affine[8 + c]!)
+    if (edge < EDGE_MM[0] || edge > EDGE_MM[1]) return false
+  }
   try {
     invert3(linearPart(affine))
     return true

@@ -275,6 +275,12 @@ describe('affine', () => {
       note: /qform cannot be inverted/,
     },
     {
+      name: 'sizes that no voxel has leave 1 mm',
+      spec: { srow: [1e30, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0], pixdim: [1, 1e30, 1e-30, 1, 1, 1, 1, 1] },
+      want: [-1, 0, 0, 0.5, 0, 1, 0, -0.5, 0, 0, 1, 0, 0, 0, 0, 1],
+      note: /sform cannot be inverted.*1 mm was used/,
+    },
+    {
       name: 'a form code out of range counts as none',
       spec: { sformCode: 77, qformCode: -3 },
       want: [-1, 0, 0, 0.5, 0, 1, 0, -0.5, 0, 0, 1, 0, 0, 0, 0, 1],
