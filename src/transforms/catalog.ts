@@ -23,11 +23,15 @@ import * as restoring from './restore.js'
 import { restoreLabel } from './restore-label.js'
 import { spacing } from './spacing.js'
 import { spatialCropGuidance } from './spatial-crop-guidance.js'
-import type { Transform, TransformDefinition } from './types.js'
+import type { Transform } from './types.js'
 
-// The list holds definitions of many argument types; each is only ever given what its own schema returned.
-// biome-ignore lint/suspicious/noExplicitAny: see above
-type AnyDefinition = TransformDefinition<any>
+/** A definition whose argument type is forgotten: it is only ever given what its own schema returned. */
+interface AnyDefinition {
+  readonly names: readonly string[]
+  readonly args: z.ZodType
+  readonly create: (args: never) => Transform
+  readonly readsClicks?: ((args: never) => boolean) | undefined
+}
 
 export const DEFINITIONS: readonly AnyDefinition[] = [
   loading.loadImage,
@@ -133,14 +137,14 @@ export function buildTransform({
   if (!definition) throw unknownTransform(short)
   const parsed = definition.args.safeParse(normalized(args))
   if (!parsed.success) throw badArguments(short, definition, parsed.error)
-  const apply = named(short, () => definition.create(parsed.data))
+  const apply = named(short, () => definition.create(parsed.data as never))
   return {
     name: short,
     definition,
     args: parsed.data,
     apply: (item) => named(short, () => apply(item)),
     keys: keysOf(parsed.data),
-    readsClicks: definition.readsClicks?.(parsed.data) ?? false,
+    readsClicks: definition.readsClicks?.(parsed.data as never) ?? false,
   }
 }
 
@@ -159,7 +163,7 @@ function badArguments(name: string, definition: AnyDefinition, error: z.ZodError
     const where = issue.path.join('.')
     return where ? `'${where}': ${issue.message}` : issue.message
   })
-  const shape: unknown = definition.args.shape
+  const shape: unknown = 'shape' in definition.args ? definition.args.shape : undefined
   const known = shape && typeof shape === 'object' ? Object.keys(shape).join(', ') : ''
   return new AppError('BAD_MODEL_CONFIG', `transform '${name}': ${said.join('; ')}`, {
     hint: `its arguments are ${known}`,
