@@ -158,7 +158,7 @@ async function retrieve(
 ): Promise<Retrieved> {
   const title = source.calling_ae_title ?? options.aeTitle
   const life = createLifeSign(context.limits.silenceSeconds, endpoint.host)
-  const store = createInstanceStore(context, life.touch)
+  const store = createInstanceStore(context, kind.toLowerCase(), life.touch)
   const service = kind === 'C-MOVE' ? await listen(title, store, endpoint, options, context) : undefined
   try {
     const request = kind === 'C-GET' ? getRequest(query) : moveRequest(query, title)
@@ -166,6 +166,7 @@ async function retrieve(
     return { ...answer, paths: store.paths }
   } finally {
     life.end()
+    store.close()
     service?.close()
   }
 }

@@ -197,6 +197,10 @@ describe.skipIf(!ready || !hasDcmqrscp || !hasProgram('dcm2niix'))(
           code: 'FETCH_FAILED',
           message: expect.stringContaining('18 of the 20'),
         })
+        await expect(fetchInto(query(partial), { scpPort: partial.movePort })).rejects.toMatchObject({
+          code: 'FETCH_FAILED',
+          message: expect.stringContaining('18 of the 20'),
+        })
         const patient = {
           query_level: 'PATIENT',
           patient_id: 'TS-CT-0001',
