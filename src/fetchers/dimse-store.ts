@@ -138,8 +138,8 @@ function headOf(presentation: PresentationContext, request: CStoreRequest): Buff
   return part10Head(sopClass, sopInstance, syntax)
 }
 
-/** Follows the PDUs' framing through the chunks; throws at one that claims too much. */
-function pduCheck(): (chunk: Buffer) => void {
+/** Follows the framing of PDUs through the chunks of a stream; throws FETCH_FAILED at one that claims over 4 MiB. */
+export function pduCheck(): (chunk: Buffer) => void {
   const header = Buffer.alloc(PDU_HEADER_BYTES)
   let headerBytes = 0
   let bodyLeft = 0
