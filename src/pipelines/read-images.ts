@@ -5,6 +5,7 @@ import type { ReadResult } from '../formats/format.js'
 import { readVolume } from '../formats/read-volume.js'
 import type { InferenceJob, JobImage, ResultWish } from '../runner/job.js'
 import type { ImageField, Item } from '../transforms/types.js'
+import { makeVolume, spacingOf, type VoxelArray, voxelCount } from '../volume/volume.js'
 import type { ModelPlan } from './model-run.js'
 
 export interface ReadImages {
@@ -37,7 +38,9 @@ export async function readImages(job: InferenceJob, plan: ModelPlan): Promise<Re
       `this model reads ${wanted.length} images (${wanted.join(', ')}), the request has ${results.length}`,
     )
   }
-  const images = new Map(results.map((result, i) => [names[i]!, fieldOf(result)] as const))
+  // A config that loads one field takes every file of the request as further channels of it.
+  const loaded = wanted.length === 1 && results.length > 1 ? [stackChannels(results)] : results
+  const images = new Map(loaded.map((result, i) => [names[i]!, fieldOf(result)] as const))
   return { item: { images, values: new Map(), result: {} }, source, notes: results.flatMap(({ notes }) => notes) }
 }
 
@@ -53,6 +56,37 @@ export function wantsDicomRows({ fromDicom }: JobImage, { extension, dicomSeg }:
 function loadedFields({ pre, mapping }: ModelPlan): string[] {
   const loads = pre.filter(({ name }) => name.startsWith('Load')).flatMap(({ keys }) => keys)
   return [...new Set(loads.length > 0 ? loads : mapping.inputs.map(({ field }) => field))]
+}
+
+/** The channels of all files on the first one's grid, in the order they were sent. Throws BAD_PARAMS when grids differ. */
+function stackChannels(results: readonly ReadResult[]): ReadResult {
+  const first = results[0]!
+  const { size, affine, nifti } = first.volume
+  const spacing = Math.min(...spacingOf(first.volume))
+  const odd = results.findIndex(
+    ({ volume }) =>
+      volume.size.some((n, axis) => n !== size[axis]) ||
+      volume.affine.some((value, i) => Math.abs(value - affine[i]!) > 0.01 * spacing),
+  )
+  if (odd > 0)
+    throw new AppError(
+      'BAD_PARAMS',
+      `the files of this request become channels of one image and must lie on one grid; file ${odd + 1} is not on that of file 1`,
+      { hint: 'resample them to one of them first' },
+    )
+  const channels = results.reduce((sum, { volume }) => sum + volume.channels, 0)
+  const Type = results.every(({ volume }) => volume.data.constructor === first.volume.data.constructor)
+    ? (first.volume.data.constructor as new (
+        length: number,
+      ) => VoxelArray)
+    : Float32Array
+  const data = new Type(voxelCount(first.volume) * channels)
+  let at = 0
+  for (const { volume } of results) {
+    data.set(volume.data, at)
+    at += volume.data.length
+  }
+  return { ...first, volume: makeVolume(size, affine, data, { channels, nifti }) }
 }
 
 /** Images under a wanted name keep it; the others take the wanted names that are left, in order. */

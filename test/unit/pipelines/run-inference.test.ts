@@ -282,6 +282,25 @@ describe('pictures, slices and several images', () => {
     })
   })
 
+  it('takes several files as channels where the config loads one field, and refuses two grids', async () => {
+    const [a, b] = [volumeOf([4, 3, 2], { value: (i) => i }), volumeOf([4, 3, 2], { value: (i) => 23 - i })]
+    const paths = [await niftiFile(folder, a, 'a.nii'), await niftiFile(folder, b, 'b.nii')]
+    const settings = { ...config(), pre_transforms: [step('LoadImaged'), step('EnsureChannelFirstd')] }
+    const predictor = voxelNetwork(([t1, t2]) => [t2!, t1!], { channels: 2 })
+    const result = await runPipeline({ config: settings, predictor, paths, outDir: folder })
+    const { volume } = await readVolume([result.file!.path], roomyLimits)
+    expect(volume.size).toEqual([4, 3, 2])
+    expect(Array.from(volume.data)).toEqual(Array.from({ length: 24 }, (_, i) => (i > 23 - i ? 1 : 0)))
+
+    const elsewhere = makeVolume([4, 3, 2], scaleAffine([1, 1, 2]), b.data)
+    for (const odd of [volumeOf([4, 3, 3]), elsewhere]) {
+      const other = await niftiFile(folder, odd, 'odd.nii')
+      await expect(
+        runPipeline({ config: settings, predictor, paths: [paths[0]!, other], outDir: folder }),
+      ).rejects.toMatchObject({ code: 'BAD_PARAMS', message: expect.stringContaining('file 2') })
+    }
+  })
+
   it('names the tensor whose channels do not fit', async () => {
     const path = await niftiFile(folder, volumeOf([4, 3, 2]), 'one.nii')
     const predictor = voxelNetwork(([v]) => [0, v!], { channels: 3 })
