@@ -2,11 +2,12 @@
 import { AppError } from '../errors.js'
 import { forEachConcurrently } from '../util/concurrently.js'
 import { identity4 } from '../volume/affine.js'
-import { makeVolume, type VoxelArray } from '../volume/volume.js'
+import { makeVolume, type Volume, type VoxelArray } from '../volume/volume.js'
 import { colourPlanes, isColour } from './dicom-colour.js'
 import { type Stack, stackFrames } from './dicom-geometry.js'
 import { type DicomFrame, type DicomHeader, openDicomBytes, readDicomHeader } from './dicom-header.js'
 import { checkPixels, frameBytes, openFrames } from './dicom-pixels.js'
+import { turnRows } from './dicom-rows.js'
 import type { DtypeName, ReadLimits, ReadResult } from './format.js'
 import { checkedVoxels } from './voxel-data.js'
 import { DTYPES, firstFitting, rangeOf } from './voxel-types.js'
@@ -40,7 +41,7 @@ export interface DicomSeries {
 /**
  * Reads one DICOM object or the objects of one series. Voxels are real values (rescale slope and intercept applied slice
  * by slice): int16 where they are whole and fit, else the next larger integer, else float32. MONOCHROME1 is inverted, as
- * ITK does. A single colour image becomes a picture. The grid is dcm2niix's (see dicom-geometry).
+ * ITK does. A single image in colour, or without a place in the patient, becomes a picture. The grid is dcm2niix's (see dicom-geometry).
  *
  * Errors: UNREADABLE_IMAGE, UNSUPPORTED_FORMAT, TOO_LARGE, and BAD_GEOMETRY where the slices make no honest grid.
  */
@@ -60,7 +61,24 @@ export async function readDicomSeries(
   const data = await readSlices(series.slices, limits, signal)
   const { columns, rows } = only.header
   const volume = makeVolume([columns, rows, series.slices.length], series.stack.affine, data)
+  if (isRadiograph(objects)) return asPicture(volume, series)
   return { volume, format: 'dicom', extension: '.nii.gz', notes: series.notes }
+}
+
+/** One frame that says nothing of where it lies in the patient: a radiograph, a photograph, a screen shot. */
+function isRadiograph(objects: readonly DicomObject[]): boolean {
+  const [only, ...more] = objects
+  return more.length === 0 && only!.header.frames.length === 1 && only!.header.frames[0]!.position === undefined
+}
+
+/** Rows downwards, as viewers show it and as networks for pictures were trained; its pixel size is kept. */
+function asPicture(volume: Volume, { slices, notes }: DicomSeries): ReadResult {
+  const [betweenRows, betweenColumns] = slices[0]!.frame.pixelSpacing ?? [1, 1]
+  const affine = identity4()
+  affine[0] = betweenColumns
+  affine[5] = betweenRows
+  const picture = makeVolume(volume.size, affine, turnRows(volume).data)
+  return { volume: picture, format: 'dicom', extension: '.png', notes }
 }
 
 /** The slices of a series in the order of the grid that `readDicomSeries` gives, without their pixels. */

@@ -69,7 +69,8 @@ async function writeSegmentation(
   source: ReadResult,
   { config: { labels }, name }: ModelRef,
 ): Promise<JobResult['file']> {
-  if (source.format !== 'dicom')
+  // A picture lies nowhere in the patient, so frames of a segmentation could not say where they do.
+  if (source.format !== 'dicom' || source.extension === '.png')
     throw new AppError('BAD_PARAMS', 'output=dicom_seg needs a DICOM series as the image', {
       hint: 'send the series itself, or a session made from one',
     })

@@ -213,6 +213,11 @@ save("rounded-positions", sets, EXPLICIT, grid(sets, plain))
 sets = make_series("single", plain[:1])
 save("single-slice", sets, EXPLICIT, grid(sets, plain[:1]))
 
+radiograph = make_series("radiograph", u12[:1], stored=12, signed=False, photometric="MONOCHROME1", modality="DX")[0]
+for tag in ("ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope", "RescaleIntercept"):
+    del radiograph[tag]
+save("radiograph", [radiograph], EXPLICIT, (4095 - u12[0].T[:, :, None], np.diag([0.75, 1.5, 1, 1])))
+
 # Refusals: a code and words of the message.
 sets = make_series("missing", plain)
 save("missing-slice", sets[:3] + sets[4:], error=["BAD_GEOMETRY", "lacks 1 slice"])

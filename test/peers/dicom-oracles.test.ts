@@ -35,10 +35,12 @@ const NOT_DCM2NIIX: Record<string, string> = {
   'fractional-slope': 'scales in single precision',
   monochrome1: 'leaves MONOCHROME1 as it is stored',
   'monochrome1-signed': 'leaves MONOCHROME1 as it is stored',
+  radiograph: 'gives it a place and rows upwards',
   tilted: 'drops the tilt, or resamples',
   'enhanced-per-frame-slope': "takes one frame's slope for another's",
 }
 const NOT_ITK: Record<string, string> = {
+  radiograph: 'is a picture here, rows downwards',
   'enhanced-multi-frame': 'leaves frames in the order of the file',
   'enhanced-per-frame-slope': 'takes one slope for all frames',
   'enhanced-rle': 'leaves frames in the order of the file',
