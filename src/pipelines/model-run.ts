@@ -16,6 +16,7 @@ import { axisStep, moved, resizeStep } from '../transforms/undo.js'
 import { type AxisMoves, moveGrid } from '../volume/orientation.js'
 import { gather } from '../volume/resample.js'
 import type { Vec3 } from '../volume/volume.js'
+import { buildPreTransforms } from './extreme-point-steps.js'
 import type { ModelConfig } from './model-config.js'
 import { type NodeMapping, resolveMapping } from './node-mapping.js'
 import type { LoadedModel } from './run.js'
@@ -35,11 +36,8 @@ export interface ModelPlan {
 }
 
 /** The config's transforms, built: what a registry checks before it takes a model. Throws BAD_MODEL_CONFIG. */
-export function buildTransforms({ preTransforms, postTransforms }: ModelConfig): {
-  pre: BuiltTransform[]
-  post: BuiltTransform[]
-} {
-  return { pre: preTransforms.map(buildTransform), post: postTransforms.map(buildTransform) }
+export function buildTransforms(config: ModelConfig): { pre: BuiltTransform[]; post: BuiltTransform[] } {
+  return { pre: buildPreTransforms(config), post: config.postTransforms.map(buildTransform) }
 }
 
 /** Puts a model's transforms, tensors and reduction together. Throws BAD_MODEL_CONFIG or BAD_MODEL. */

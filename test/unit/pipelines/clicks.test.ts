@@ -30,11 +30,13 @@ interface ModelSketch {
   readonly type: 'deepgrow' | 'annotation'
   readonly pre: readonly Record<string, unknown>[]
   readonly post?: readonly Record<string, unknown>[]
+  /** Further keys of the config. */
+  readonly more?: Readonly<Record<string, unknown>>
   readonly predictor: LoadedModel['predictor']
 }
 
 async function infer(
-  { type, pre, post = [], predictor }: ModelSketch,
+  { type, pre, post = [], more = {}, predictor }: ModelSketch,
   volume: Volume,
   params: Record<string, unknown>,
 ) {
@@ -50,6 +52,7 @@ async function infer(
     inference: { image: 'image', name: 'ONNXInference', args: {} },
     post_transforms: [{ name: 'AsDiscreted', args: { keys: 'pred', threshold: 0 } }, ...post],
     writer: { name: 'Writer', args: { image: 'pred' } },
+    ...more,
   }
   const model: LoadedModel = { ref: { name: 'm', revision: '1', config: parseModelConfig(config, 'm') }, predictor }
   const result = await runInference(
@@ -156,6 +159,56 @@ describe.each(axisOrders.map((order) => ({ order, codes: order.codes })))('a fil
     }
     const { label } = await infer(sketch, volume, { points })
     expect(new Set(onesOf(label).map(String))).toEqual(new Set(points.map(String)))
+  })
+})
+
+describe('an annotation config that leaves the crop to the server', () => {
+  const points: Vec3[] = [
+    [8, 12, 8],
+    [15, 12, 8],
+    [12, 8, 8],
+    [12, 15, 8],
+    [12, 12, 5],
+    [12, 12, 10],
+  ]
+  const inside = (i: number) => {
+    const [x, y, z] = [i % 30, Math.floor(i / 30) % 32, Math.floor(i / 960)]
+    return x >= 8 && x <= 15 && y >= 8 && y <= 15 && z >= 5 && z <= 10
+  }
+  const block = volumeOf([30, 32, 20], { value: (i) => (inside(i) || i % 30 === 0 ? 1 : 0) })
+
+  function sketch(roi: number[]): ModelSketch & { shapes: (readonly number[])[] } {
+    const shapes: (readonly number[])[] = []
+    const network = peaks(2, 0, 3, 0.5)
+    const predictor = {
+      ...network,
+      run: (async (feeds) => {
+        shapes.push(feeds.image!.dims)
+        return network.run(feeds)
+      }) satisfies Predict,
+    }
+    const pre = [...channel, { name: 'AddExtremePointsChannel', args: { image_field: 'image', points: 'points' } }]
+    return { type: 'annotation', pre, predictor, more: { padding: 3, roi }, shapes }
+  }
+
+  test('has the model see roi voxels around the points, and the rest of the scan stays empty', async () => {
+    const model = sketch([13, 13, 11])
+    const { label } = await infer(model, block, { points })
+    // 3 mm at 1 mm each way: 5..18, 5..18 and 2..13 with the last voxel left out, which is just roi.
+    expect(model.shapes).toEqual([[1, 2, 13, 13, 11]])
+    expect([...label.size]).toEqual([30, 32, 20])
+    expect(Array.from(label.data)).toEqual(Array.from(block.data, (_, i) => (inside(i) ? 1 : 0)))
+
+    const coarse = sketch([7, 7, 7])
+    await infer(coarse, block, { points })
+    expect(coarse.shapes).toEqual([[1, 2, 7, 7, 7]])
+  })
+
+  test('leaves an image alone that its client has cropped to roi', async () => {
+    const model = sketch([30, 32, 20])
+    const { label } = await infer(model, block, { points })
+    expect(model.shapes).toEqual([[1, 2, 30, 32, 20]])
+    expect(Array.from(label.data)).toEqual(Array.from(block.data))
   })
 })
 
