@@ -17,7 +17,7 @@ const answer: Answer = (job, signal, onProgress) =>
 
 async function scan(): Promise<Buffer> {
   await using folder = await tempFolder()
-  return readFile(await niftiFile(folder.path, volumeOf([4, 3, 2], { affine: scaleAffine([1, 2, 3]) })))
+  return await readFile(await niftiFile(folder.path, volumeOf([4, 3, 2], { affine: scaleAffine([1, 2, 3]) })))
 }
 
 async function put(app: TestApp, parts: readonly Part[], query = '') {
