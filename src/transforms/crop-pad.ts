@@ -6,6 +6,7 @@ import { type AxisMap, gather, windowTable } from '../volume/resample.js'
 import type { Vec3 } from '../volume/volume.js'
 import { fieldArgs, ignored, integers, numbers } from './args.js'
 import { eachImage, perMemoryAxis, requireImage, spatialAxes, withImage, withValue } from './fields.js'
+import { checkNewGrid } from './new-grid.js'
 import type { ImageField, TransformDefinition } from './types.js'
 import { axisStep, moved } from './undo.js'
 
@@ -17,6 +18,7 @@ export function boxed(field: ImageField, start: Vec3, end: Vec3, name: string, f
   if (!boxSize.every((n) => n > 0)) {
     throw new AppError('BAD_PARAMS', `${name} leaves nothing of an image of ${size.join(' x ')} voxels`)
   }
+  checkNewGrid(field.volume, boxSize, name)
   const volume = gather(field.volume, boxMap(start, boxSize, size), shiftedAffine(affine, start), fill)
   const back = boxMap(start.map((value) => -value) as unknown as Vec3, size, boxSize)
   return { ...moved(field, volume, axisStep(name, 'crop', { size, affine }, back)), scratch: true }

@@ -15,6 +15,7 @@ import {
 import { type Grid, spacingOf, type Vec3, type Volume } from '../volume/volume.js'
 import { fieldArgs, ignored, integers, numbers } from './args.js'
 import { eachImage, perMemoryAxis, spatialAxes } from './fields.js'
+import { checkNewGrid } from './new-grid.js'
 import type { ImageField, TransformDefinition } from './types.js'
 import { moved, resizeStep } from './undo.js'
 
@@ -166,6 +167,7 @@ export function scaledGrid(grid: Grid, size: Vec3, alignCorners = false): Grid {
 export function resizeTo(field: ImageField, size: Vec3, mode: Mode, alignCorners: boolean, name: string): ImageField {
   const before = field.volume
   if (size.every((n, axis) => n === before.size[axis])) return field
+  checkNewGrid(before, size, name)
   const grid = scaledGrid(before, size, alignCorners && mode === 'linear')
   const volume = resizeVolume(before, grid, mode, alignCorners)
   const backMode = name === 'Resized' || name === 'Zoomd' ? 'nearest' : 'nearest-exact'

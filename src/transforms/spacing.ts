@@ -14,6 +14,7 @@ import { axisAlignedMap, resampleLinear, resampleNearest } from '../volume/resam
 import { type Grid, spacingOf, type Vec3, type Volume } from '../volume/volume.js'
 import { fieldArgs, ignored, numbers } from './args.js'
 import { eachImage, perMemoryAxis } from './fields.js'
+import { checkNewGrid } from './new-grid.js'
 import type { ImageField, TransformDefinition, UndoStep } from './types.js'
 import { moved } from './undo.js'
 
@@ -150,6 +151,7 @@ export function resampleTo(
   outside: 'border' | 'zeros',
   name = 'Spacingd',
 ): ImageField {
+  checkNewGrid(field.volume, grid.size, name)
   const { size, affine } = field.volume
   const toSource = indexToIndex(grid, field.volume)
   if (isSameGrid(toSource, grid.size, size)) return field

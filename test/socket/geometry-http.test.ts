@@ -286,4 +286,19 @@ describe('other grids', () => {
     const [turned, straight] = [await segment(fileOf(oblique)), await segment(fileOf(plain))]
     expect(dice(labelsOf(turned.file), labelsOf(straight.file))).toBeGreaterThanOrEqual(0.99)
   })
+
+  test.each([
+    { name: 'voxels of a metre', pixdim: [1, 1000, 1000, 1000, 0, 0, 0, 0] },
+    { name: 'voxels of a thousand kilometres', pixdim: [1, 1e9, 1e9, 1e9, 0, 0, 0, 0] },
+  ])('$name: refused before memory is asked for, and the next scan is answered', async ({ pixdim }) => {
+    const body = new FormData()
+    const file = niftiBytes({ dim: [3, 8, 8, 8], datatype: 2, sformCode: 0, pixdim, voxels: new Uint8Array(512) })
+    body.append('image', new Blob([new Uint8Array(file)]), 'scan.nii')
+    const reply = await fetch(`${server.url}/v1/segmentation?model=bright`, { method: 'POST', body })
+    expect([reply.status, await reply.json()]).toMatchObject([
+      413,
+      { code: 'TOO_LARGE', hint: expect.stringMatching(/millimetres/) },
+    ])
+    expect(labelsOf((await segment(fileOf(flat))).file)).toHaveLength(3600)
+  })
 })
