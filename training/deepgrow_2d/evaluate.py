@@ -1,8 +1,9 @@
 """Dice of deepgrow_2d after 1, 2, 3, 5 and 10 simulated clicks on held-out structures.
 
-    python -m deepgrow_2d.evaluate [--each 60] [--model ../models/deepgrow_2d/model.onnx]
+    python -m deepgrow_2d.evaluate [--each 60] [--components] [--model ../models/deepgrow_2d/model.onnx]
 
-Each click is at the centre of the largest error. Prints one line per source.
+Each click is at the centre of the largest error. Prints one line per source. A structure is all of a label in a slice, or with
+--components its largest connected part (a label like a cerebral cortex or a speckled lesion has many parts in a slice).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from common.bank import Scan, held_out_scans
-from common.clicks import centre_click, correction
+from common.clicks import centre_click, correction, largest
 from common.data import MODELS
 from common.export import session
 from common.metrics import dice
@@ -37,7 +38,7 @@ class Case:
     spacing: tuple[float, float]
 
 
-def cases_of(scans: tuple[Scan, ...], each: int, seed: int = 5) -> list[Case]:
+def cases_of(scans: tuple[Scan, ...], each: int, seed: int = 5, components: bool = False) -> list[Case]:
     """Up to `each` random structures per source, drawn evenly over its scans."""
     by_source: dict[str, list[Scan]] = {}
     for scan in scans:
@@ -56,7 +57,9 @@ def cases_of(scans: tuple[Scan, ...], each: int, seed: int = 5) -> list[Case]:
             scan, labels = group[which], np.take(group[which].labels, index, axis)
             image = paint(rng, labels)[0, 0].numpy() if scan.image is None else np.take(scan.image, index, axis)
             spacing = tuple(s for i, s in enumerate(scan.spacing) if i != axis)
-            found.append(Case(source, np.ascontiguousarray(image), labels == label, spacing))
+            mask = largest(labels == label) if components else labels == label
+            if mask.sum() >= SMALLEST:
+                found.append(Case(source, np.ascontiguousarray(image), mask, spacing))
     return found
 
 
@@ -88,11 +91,12 @@ def evaluate(network: Callable[[np.ndarray], np.ndarray], cases: list[Case],
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--each", type=int, default=60)
+    parser.add_argument("--components", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--model", type=Path, default=MODELS / "deepgrow_2d" / "model.onnx")
     args = parser.parse_args()
     run = session(args.model, args.threads)
-    table = evaluate(lambda x: run.run(None, {"input": x})[0], cases_of(held_out_scans(), args.each))
+    table = evaluate(lambda x: run.run(None, {"input": x})[0], cases_of(held_out_scans(), args.each, components=args.components))
     print("source", *(f"{c} clicks" for c in CLICKS), "structures", sep="\t")
     for source, row in table.items():
         print(source, *row, sep="\t")

@@ -89,7 +89,7 @@ def main() -> None:
         run.learn(sigmoid_dice_bce(logits, target, smooth=50.0))
         if run.due(50):
             run.log()
-        if run.due(200):
+        if run.due(100):
             run.save()
             export_onnx(plain_copy(run.average.net), example(), RUNS / "dextr3d" / "model.onnx")
     difference = export_onnx(plain_copy(run.average.net), example(), MODEL)
