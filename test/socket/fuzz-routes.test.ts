@@ -31,6 +31,9 @@ beforeAll(async () => {
   const pre_transforms = [
     { name: 'LoadImaged', args: { keys: 'image' } },
     { name: 'EnsureChannelFirstd', args: { keys: 'image' } },
+    { name: 'Orientationd', args: { keys: 'image', axcodes: 'RAS' } },
+    { name: 'Spacingd', args: { keys: 'image', pixdim: [2, 2, 2], mode: 'bilinear' } },
+    { name: 'NormalizeIntensityd', args: { keys: 'image', nonzero: true } },
   ]
   body.append('config', new Blob([JSON.stringify(modelConfig({ pre_transforms }))]), 'config_aiaa.json')
   body.append('data', new Blob([new Uint8Array(fixtureModel('threshold.onnx'))]), 'model.onnx')
@@ -417,6 +420,46 @@ test('requests with bytes changed, lost or doubled anywhere, and then no more, d
         else bytes = Buffer.concat([bytes.subarray(0, at), bytes.subarray(at >> 1)])
       }
       expectSound(await exchange(bytes, true))
+    }),
+    { numRuns: 150 },
+  )
+})
+
+const real = fc.oneof(
+  fc.constantFrom(0, -1, 0.5, 3, 1e-320, 1e12, 1e300, Number.NaN, Infinity),
+  fc.integer({ min: -3, max: 9 }),
+)
+const reals = (count: number) => fc.array(real, { minLength: count, maxLength: count })
+const image = fc
+  .record(
+    {
+      version: fc.constantFrom(1 as const, 2 as const),
+      littleEndian: fc.boolean(),
+      dim: fc
+        .array(fc.integer({ min: 0, max: 6 }), { minLength: 2, maxLength: 5 })
+        .map((dims) => [dims.length, ...dims]),
+      datatype: fc.constantFrom(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 768, 2304),
+      pixdim: reals(8),
+      slope: real,
+      inter: real,
+      units: fc.integer({ min: 0, max: 255 }),
+      qformCode: fc.integer({ min: -1, max: 6 }),
+      sformCode: fc.integer({ min: -1, max: 6 }),
+      quatern: reals(6),
+      srow: reals(12),
+      voxels: fc.uint8Array({ minLength: 8000, maxLength: 8000 }),
+    },
+    { requiredKeys: ['voxels'] },
+  )
+  .map((spec) => Buffer.from(niftiBytes(spec)))
+
+test('images whose headers hold random numbers are labelled, or refused', async () => {
+  await fc.assert(
+    fc.asyncProperty(image, async (body) => {
+      const reply = await exchange(upload(segmentation, form([{ ...scan, body }])))
+      expectSound(reply)
+      const [status] = statusesOf(reply)
+      expect([200, 400, 413, 415], reply.slice(0, 900)).toContain(status)
     }),
     { numRuns: 150 },
   )
