@@ -69,7 +69,7 @@ function readFlags(words: readonly string[]): { values: Map<string, unknown>; pr
     let value: string
     if (!byFlag.has(flag)) value = 'false'
     else if (equals >= 0) value = word.slice(equals + 1)
-    else if (setting.boolean) value = next !== undefined && BOOLEAN_WORD.test(next) ? words[++i]! : 'true'
+    else if (setting.boolean && (next === undefined || next.startsWith('--'))) value = 'true'
     else if (next === undefined || next.startsWith('--')) {
       problems.push(`${spelled}: needs a value, as in ${setting.flag} ${setting.value}`)
       continue
@@ -79,8 +79,6 @@ function readFlags(words: readonly string[]): { values: Map<string, unknown>; pr
   }
   return { values, problems }
 }
-
-const BOOLEAN_WORD = /^(true|false|1|0|yes|no|on|off)$/i
 
 /** ' (did you mean …?)' for the nearest of `choices`, or nothing when none is near. */
 function suggest(word: string, choices: readonly string[]): string {

@@ -2,6 +2,7 @@
  * Every setting the server has: one schema, each with its unit, its default and its reason. Flags, environment variables,
  * `--help` and the table in README.md all come from here.
  */
+import { isIP } from 'node:net'
 import { z } from 'zod'
 
 const KiB = 1024
@@ -59,6 +60,19 @@ const count = (low: number, high: number) =>
   )
 const flag = () => z.preprocess(toBoolean, z.boolean({ error: 'must be true or false' }))
 const list = () => z.preprocess(toList, z.array(z.string()))
+const hostList = () =>
+  z.preprocess(
+    toList,
+    z.array(z.string().refine(isHostEntry, { error: 'a block is an address and a length, as in 10.0.0.0/8' })),
+  )
+
+/** Names and addresses are looked up at start; a block can be wrong before that. */
+function isHostEntry(entry: string): boolean {
+  const [address, bits, rest] = entry.split('/')
+  if (bits === undefined) return true
+  const version = isIP(address!.replace(/^\[|\]$/g, ''))
+  return version !== 0 && rest === undefined && /^\d+$/.test(bits) && Number(bits) <= (version === 4 ? 32 : 128)
+}
 
 /** What documents a setting beside its schema. */
 export interface SettingMeta {
@@ -88,7 +102,7 @@ export const Config = z.object({
     .min(1)
     .default('workspace')
     .meta(about('server', 'DIR', 'folder of models, sessions and temporary files; created when absent')),
-  adminHosts: list()
+  adminHosts: hostList()
     .default(['*'])
     .meta(
       about(

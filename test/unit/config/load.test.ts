@@ -49,6 +49,15 @@ describe('precedence', () => {
     expect(loadConfig([], { AIDANT_PORT: 'tcp://10.0.0.1:5000' }).port).toBe(5000))
 })
 
+it.each([
+  { words: ['--auto_reload', 'maybe'], says: /^--auto-reload: must be true or false, not "maybe"$/ },
+  { words: ['--admin_hosts', '*,10.0.0.0/99'], says: /^--admin-hosts: .*10\.0\.0\.0\/8.*"\*,10\.0\.0\.0\/99"/ },
+])('says which flag $words is wrong', ({ words, says }) => {
+  const problems = problemsOf(words)
+  expect(problems).toHaveLength(1)
+  expect(problems[0]).toMatch(says)
+})
+
 it('reports every problem at once, each naming where it was set', () => {
   const problems = problemsOf(['--prot', '1', '--max-queued-jobs', 'many', '--device', 'tpu', 'stray'], {
     AIDANT_PORT: '99999',
