@@ -104,7 +104,7 @@ function parseCurrentPoint(value: unknown, size: Vec3): Vec3 | undefined {
 /** `spatial_size` as one to three lengths in the model's array order, text of it, or nothing. */
 function parseSizes(value: unknown): readonly number[] | undefined {
   if (value === undefined || value === null || value === '') return undefined
-  const sizes = decoded(value, 'spatial_size')
+  const sizes = typeof value === 'string' ? parsedOrNothing(value) : value
   const list = typeof sizes === 'number' ? [sizes] : sizes
   const usable = Array.isArray(list) && list.length <= 3 && list.every((n) => Number.isInteger(n) && n > 0 && n <= 4096)
   if (!usable)
@@ -112,6 +112,14 @@ function parseSizes(value: unknown): readonly number[] | undefined {
       hint: 'for example [256, 256]; leave it out for the size the model was trained with',
     })
   return list.length === 0 ? undefined : (list as number[])
+}
+
+function parsedOrNothing(text: string): unknown {
+  try {
+    return parseLooseJson(text)
+  } catch {
+    return undefined
+  }
 }
 
 function decoded(value: unknown, name: string): unknown {

@@ -93,6 +93,7 @@ describe('refusals name the parameter and the point', () => {
       says: /'points\[5\]'/,
     },
     { name: 'a spatial size of zero', type: 'deepgrow', params: { spatial_size: [0] }, says: /'spatial_size'/ },
+    { name: 'a spatial size of words', type: 'deepgrow', params: { spatial_size: 'big' }, says: /whole numbers/ },
     {
       name: 'too many points',
       type: 'annotation',
