@@ -1,39 +1,57 @@
-/** Real brain networks on a real head: the label maps that came with the data, from configs as a user writes them. */
-
+/** Real brain networks on a real head, from PUT to label map: the maps that came with the data, with configs as a user writes them. */
 import { readFileSync } from 'node:fs'
-import { mkdtemp } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { readVolume } from '../../src/formats/read-volume.js'
-import { createOnnxPredictor } from '../../src/predictors/onnxruntime.js'
-import { runPipeline } from '../helpers/pipeline.js'
+import { ServerProcess } from '../helpers/server-process.js'
 import { sharedData } from '../helpers/shared-data.js'
-import { roomyLimits } from '../helpers/volumes.js'
+import { roomyLimits, tempFolder } from '../helpers/volumes.js'
 
-const configOf = (model: string): Record<string, unknown> =>
-  JSON.parse(readFileSync(fileURLToPath(new URL(`../fixtures/models/${model}.json`, import.meta.url)), 'utf8'))
+const configOf = (model: string): Buffer =>
+  readFileSync(fileURLToPath(new URL(`../fixtures/models/${model}.json`, import.meta.url)))
 
-describe.skipIf(!sharedData)('networks of ../shared/data', () => {
+describe.skipIf(!sharedData)('networks of ../shared/data (skipped without it)', () => {
   it.each([
     { model: 'meshnet5_tissue3', reference: 't1_crop_ref_meshnet5', classes: 2 },
     { model: 'meshnet30_subcortical18', reference: 't1_crop_ref_meshnet30_18', classes: 17 },
   ])(
-    '$model: Dice of at least 0.99 for each of $classes classes',
+    '$model, loaded by PUT: Dice of at least 0.99 for each of $classes classes',
     async ({ model, reference, classes }) => {
       const brain = join(sharedData!, 'nifti/brain')
       const input = join(brain, 't1_crop_brainchop.nii.gz')
-      const predictor = await createOnnxPredictor(join(sharedData!, `models/brainchop/${model}.onnx`), {
-        device: { kind: 'cpu', index: 0 },
-        session: {},
-        arena: true,
+      await using folder = await tempFolder()
+      const server = await ServerProcess.start(join(folder.path, 'ws'), ['--device', 'cpu'])
+      const weights = new FormData()
+      weights.append('config', new Blob([new Uint8Array(configOf(model))], { type: 'application/json' }), 'config.json')
+      const onnx = await readFile(join(sharedData!, `models/brainchop/${model}.onnx`))
+      weights.append('data', new Blob([new Uint8Array(onnx)]), 'model.onnx')
+      expect((await fetch(`${server.url}/admin/model/${model}`, { method: 'PUT', body: weights })).status).toBe(200)
+
+      const scan = new FormData()
+      scan.append('image', new Blob([new Uint8Array(await readFile(input))]), 'scan.nii.gz')
+      const asked = await fetch(`${server.url}/v1/segmentation?model=${model}&async=true`, {
+        method: 'POST',
+        body: scan,
       })
-      const outDir = await mkdtemp(join(tmpdir(), 'aidant-test-'))
-      const result = await runPipeline({ config: configOf(model), predictor, paths: [input], outDir })
-      await predictor.close()
+      const result = `${server.url}${asked.headers.get('location')}?output=image`
+      let reply = asked
+      await expect
+        .poll(
+          async () => {
+            reply = await fetch(result)
+            return reply.status
+          },
+          { timeout: 500_000, interval: 500 },
+        )
+        .toBe(200)
+      const output = join(folder.path, 'labels.nii.gz')
+      await writeFile(output, new Uint8Array(await reply.arrayBuffer()))
+      expect(await server.end('SIGTERM')).toBe(0)
+
       const [ours, theirs, image] = await Promise.all(
-        [result.file!.path, join(brain, `${reference}.nii.gz`), input].map(
+        [output, join(brain, `${reference}.nii.gz`), input].map(
           async (path) => (await readVolume([path], roomyLimits)).volume,
         ),
       )
