@@ -34,19 +34,50 @@ export function moments(data: Float32Array, nonzero: boolean): { mean: number; s
   return { mean, std: Math.sqrt(Math.max(0, variance)), count }
 }
 
-const BINS = 1 << 16
-
 /**
- * Percentiles (0..100) as numpy's default: linear between the two nearest ranks. A histogram over the upper half of each
- * value's bits finds the bin of a rank, and only that bin is sorted.
+ * Percentiles (0..100) as numpy's default: linear between the two nearest ranks. Whole numbers of 16 bits, as scanners
+ * store them, are counted one by one; other values through the upper half of their bits.
  */
 export function percentiles(values: Float32Array, wanted: readonly number[]): number[] {
+  const at = wholeAtRank(values) ?? floatAtRank(values)
+  return wanted.map((percent) => {
+    const rank = (percent / 100) * (values.length - 1)
+    const low = Math.floor(rank)
+    const a = at(low)
+    return rank === low ? a : a + (at(low + 1) - a) * (rank - low)
+  })
+}
+
+/** From the least int16 to the greatest uint16. */
+const LEAST_WHOLE = -(1 << 15)
+const WHOLES = (1 << 15) + (1 << 16)
+
+/** The value of a rank among whole numbers of 16 bits; undefined when any value is none. */
+function wholeAtRank(values: Float32Array): ((rank: number) => number) | undefined {
+  const counts = new Uint32Array(WHOLES)
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i]!
+    const bin = (value | 0) - LEAST_WHOLE
+    if ((value | 0) !== value || bin < 0 || bin >= WHOLES) return undefined
+    counts[bin]!++
+  }
+  return (rank) => {
+    let bin = 0
+    let before = 0
+    while (before + counts[bin]! <= rank) before += counts[bin++]!
+    return bin + LEAST_WHOLE
+  }
+}
+
+const BINS = 1 << 16
+
+/** A histogram over the upper half of each value's bits finds the bin of a rank, and only that bin is sorted. */
+function floatAtRank(values: Float32Array): (rank: number) => number {
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length)
   const counts = new Uint32Array(BINS)
   for (let i = 0; i < bits.length; i++) counts[orderedBits(bits[i]!) >>> 16]!++
-  const ranks = wanted.map((percent) => (percent / 100) * (values.length - 1))
   const sorted = new Map<number, Float32Array>()
-  const at = (rank: number): number => {
+  return (rank) => {
     let bin = 0
     let before = 0
     while (before + counts[bin]! <= rank) before += counts[bin++]!
@@ -55,15 +86,12 @@ export function percentiles(values: Float32Array, wanted: readonly number[]): nu
       members = new Float32Array(counts[bin]!)
       let n = 0
       for (let i = 0; i < bits.length; i++) if (orderedBits(bits[i]!) >>> 16 === bin) members[n++] = values[i]!
-      sorted.set(bin, members.sort())
+      // The background of an image is one value many times over, and sorted as it is.
+      if (members.some((value) => value !== members![0])) members.sort()
+      sorted.set(bin, members)
     }
     return members[rank - before]!
   }
-  return ranks.map((rank) => {
-    const low = Math.floor(rank)
-    const a = at(low)
-    return rank === low ? a : a + (at(low + 1) - a) * (rank - low)
-  })
 }
 
 /** The bits of a float32 as an unsigned number that sorts as the floats do. */
