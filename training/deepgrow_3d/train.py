@@ -29,7 +29,7 @@ from deepgrow_2d.train import add_clicks
 from deepgrow_3d.predict import SIZE
 
 WIDTHS = (32, 64, 96)
-CUBE = 64
+CUBE = 48
 MODEL = MODELS / "deepgrow_3d" / "model.onnx"
 ROUNDS = (1, 1, 3)
 """Clicks added before each round: 1, then 2 and 5 in all."""
