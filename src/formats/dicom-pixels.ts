@@ -76,12 +76,7 @@ export interface FrameReader {
 }
 
 /** Opens the pixels of an object that `checkPixels` accepted. */
-export async function openFrames(
-  header: DicomHeader,
-  bytes: DicomBytes,
-  limits: ReadLimits,
-  name: string,
-): Promise<FrameReader> {
+export function openFrames(header: DicomHeader, bytes: DicomBytes, limits: ReadLimits, name: string): FrameReader {
   return header.pixels.length === undefined
     ? encapsulatedFrames(header, bytes, limits, name)
     : nativeFrames(header, bytes, name)
@@ -91,7 +86,7 @@ function nativeFrames(header: DicomHeader, bytes: DicomBytes, name: string): Fra
   const size = frameBytes(header)
   return {
     async readFrame(index, target) {
-      const got = await bytes.read(target, header.pixels.offset + index * size)
+      const got = bytes.read(target, header.pixels.offset + index * size)
       if (got < size) throw new AppError('UNREADABLE_IMAGE', `${name} is cut short`)
       if (header.transferSyntax !== EXPLICIT_BIG) return
       const view = Buffer.from(target.buffer, target.byteOffset, target.byteLength)
@@ -106,13 +101,8 @@ interface Fragment {
   readonly length: number
 }
 
-async function encapsulatedFrames(
-  header: DicomHeader,
-  bytes: DicomBytes,
-  limits: ReadLimits,
-  name: string,
-): Promise<FrameReader> {
-  const frames = await findFrames(header, bytes, name)
+function encapsulatedFrames(header: DicomHeader, bytes: DicomBytes, limits: ReadLimits, name: string): FrameReader {
+  const frames = findFrames(header, bytes, name)
   const codec = CODECS.get(header.transferSyntax)
   const size = frameBytes(header)
   return {
@@ -123,7 +113,7 @@ async function encapsulatedFrames(
       const encoded = new Uint8Array(length)
       let filled = 0
       for (const one of fragments) {
-        filled += await bytes.read(encoded.subarray(filled, filled + one.length), one.offset)
+        filled += bytes.read(encoded.subarray(filled, filled + one.length), one.offset)
       }
       if (codec === undefined) {
         if (!unpackRle(encoded, target, header.samples, header.bitsAllocated / 8)) throw damaged(name)
@@ -139,11 +129,11 @@ async function encapsulatedFrames(
 }
 
 /** Walks the fragments' item headers, and tells which frame each belongs to (PS3.5 A.4). */
-async function findFrames(header: DicomHeader, bytes: DicomBytes, name: string): Promise<Fragment[][]> {
+function findFrames(header: DicomHeader, bytes: DicomBytes, name: string): Fragment[][] {
   const head = Buffer.alloc(8)
   let place = header.pixels.offset
-  const next = async (): Promise<Fragment | undefined> => {
-    if ((await bytes.read(head, place)) < 8) return undefined
+  const next = (): Fragment | undefined => {
+    if (bytes.read(head, place) < 8) return undefined
     const tag = head.readUInt32LE(0)
     const length = head.readUInt32LE(4)
     if (tag === SEQUENCE_END) return undefined
@@ -153,11 +143,11 @@ async function findFrames(header: DicomHeader, bytes: DicomBytes, name: string):
     place += 8 + length
     return fragment
   }
-  const table = await next()
+  const table = next()
   if (!table) throw damaged(name)
   const firstFragment = place
   const fragments: Fragment[] = []
-  for (let one = await next(); one; one = await next()) {
+  for (let one = next(); one; one = next()) {
     if (fragments.length >= MAX_FRAGMENTS) throw damaged(name)
     fragments.push(one)
   }
@@ -168,7 +158,7 @@ async function findFrames(header: DicomHeader, bytes: DicomBytes, name: string):
     throw new AppError('UNREADABLE_IMAGE', `${name} has ${fragments.length} pixel fragments for ${count} frames`)
   }
   const offsets = Buffer.alloc(table.length)
-  await bytes.read(offsets, table.offset)
+  bytes.read(offsets, table.offset)
   const frames: Fragment[][] = Array.from({ length: count }, () => [])
   let frame = -1
   for (const one of fragments) {

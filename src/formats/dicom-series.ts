@@ -1,6 +1,6 @@
 /** DICOM files -> Volume: one object or a whole series, in any order, whatever the files are called. */
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { AppError } from '../errors.js'
-import { forEachConcurrently } from '../util/concurrently.js'
 import { identity4 } from '../volume/affine.js'
 import { makeVolume, type Volume, type VoxelArray } from '../volume/volume.js'
 import { colourPlanes, isColour } from './dicom-colour.js'
@@ -14,8 +14,6 @@ import { DTYPES, firstFitting, rangeOf } from './voxel-types.js'
 
 /** A series of this many files is no series; each costs a header in memory. */
 const MAX_FILES = 20_000
-/** While one file is waited for, others are parsed and converted. */
-const CONCURRENT_FILES = 4
 
 export interface DicomObject {
   readonly path: string
@@ -99,12 +97,13 @@ async function readObjects(
   if (paths.length > MAX_FILES)
     throw new AppError('TOO_LARGE', `the series has ${paths.length} files; at most ${MAX_FILES} are accepted`)
   const found: (DicomObject | undefined)[] = new Array(paths.length)
-  await forEachConcurrently(paths, CONCURRENT_FILES, async (path, i) => {
+  for (const [i, path] of paths.entries()) {
+    await nextTurn()
     signal?.throwIfAborted()
     const name = paths.length === 1 ? 'the DICOM file' : `file ${i + 1} of ${paths.length}`
-    const header = await readDicomHeader(path, limits, name)
+    const header = readDicomHeader(path, limits, name)
     found[i] = header && { path, name, header }
-  })
+  }
   const objects = found.filter((object) => object !== undefined)
   if (objects.length === 0) throw new AppError('UNREADABLE_IMAGE', 'the DICOM object has no pixel data')
   const skipped = paths.length - objects.length
@@ -167,17 +166,14 @@ async function readSlices(
   const sizes = [first.columns, first.rows, slices.length]
   const voxels = checkedVoxels(sizes, bytesPerVoxel, limits, { mostBytes: Number.POSITIVE_INFINITY, compressed: true })
   let data: VoxelArray | undefined
-  const byObject = placesByObject(slices)
-  // The decoders are one module with one heap, so compressed frames come one after the other.
-  const width = slices.every(({ object }) => object.header.pixels.length !== undefined) ? CONCURRENT_FILES : 1
-  const scratches = Array.from({ length: Math.min(width, byObject.size) }, () => new Uint8Array(frameBytes(first)))
-  await forEachConcurrently([...byObject], width, async ([object, places], _index, worker) => {
-    const scratch = scratches[worker]!
-    const bytes = await openDicomBytes(object.path, object.header, limits, object.name)
+  const scratch = new Uint8Array(frameBytes(first))
+  for (const [object, places] of placesByObject(slices)) {
+    const bytes = openDicomBytes(object.path, object.header, limits, object.name)
     try {
       checkPixels(object.header, bytes, object.name)
-      const frames = await openFrames(object.header, bytes, limits, object.name)
+      const frames = openFrames(object.header, bytes, limits, object.name)
       for (const z of places) {
+        await nextTurn()
         signal?.throwIfAborted()
         const { index, frame } = slices[z]!
         await frames.readFrame(index, scratch)
@@ -186,9 +182,9 @@ async function readSlices(
         placeSlice(object.header, scratch, data, z, plan.scaled ? frame.slope : 1, plan.scaled ? frame.intercept : 0)
       }
     } finally {
-      await bytes.close()
+      bytes.close()
     }
-  })
+  }
   return plan.scaled ? data! : settle(data!, first.bitsAllocated, slices[0]!.frame)
 }
 
@@ -265,25 +261,41 @@ function placeSlice(
       target.set(source.subarray(r * columns, (r + 1) * columns), start + (rows - 1 - r) * columns)
     return
   }
+  if (source instanceof Uint16Array && target instanceof Int16Array && !invert && slope === 1) {
+    placeWhole(source, target, start, rows, columns, highBit + 1 - bitsStored, 2 ** bitsStored - 1, intercept)
+    return
+  }
   const up = 31 - highBit
   const down = 32 - bitsStored
   // ITK's rule: lowest + highest storable value - value.
   const sum = invert ? (signed ? -1 : 2 ** bitsStored - 1) : 0
   const sign = invert ? -1 : 1
-  // Nearly every CT, and integers all the way are a third faster (200 slices of 512x512: 0.07 s of 0.21 s).
-  const whole = !signed && !invert && slope === 1 && Number.isInteger(intercept) && bitsStored < 32
   for (let r = 0; r < rows; r++) {
     let to = start + (rows - 1 - r) * columns
-    if (whole) {
-      for (let from = r * columns; from < (r + 1) * columns; from++)
-        target[to++] = ((source[from]! << up) >>> down) + intercept
-      continue
-    }
     for (let from = r * columns; from < (r + 1) * columns; from++) {
       const shifted = source[from]! << up
       const value = signed ? shifted >> down : shifted >>> down
       target[to++] = (sum + sign * value) * slope + intercept
     }
+  }
+}
+
+/** Nearly every CT: 32-bit integers all the way, half the time of the general case. An int16 plan has a whole intercept. */
+function placeWhole(
+  source: Uint16Array,
+  target: Int16Array,
+  start: number,
+  rows: number,
+  columns: number,
+  shift: number,
+  mask: number,
+  intercept: number,
+): void {
+  const add = intercept | 0
+  for (let r = 0; r < rows; r++) {
+    const end = (r + 1) * columns
+    let to = start + (rows - 1 - r) * columns
+    for (let from = r * columns; from < end; from++) target[to++] = ((source[from]! >>> shift) & mask) + add
   }
 }
 
@@ -302,18 +314,18 @@ function storedView(bytes: Uint8Array, bits: number, signed: boolean): VoxelArra
 /** A single colour image: a picture with three channels, rows downwards, as PNG and JPEG are read. */
 async function readPicture(object: DicomObject, limits: ReadLimits, notes: readonly string[]): Promise<ReadResult> {
   const { header, name, path } = object
-  const bytes = await openDicomBytes(path, header, limits, name)
+  const bytes = openDicomBytes(path, header, limits, name)
   try {
     checkPixels(header, bytes, name)
     const sizes = [header.columns, header.rows, 3]
     checkedVoxels(sizes, header.bitsAllocated / 8, limits, { mostBytes: Number.POSITIVE_INFINITY, compressed: true })
-    const frames = await openFrames(header, bytes, limits, name)
+    const frames = openFrames(header, bytes, limits, name)
     const frame = new Uint8Array(frameBytes(header))
     await frames.readFrame(0, frame)
     const data = colourPlanes(header, frame, name)
     const volume = makeVolume([header.columns, header.rows, 1], identity4(), data, { channels: 3 })
     return { volume, format: 'dicom', extension: '.png', notes }
   } finally {
-    await bytes.close()
+    bytes.close()
   }
 }

@@ -8,8 +8,8 @@ import type { ReadLimits } from './format.js'
 
 /** A zip of one series holds a file per slice; whole studies come to a few thousand. */
 const MAX_ZIP_ENTRIES = 20_000
-/** As much of a file as tells a zip or a DICOM file. */
-const HEAD_BYTES = 132
+/** As much of a file as tells a zip. */
+const ZIP_HEAD_BYTES = 4
 
 export interface ExpandedUpload {
   /** The files to give to `readVolume`: the ones that came in, unless that was one zip. */
@@ -35,8 +35,7 @@ export async function expandUpload(
   const files = (await unzipTo(only, target, caps, signal)).filter((file) => file.bytes > 0 && !isClutter(file))
   const dicom: string[] = []
   const others: string[] = []
-  for (const { path } of files) {
-    const head = await headOf(path)
+  for (const { path, head } of files) {
     if (looksLikeDicom(head)) dicom.push(path)
     else if (looksLikeZip(head))
       throw new AppError('UNSUPPORTED_FORMAT', 'the zip holds another zip, which is not unpacked', {
@@ -64,8 +63,8 @@ function isClutter({ entryName }: UnzippedFile): boolean {
 async function headOf(path: string): Promise<Uint8Array> {
   const file = await open(path, 'r')
   try {
-    const head = new Uint8Array(HEAD_BYTES)
-    const { bytesRead } = await file.read(head, 0, HEAD_BYTES, 0)
+    const head = new Uint8Array(ZIP_HEAD_BYTES)
+    const { bytesRead } = await file.read(head, 0, ZIP_HEAD_BYTES, 0)
     return head.subarray(0, bytesRead)
   } finally {
     await file.close()

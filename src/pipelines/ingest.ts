@@ -1,4 +1,5 @@
 /** A session's image, decoded once: whatever was uploaded or fetched becomes an uncompressed volume beside its source. */
+import { renameSync } from 'node:fs'
 import { mkdir, rename, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AppError } from '../errors.js'
@@ -57,8 +58,9 @@ async function keepSource(
   if (read.format === 'dicom') {
     await mkdir(join(folder, 'series'))
     const digits = String(paths.length).length
+    // Hundreds of calls that each take microseconds here and many times that by way of another thread.
     for (const [i, path] of paths.entries())
-      await rename(path, join(folder, 'series', `${String(i).padStart(digits, '0')}.dcm`))
+      renameSync(path, join(folder, 'series', `${String(i).padStart(digits, '0')}.dcm`))
     return { file: VOLUME, contentType: OCTETS }
   }
   const [path] = paths

@@ -3,12 +3,12 @@
  * names, links and devices are refused, and every limit is checked against what it declares and again while inflating.
  */
 import { createWriteStream } from 'node:fs'
-import { writeFile } from 'node:fs/promises'
+import { type FileHandle, open, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Readable, Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { promisify } from 'node:util'
-import { inflateRaw } from 'node:zlib'
+import { constants, inflateRaw } from 'node:zlib'
 import * as yauzl from 'yauzl'
 import { AppError } from '../errors.js'
 import { forEachConcurrently } from './concurrently.js'
@@ -28,10 +28,18 @@ export interface UnzippedFile {
   readonly bytes: number
 }
 
+export interface UnpackedEntry extends UnzippedFile {
+  /** The file's first bytes, at most HEAD_BYTES, so that nobody need open it to see what it is. */
+  readonly head: Uint8Array
+}
+
+/** As much of a file as tells a zip or a DICOM file. */
+const HEAD_BYTES = 132
+
 /** Inflating is the work and zlib does it on the thread pool, so a few entries at once use the cores there are. */
 const CONCURRENT_ENTRIES = 4
 
-/** Entries up to this size are inflated in one call, half the time of a stream (200 slices of 512x512: 0.27 s, not 0.6 s). */
+/** Entries up to this size are read and inflated in one call each: a third of a stream's time (200 slices of 512x512). */
 const ONE_CALL_BYTES = 16 * 1024 * 1024
 
 const FILE_TYPE_MASK = 0o170000
@@ -49,20 +57,24 @@ export async function unzipTo(
   folder: string,
   limits: UnzipLimits,
   signal?: AbortSignal,
-): Promise<UnzippedFile[]> {
+): Promise<UnpackedEntry[]> {
   const zip = await openZip(zipPath)
+  let archive: FileHandle | undefined
   try {
     const { entries, declaredBytes } = await listEntries(zip, limits)
     if (declaredBytes > limits.maxBytes) throw tooLarge(`${declaredBytes} bytes`, `${limits.maxBytes} bytes`)
     const room = { left: limits.maxBytes }
-    const files: UnzippedFile[] = new Array(entries.length)
+    const files: UnpackedEntry[] = new Array(entries.length)
+    const file = await open(zipPath, 'r')
+    archive = file
     await forEachConcurrently(entries, CONCURRENT_ENTRIES, async (entry, i) => {
       signal?.throwIfAborted()
       const path = join(folder, `entry-${String(i).padStart(6, '0')}`)
       const small = entry.isCompressed() && Math.max(entry.uncompressedSize, entry.compressedSize) <= ONE_CALL_BYTES
-      if (small) await extractAtOnce(zip, entry, path)
-      else await extractStreaming(zip, entry, path, room, limits, signal)
-      files[i] = { entryName: entry.fileName, path, bytes: entry.uncompressedSize }
+      const head = small
+        ? await extractAtOnce(file, entry, path)
+        : await extractStreaming(zip, entry, path, room, limits, signal)
+      files[i] = { entryName: entry.fileName, path, bytes: entry.uncompressedSize, head }
     })
     return files
   } catch (error) {
@@ -71,6 +83,7 @@ export async function unzipTo(
     throw new AppError('UNREADABLE_IMAGE', `the zip archive is damaged: ${reason(error)}`, { cause: error })
   } finally {
     zip.close()
+    await archive?.close()
   }
 }
 
@@ -127,14 +140,32 @@ function isFile(entry: yauzl.Entry): boolean {
 
 const inflate = promisify(inflateRaw)
 
+const LOCAL_HEADER_BYTES = 30
+const LOCAL_HEADER_SIGNATURE = 0x04034b50
+
 /** The declared sizes are within every limit already, so it is enough to hold the entry to its own. */
-async function extractAtOnce(zip: yauzl.ZipFile, entry: yauzl.Entry, path: string): Promise<void> {
-  const chunks: Buffer[] = []
-  for await (const chunk of await openEntry(zip, entry, RAW)) chunks.push(chunk as Buffer)
+async function extractAtOnce(archive: FileHandle, entry: yauzl.Entry, path: string): Promise<Uint8Array> {
+  const header = await readExactly(archive, LOCAL_HEADER_BYTES, entry.relativeOffsetOfLocalHeader)
+  if (header.readUInt32LE(0) !== LOCAL_HEADER_SIGNATURE) throw new Error('an entry is not where it should be')
+  const skip = LOCAL_HEADER_BYTES + header.readUInt16LE(26) + header.readUInt16LE(28)
+  const packed = await readExactly(archive, entry.compressedSize, entry.relativeOffsetOfLocalHeader + skip)
   const declared = entry.uncompressedSize
-  const bytes = await inflate(Buffer.concat(chunks), { maxOutputLength: Math.max(1, declared), chunkSize: 1 << 18 })
+  // A byte of room more than declared lets zlib see the end, and too much, without a second buffer.
+  const room = declared + 1
+  const bytes = await inflate(packed, { maxOutputLength: room, chunkSize: Math.max(constants.Z_MIN_CHUNK, room) })
   if (bytes.length !== declared) throw new Error('an entry is not as long as declared')
   await writeFile(path, bytes, { flag: 'wx' })
+  return Uint8Array.from(bytes.subarray(0, HEAD_BYTES))
+}
+
+async function readExactly(file: FileHandle, length: number, position: number): Promise<Buffer> {
+  const bytes = Buffer.allocUnsafe(length)
+  for (let filled = 0; filled < length; ) {
+    const { bytesRead } = await file.read(bytes, filled, length - filled, position + filled)
+    if (bytesRead === 0) throw new Error('it ends inside an entry')
+    filled += bytesRead
+  }
+  return bytes
 }
 
 async function extractStreaming(
@@ -144,24 +175,24 @@ async function extractStreaming(
   room: { left: number },
   limits: UnzipLimits,
   signal: AbortSignal | undefined,
-): Promise<void> {
+): Promise<Uint8Array> {
+  let head = Buffer.alloc(0)
   const counted = new Transform({
     transform(chunk: Buffer, _encoding, done) {
+      if (head.length < HEAD_BYTES) head = Buffer.concat([head, chunk.subarray(0, HEAD_BYTES - head.length)])
       room.left -= chunk.length
       if (room.left < 0) done(tooLarge(`over ${limits.maxBytes} bytes`, `${limits.maxBytes} bytes`))
       else done(null, chunk)
     },
   })
-  const source = await openEntry(zip, entry, INFLATED)
+  const source = await openEntry(zip, entry)
   await pipeline(source, counted, createWriteStream(path, { flags: 'wx' }), signal ? { signal } : {})
+  return head
 }
 
-const RAW: yauzl.ZipFileOptions = { decompress: false, decrypt: null, start: null, end: null }
-const INFLATED: yauzl.ZipFileOptions = { decompress: null, decrypt: null, start: null, end: null }
-
-function openEntry(zip: yauzl.ZipFile, entry: yauzl.Entry, options: yauzl.ZipFileOptions): Promise<Readable> {
+function openEntry(zip: yauzl.ZipFile, entry: yauzl.Entry): Promise<Readable> {
   return new Promise((resolve, reject) => {
-    zip.openReadStream(entry, options, (error, stream) => (error ? reject(error) : resolve(stream)))
+    zip.openReadStream(entry, (error, stream) => (error ? reject(error) : resolve(stream)))
   })
 }
 
