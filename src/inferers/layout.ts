@@ -5,6 +5,7 @@
 import { AppError } from '../errors.js'
 import type { Tensor, TensorSpec, TensorType } from '../predictors/predictor.js'
 import type { ImageField } from '../transforms/types.js'
+import { isZero } from '../volume/occupied.js'
 import type { Vec3, VoxelArray } from '../volume/volume.js'
 
 type Axis = 0 | 1 | 2
@@ -121,7 +122,7 @@ const TILE = 32
 
 /**
  * Copies the box of `box` voxels that starts at `start` (both along `order`; parts beyond the image stay zero) into
- * `target` from `offset` on, in the tensor's order.
+ * `target`, all zero so far, from `offset` on, in the tensor's order.
  */
 export function copyBox(layout: Layout, start: Vec3, box: Vec3, target: Tensor['data'], offset: number): void {
   const { field, order, extent, channels, channelLast } = layout
@@ -148,8 +149,14 @@ export function copyBox(layout: Layout, start: Vec3, box: Vec3, target: Tensor['
         }
       }
     } else if (s0 === 1) copyTiled(data, target, [from, s0, s1, s2], [to, t0, t1, step], [l0, l1, l2], [h0, h1, h2])
-    else if (s1 === 1) copyTiled(data, target, [from, s1, s0, s2], [to, t1, t0, step], [l1, l0, l2], [h1, h0, h2])
-    else {
+    else if (s1 === 1 && s0 === size[0] * size[1]) {
+      const zeros = Buffer.alloc(s0 * data.BYTES_PER_ELEMENT)
+      for (let i = l0; i < h0; i++) {
+        // Channels of clicks are empty nearly everywhere, and the target is zero already.
+        if (isZero(data, c * voxels + (start[0] + i) * s0, s0, zeros)) continue
+        copyTiled(data, target, [from, s1, s0, s2], [to, t1, t0, step], [l1, i, l2], [h1, i + 1, h2])
+      }
+    } else {
       for (let i = l0; i < h0; i++) {
         for (let j = l1; j < h1; j++) {
           const row = from + i * s0 + j * s1

@@ -17,7 +17,8 @@ export function forEachOccupiedRow(
   }
 }
 
-function isZero(data: VoxelArray, start: number, length: number, zeros: Buffer): boolean {
+/** Whether `length` values from `start` on are all zero; `zeros` has at least as many bytes, all zero. */
+export function isZero(data: VoxelArray, start: number, length: number, zeros: Buffer): boolean {
   const bytes = length * data.BYTES_PER_ELEMENT
   const view = Buffer.from(data.buffer, data.byteOffset + start * data.BYTES_PER_ELEMENT, bytes)
   return view.compare(zeros, 0, bytes) === 0
