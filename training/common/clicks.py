@@ -17,7 +17,10 @@ def depth(mask: np.ndarray) -> np.ndarray:
     if mask.ndim == 2:
         padded = np.pad(mask.astype(np.uint8), 1)
         return cv2.distanceTransform(padded, cv2.DIST_L2, 3)[1:-1, 1:-1]
-    return ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1, 1:-1].astype(np.float32)
+    out = np.zeros(mask.shape, np.float32)
+    for box in ndimage.find_objects(mask.astype(np.uint8)):
+        out[box] = ndimage.distance_transform_edt(np.pad(mask[box], 1))[1:-1, 1:-1, 1:-1]
+    return out
 
 
 def largest(mask: np.ndarray) -> np.ndarray:
@@ -25,8 +28,11 @@ def largest(mask: np.ndarray) -> np.ndarray:
     if mask.ndim == 2:
         count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
         return labels == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax()) if count > 2 else mask
-    labels, count = ndimage.label(mask)
-    return labels == 1 + int(np.bincount(labels.ravel())[1:].argmax()) if count > 1 else mask
+    out = np.zeros(mask.shape, bool)
+    for box in ndimage.find_objects(mask.astype(np.uint8)):
+        labels, count = ndimage.label(mask[box])
+        out[box] = labels == 1 + int(np.bincount(labels.ravel())[1:].argmax()) if count > 1 else mask[box]
+    return out
 
 
 def centre_click(mask: np.ndarray) -> tuple[int, ...]:
