@@ -84,6 +84,7 @@ async function receiveParts(request: FastifyRequest, folder: string, limits: Upl
   if (request.raw.destroyed) throw new AppError('CANCELLED', 'the client went away during the upload')
   const counter = new ByteCounter(limits)
   const files: UploadedFile[] = []
+  let stored = 0
   const fields = new Map<string, string>()
   const parts = request.parts({
     limits: {
@@ -108,7 +109,7 @@ async function receiveParts(request: FastifyRequest, folder: string, limits: Upl
       } else if (part.fieldname === 'params') {
         fields.set('params', await readText(part.file, limits.maxParamsBytes))
       } else {
-        const path = join(folder, `input-${files.length}`)
+        const path = join(folder, `input-${stored++}`)
         const before = counter.bytes
         await store(request, part.file, path, counter)
         const bytes = counter.bytes - before
