@@ -1,4 +1,5 @@
 /** From command line words and environment to a Config: flags beat `AIDANT_*` variables, which beat the defaults. */
+import { nearestWord } from '../util/nearest-word.js'
 import { Config, SETTINGS, type Setting } from './schema.js'
 
 /** Everything that is wrong with the settings, one line each. */
@@ -82,27 +83,6 @@ function readFlags(words: readonly string[]): { values: Map<string, unknown>; pr
 
 /** ' (did you mean …?)' for the nearest of `choices`, or nothing when none is near. */
 function suggest(word: string, choices: readonly string[]): string {
-  let best: string | undefined
-  let least = Math.max(2, Math.floor(word.length / 3)) + 1
-  for (const choice of choices) {
-    const distance = editDistance(word, choice)
-    if (distance < least) {
-      least = distance
-      best = choice
-    }
-  }
-  return best === undefined ? '' : ` (did you mean ${best}?)`
-}
-
-function editDistance(a: string, b: string): number {
-  let previous = Array.from({ length: b.length + 1 }, (_, j) => j)
-  for (let i = 1; i <= a.length; i++) {
-    const current = [i]
-    for (let j = 1; j <= b.length; j++) {
-      const change = previous[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)
-      current.push(Math.min(change, previous[j]! + 1, current[j - 1]! + 1))
-    }
-    previous = current
-  }
-  return previous[b.length]!
+  const near = nearestWord(word, choices)
+  return near === undefined ? '' : ` (did you mean ${near}?)`
 }

@@ -3,12 +3,12 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
-import { AppError } from '../errors.js'
 import type { ReadLimits } from '../formats/format.js'
 import type { JobImage, JobResult, ToolJob } from '../runner/job.js'
 import type { RequestBoard } from '../scheduler/request-board.js'
 import type { Scheduler } from '../scheduler/scheduler.js'
 import type { HeldSession, Sessions } from '../sessions/sessions.js'
+import { imagesFromOneSource } from './one-source.js'
 import type { Output } from './reply.js'
 import { clientOf, type RequestScope, type ScopeOptions, withScope } from './request-scope.js'
 import { readWish } from './result-wish.js'
@@ -72,7 +72,7 @@ async function toolJob(
   scope: RequestScope,
   { readLimits: limits }: ToolRouteOptions,
 ): Promise<ToolJob> {
-  const images = imagesFor(await imagesOf(upload), session)
+  const images = imagesFromOneSource(await imagesOf(upload), session, sessionImage)
   const text = upload.fields.get('params') ?? ''
   const paramsPath = text.length > LONG_PARAMS ? join(scope.folder, 'params.json') : undefined
   if (paramsPath !== undefined) await writeFile(paramsPath, text)
@@ -84,19 +84,6 @@ async function toolJob(
 /** Polygons of a whole mask take megabytes; parsing them here would keep everybody waiting. */
 const LONG_PARAMS = 256 * 1024
 
-function imagesFor(uploaded: readonly JobImage[], session: HeldSession | undefined): readonly JobImage[] {
-  if (session === undefined) {
-    if (uploaded.length > 0) return uploaded
-    throw new AppError(
-      'MISSING_IMAGE',
-      "the request has no image: send one as the multipart file 'image', or name a session_id",
-    )
-  }
-  if (uploaded.length > 0)
-    throw new AppError(
-      'BAD_PARAMS',
-      "query parameter 'session_id': the request also uploads an image; send one or the other",
-    )
-  const { id, extension } = session.meta
-  return [{ field: 'image', paths: [session.volumePath], cacheKey: id, extension }]
+function sessionImage({ meta, volumePath }: HeldSession): JobImage {
+  return { field: 'image', paths: [volumePath], cacheKey: meta.id, extension: meta.extension }
 }

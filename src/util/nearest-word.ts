@@ -14,7 +14,7 @@ export function nearestWord(word: string, words: readonly string[]): string | un
 }
 
 /** Levenshtein distance of two short words; `limit` when it is at least that. */
-export function editDistance(a: string, b: string, limit: number): number {
+function editDistance(a: string, b: string, limit: number): number {
   if (Math.abs(a.length - b.length) >= limit) return limit
   let previous = Array.from({ length: b.length + 1 }, (_, j) => j)
   for (let i = 1; i <= a.length; i++) {

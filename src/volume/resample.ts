@@ -165,11 +165,6 @@ function isRun(offsets: Int32Array): boolean {
   return i >= offsets.length
 }
 
-/** 0, 1, 2, ... n-1. */
-export function identityTable(n: number): Int32Array {
-  return Int32Array.from({ length: n }, (_, i) => i)
-}
-
 /** n voxels starting at `start` of an axis of `length`; -1 before its begin and after its end. */
 export function windowTable(start: number, n: number, length: number): Int32Array {
   return Int32Array.from({ length: n }, (_, i) => (start + i >= 0 && start + i < length ? start + i : -1))

@@ -2,7 +2,6 @@
 import type { FastifyRequest } from 'fastify'
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
-import { AppError } from '../../errors.js'
 import type { ReadLimits } from '../../formats/format.js'
 import type { ModelRef } from '../../pipelines/model-config.js'
 import type { ModelRegistry } from '../../registry/registry.js'
@@ -10,6 +9,7 @@ import type { InferenceJob, InferenceTask, JobImage, JobResult } from '../../run
 import type { RequestBoard, RequestHandle } from '../../scheduler/request-board.js'
 import type { Scheduler } from '../../scheduler/scheduler.js'
 import type { HeldSession, Sessions } from '../../sessions/sessions.js'
+import { imagesFromOneSource } from '../one-source.js'
 import { RESULT_RESPONSE, uploadBody } from '../openapi-upload.js'
 import { OUTPUTS, type Output, sendResult } from '../reply.js'
 import { clientOf, type RequestScope, type ScopeOptions, withDetachedScope, withScope } from '../request-scope.js'
@@ -144,7 +144,7 @@ async function prepare(
   const uploaded = await imagesOf(upload)
   const session = query.session_id ? await options.sessions.hold(query.session_id) : undefined
   try {
-    const images = chooseImages(uploaded, session, query.output)
+    const images = imagesFromOneSource(uploaded, session, (held) => sessionImage(held, query.output))
     const wish = readWish(params, query.output, session?.meta.extension)
     const { readLimits: limits } = options
     const job: InferenceJob = { kind: 'inference', task, images, params, wish, outDir: scope.folder, limits }
@@ -169,25 +169,9 @@ async function run(
   }
 }
 
-function chooseImages(
-  uploaded: readonly JobImage[],
-  session: HeldSession | undefined,
-  output: Output | undefined,
-): readonly JobImage[] {
-  if (session === undefined) {
-    if (uploaded.length > 0) return uploaded
-    throw new AppError(
-      'MISSING_IMAGE',
-      "the request has no image: send one as the multipart file 'image', or name a session_id",
-    )
-  }
-  if (uploaded.length > 0)
-    throw new AppError(
-      'BAD_PARAMS',
-      "query parameter 'session_id': the request also uploads an image; send one or the other",
-    )
-  // A DICOM SEG refers to the slices themselves; every other result is computed from the volume decoded at upload.
-  if (output === 'dicom_seg' && session.seriesPaths.length > 0) return [{ field: 'image', paths: session.seriesPaths }]
-  const fromDicom = session.meta.image.format === 'dicom' && session.meta.extension !== '.png'
-  return [{ field: 'image', paths: [session.volumePath], cacheKey: session.meta.id, fromDicom }]
+/** A DICOM SEG refers to the slices themselves; every other result is computed from the volume decoded at upload. */
+function sessionImage({ meta, volumePath, seriesPaths }: HeldSession, output: Output | undefined): JobImage {
+  if (output === 'dicom_seg' && seriesPaths.length > 0) return { field: 'image', paths: seriesPaths }
+  const fromDicom = meta.image.format === 'dicom' && meta.extension !== '.png'
+  return { field: 'image', paths: [volumePath], cacheKey: meta.id, fromDicom }
 }
