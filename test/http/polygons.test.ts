@@ -21,7 +21,7 @@ async function maskFile(extension: '.nii.gz' | '.png', nz: number): Promise<Buff
   const data = new Uint8Array(48 * nz)
   for (let y = 2; y <= 3; y++) data.fill(1, 48 * (nz - 1) + 8 * y + 1, 48 * (nz - 1) + 8 * y + 5)
   await writeVolume(makeVolume([8, 6, nz], scaleAffine([1, 2, 3]), data), path, { extension, kind: 'labels' })
-  return readFile(path)
+  return await readFile(path)
 }
 
 const volumePart = async (): Promise<Part> => ({

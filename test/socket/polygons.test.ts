@@ -30,7 +30,7 @@ async function ringMask(): Promise<Buffer> {
   const path = join(workspace, 'ring.nii.gz')
   const volume = makeVolume([64, 64, 3], scaleAffine([1, 1, 2]), data)
   await writeVolume(volume, path, { extension: '.nii.gz', kind: 'labels' })
-  return readFile(path)
+  return await readFile(path)
 }
 
 async function post(path: string, params: unknown, image: Buffer): Promise<Response> {
