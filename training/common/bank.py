@@ -28,7 +28,8 @@ class Scan:
     """A volume (X, Y, Z) in RAS+, or a picture (A, B, 1), with its labels of the same shape.
 
     image is None for label maps that have no picture: it is painted when needed. `axes`: the axes along which it
-    may be sliced (those whose slices are close to isotropic).
+    may be sliced (those whose slices are close to isotropic). `numbers`: what label 0, 1, 2, ... was called in the
+    file, where the labels were renumbered.
     """
 
     source: str
@@ -36,22 +37,29 @@ class Scan:
     labels: np.ndarray
     spacing: tuple[float, float, float]
     axes: tuple[int, ...] = (0, 1, 2)
+    numbers: tuple[int, ...] = ()
+
+
+def numbers_in(labels: np.ndarray) -> tuple[int, ...]:
+    """The values that a label map has, ascending: `compact` makes 0, 1, 2, ... of them."""
+    return tuple(int(v) for v in np.flatnonzero(np.bincount(labels.ravel())))
 
 
 def compact(labels: np.ndarray) -> np.ndarray:
     """The same map with its labels numbered 0, 1, 2, ... without gaps, uint8."""
-    values = np.flatnonzero(np.bincount(labels.ravel()))
+    values = numbers_in(labels)
     if len(values) > 256:
         raise ValueError(f"{len(values)} labels do not fit in uint8")
-    table = np.zeros(int(values[-1]) + 1, np.uint8)
-    table[values] = np.arange(len(values))
+    table = np.zeros(values[-1] + 1, np.uint8)
+    table[list(values)] = np.arange(len(values))
     return table[labels]
 
 
 def pair(source: str, image: Path, labels: Path, axes: tuple[int, ...] = (0, 1, 2)) -> Scan:
     """A scan from two NIfTI files on one grid."""
     picture: Volume = read_volume(image)
-    return Scan(source, picture.data, compact(read_volume(labels, labels=True).data), picture.spacing, axes)
+    data = read_volume(labels, labels=True).data
+    return Scan(source, picture.data, compact(data), picture.spacing, axes, numbers_in(data))
 
 
 def mni152() -> Scan:
@@ -67,7 +75,8 @@ def ct_series() -> Scan:
     slices = sorted((pydicom.dcmread(f) for f in (DATA / "dicom" / "ts_ct20_raw").iterdir()),
                     key=lambda d: float(d.ImagePositionPatient[2]))
     pixels = np.stack([d.pixel_array.T * float(d.RescaleSlope) + float(d.RescaleIntercept) for d in slices], -1)
-    return Scan("ts_ct20", pixels[::-1, ::-1].astype(np.float32), compact(labels.data), labels.spacing, (2,))
+    return Scan("ts_ct20", pixels[::-1, ::-1].astype(np.float32), compact(labels.data), labels.spacing, (2,),
+                numbers_in(labels.data))
 
 
 def free_surfer() -> Scan:
@@ -75,7 +84,7 @@ def free_surfer() -> Scan:
     scan = read_volume(NIFTI / "brain" / "fs_norm.nii.gz")
     labels = read_volume(NIFTI / "brain" / "fs_aparc_a2009s_aseg.nii.gz", labels=True).data
     labels = np.where(labels >= 12000, 42, np.where(labels >= 11000, 3, labels))
-    return Scan("fs_norm", scan.data, compact(labels), scan.spacing)
+    return Scan("fs_norm", scan.data, compact(labels), scan.spacing, numbers=numbers_in(labels))
 
 
 def pictures(held_out: bool) -> list[Scan]:
@@ -102,7 +111,7 @@ def head_maps(held_out: bool) -> list[Scan]:
     """The whole-head label maps, without pictures; 17 to 20 are held out."""
     numbers = range(17, 21) if held_out else range(1, 17)
     maps = (read_volume(NIFTI / "synthseg_labels" / f"training_seg_{n:02d}.nii.gz", labels=True) for n in numbers)
-    return [Scan("synthseg", None, compact(m.data), m.spacing) for m in maps]
+    return [Scan("synthseg", None, compact(m.data), m.spacing, numbers=numbers_in(m.data)) for m in maps]
 
 
 def tumour(number: str, contrast: str) -> Scan:

@@ -1,0 +1,132 @@
+"""deepgrow_2d and deepgrow_3d: a user who clicks in a session, each click but the first at the largest error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from common.bank import held_out_scans
+from common.clicks import centre_click, correction
+from common.held_out_3d import cases_3d, table
+from common.metrics import dice
+from deepgrow_2d.evaluate import CLICKS, cases_of
+from deepgrow_2d.evaluate import Case as Slice
+from report import OBEYED, RISE, Result, Table
+from scans import Options, by_image, picture_file, volume_file
+from server import Server
+
+Click = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A structure to click: its mask, the file's voxel of one of the mask's, and the mask's part of a whole label map."""
+
+    source: str
+    truth: np.ndarray
+    voxel: Callable[[Click], list[int]]
+    part: Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass
+class Tally:
+    """What was measured so far: Dice after each of CLICKS by source, and clicks sent and obeyed in all requests."""
+
+    scores: dict[str, list[list[float]]] = field(default_factory=dict)
+    sent: int = 0
+    obeyed: int = 0
+
+    def table(self, title: str) -> Table:
+        return Table(title, (*(f"{c} click{'s' * (c > 1)}" for c in CLICKS), "structures"), table(self.scores))
+
+    def means(self) -> dict[int, float]:
+        """Mean Dice over all structures, by number of clicks."""
+        return dict(zip(CLICKS, table(self.scores)["all"], strict=False))
+
+    def rise(self) -> float:
+        """The least gain of the mean from one of CLICKS to the next."""
+        return float(np.diff([*self.means().values()]).min())
+
+
+def click_through(server: Server, model: str, session: str, target: Target, tally: Tally) -> None:
+    """Clicks one structure until it is right or CLICKS are spent; what is right stays right."""
+    foreground, background, curve = [centre_click(target.truth)], [], []
+    while len(curve) < max(CLICKS):
+        params = {"foreground": [target.voxel(c) for c in foreground], "background": [target.voxel(c) for c in background]}
+        guess = target.part(server.labels("deepgrow", model, params, session=session)) > 0
+        curve.append(dice(guess, target.truth))
+        tally.sent += len(foreground) + len(background)
+        tally.obeyed += sum(bool(guess[c]) for c in foreground) + sum(not guess[c] for c in background)
+        error = correction(guess, target.truth)
+        if error is None:
+            curve += [1.0] * (max(CLICKS) - len(curve))
+        else:
+            (foreground if error[1] else background).append(error[0])
+    tally.scores.setdefault(target.source, []).append([curve[c - 1] for c in CLICKS])
+
+
+def run_clicks(server: Server, model: str, groups: Iterator[tuple[Path, list[Target]]]) -> Tally:
+    """Clicks every structure, one session a file; the file is deleted afterwards."""
+    tally = Tally()
+    for file, targets in groups:
+        with server.session(file) as session:
+            for target in targets:
+                click_through(server, model, session, target, tally)
+        file.unlink()
+    return tally
+
+
+def slices(cases: list[Slice], folder: Path) -> Iterator[tuple[Path, list[Target]]]:
+    """Pictures as PNG; the slices of a source that share a grid are stacked, so that the server has to find the one meant."""
+    pictures = {scan.source for scan in held_out_scans() if scan.labels.shape[2] == 1}
+    stacks: dict[tuple[object, ...], list[Slice]] = {}
+    for case in cases:
+        if case.source in pictures:
+            target = Target(case.source, case.mask, lambda c: [c[1], c[0], 0], lambda labels: labels)
+            yield picture_file(folder, case.image), [target]
+        else:
+            stacks.setdefault((case.source, case.image.shape, case.spacing), []).append(case)
+    for stack in stacks.values():
+        file = volume_file(folder, np.stack([case.image for case in stack], -1), (*stack[0].spacing, 1.0))
+        yield file, [Target(case.source, case.mask, lambda c, k=k: [*c, k], lambda labels, k=k: labels[..., k])
+                     for k, case in enumerate(stack)]
+
+
+def volumes(options: Options) -> Iterator[tuple[Path, list[Target]]]:
+    """The three-dimensional cases, those of one scan together."""
+    cases = cases_3d(options.each, options.seeded(6))
+    for group in by_image((case, None) for case in cases):
+        first = group[0][0]
+        yield (volume_file(options.folder, first.image, first.spacing),
+               [Target(case.source, case.mask, list, lambda labels: labels) for case, _ in group])
+
+
+def deepgrow_2d(server: Server, options: Options) -> Result:
+    """Everything in the slice that has the label, and only its largest connected part."""
+    tables, measures, tallies = [], {}, []
+    for kind, components in (("label", False), ("part", True)):
+        cases = cases_of(held_out_scans(), options.each, options.seeded(5), components)
+        tally = run_clicks(server, "deepgrow_2d", slices(cases, options.folder))
+        tables.append(tally.table(f"deepgrow_2d, {kind}, mean Dice"))
+        means = tally.means()
+        measures |= {f"{kind}: mean Dice after 1 click": means[1], f"{kind}: mean Dice after 5 clicks": means[5],
+                     f"{kind}: {RISE}": tally.rise()}
+        tallies.append(tally)
+    return obeyed(tables, measures, tallies)
+
+
+def deepgrow_3d(server: Server, options: Options) -> Result:
+    tally = run_clicks(server, "deepgrow_3d", volumes(options))
+    means = tally.means()
+    measures = {"mean Dice after 1 click": means[1], "mean Dice after 10 clicks": means[10], RISE: tally.rise()}
+    return obeyed([tally.table("deepgrow_3d, mean Dice")], measures, [tally])
+
+
+def obeyed(tables: list[Table], measures: dict[str, float], tallies: list[Tally]) -> Result:
+    """The result, with how many of the clicks were obeyed: those of a request count each time they are sent."""
+    kept, sent = sum(t.obeyed for t in tallies), sum(t.sent for t in tallies)
+    rows = {"all": [kept, sent, kept / sent]}
+    return Result([*tables, Table("clicks obeyed", ("obeyed", "sent", "share"), rows)], {**measures, OBEYED: kept / sent})

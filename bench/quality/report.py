@@ -1,0 +1,99 @@
+"""What an evaluation gives, how it is printed, and the goals it is compared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+Cell = float | int | str | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of numbers by name."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: dict[str, list[Cell]]
+
+    def text(self) -> str:
+        """Tab-separated lines under the title, padded so that a terminal shows columns."""
+        grid = [["", *self.columns], *([name, *map(cell_text, row)] for name, row in self.rows.items())]
+        widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
+        lines = ["\t".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in grid]
+        return "\n".join([f"{self.title}:", *lines])
+
+
+def cell_text(cell: Cell) -> str:
+    if cell is None:
+        return "-"
+    return f"{cell:.3f}" if isinstance(cell, float) else str(cell)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Tables of one model, and the measures that have a goal."""
+
+    tables: list[Table]
+    measures: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A limit for one measure of one model; `least` says whether the measure must reach it or must not cross it."""
+
+    model: str
+    measure: str
+    limit: float
+    least: bool = True
+
+    def met(self, value: float) -> bool:
+        return value >= self.limit if self.least else value <= self.limit
+
+
+RISE = "least gain of the mean between 1, 2, 3, 5 and 10 clicks"
+OBEYED = "share of clicks obeyed"
+SECONDS = "median seconds of a request"
+MEMORY = "peak memory of server and runners, GB"
+
+GOALS = (
+    *(Goal("deepgrow_2d", f"{kind}: mean Dice after {clicks}", limit)
+      for kind in ("label", "part") for clicks, limit in (("1 click", 0.72), ("5 clicks", 0.86))),
+    Goal("deepgrow_2d", f"label: {RISE}", 0.0),
+    Goal("deepgrow_2d", f"part: {RISE}", 0.0),
+    Goal("deepgrow_2d", OBEYED, 0.98),
+    Goal("deepgrow_2d", SECONDS, 0.150, least=False),
+    Goal("deepgrow_3d", "mean Dice after 1 click", 0.68),
+    Goal("deepgrow_3d", "mean Dice after 10 clicks", 0.84),
+    Goal("deepgrow_3d", RISE, 0.0),
+    Goal("deepgrow_3d", OBEYED, 0.98),
+    Goal("deepgrow_3d", SECONDS, 1.5, least=False),
+    Goal("dextr3d", "mean Dice", 0.84),
+    Goal("dextr3d", "mean Dice of whole organs", 0.88),
+    Goal("dextr3d", SECONDS, 2.0, least=False),
+    Goal("modality_2d", "accuracy", 0.99),
+    *(Goal("brain_mri", f"whole brain Dice, stroke {contrast}", 0.95) for contrast in ("T1", "T2", "FLAIR")),
+    Goal("brain_mri", "mean Dice of subcortical structures", 0.80),
+    Goal("brain_mri", SECONDS, 10.0, least=False),
+    *(Goal(model, MEMORY, 2.0, least=False)
+      for model in ("hippocampus_mri", "modality_2d", "deepgrow_2d", "deepgrow_3d", "dextr3d", "brain_mri")),
+)
+
+
+def verdicts(results: dict[str, Result]) -> list[dict[str, object]]:
+    """Every goal of the models measured, in GOALS' order, with what was measured and whether the goal is met."""
+    found = []
+    for goal in GOALS:
+        value = results[goal.model].measures.get(goal.measure) if goal.model in results else None
+        if value is not None:
+            found.append({"model": goal.model, "measure": goal.measure, "value": round(value, 4), "limit": goal.limit,
+                          "wanted": "at least" if goal.least else "at most", "met": goal.met(value)})
+    return found
+
+
+def verdict_table(found: list[dict[str, object]]) -> Table:
+    """The verdicts as a table."""
+    rows: dict[str, list[Cell]] = {}
+    for v in found:
+        verdict = "met" if v["met"] else "missed"
+        rows[f"{v['model']}, {v['measure']}"] = [float(v["value"]), f"{v['wanted']} {v['limit']:g}", verdict]
+    return Table("goals", ("measured", "goal", "verdict"), rows)
