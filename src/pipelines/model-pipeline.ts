@@ -16,8 +16,6 @@ import type { Vec3, Volume } from '../volume/volume.js'
 import { applyAll, applyNetwork, type ModelPlan, planModel } from './model-run.js'
 import type { LoadedModel } from './run.js'
 
-/** Transforms after which a slice would lie in a full volume; the slices are put together first. */
-const WHOLE_VOLUME = /^(RestoreLabel|EnforceClicks|Restore|Invert)/
 /** The axis of the posted image along which the 2-D model works, z. */
 const SLICE_AXIS = 2
 
@@ -147,7 +145,7 @@ async function drawGroup(
 const WITHIN_GROUP: JobControl = { checkpoint: async () => {}, withDevice: (work) => work() }
 
 function firstWhole(post: readonly BuiltTransform[]): number {
-  const at = post.findIndex(({ name }) => WHOLE_VOLUME.test(name))
+  const at = post.findIndex(({ wholeVolume }) => wholeVolume)
   return at < 0 ? post.length : at
 }
 

@@ -31,6 +31,7 @@ export function inTensorOrderEarly(pre: readonly BuiltTransform[]): BuiltTransfo
     args: {},
     keys: [],
     readsClicks: false,
+    wholeVolume: false,
     apply: (item) => (canMove(item, [...item.images.keys()]) ? layOut(item, 'tensor order') : item),
   }
   return [...before, step, ...after]

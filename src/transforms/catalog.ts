@@ -31,6 +31,7 @@ interface AnyDefinition {
   readonly args: z.ZodType
   readonly create: (args: never) => Transform
   readonly readsClicks?: ((args: never) => boolean) | undefined
+  readonly wholeVolume?: ((args: never) => boolean) | undefined
 }
 
 export const DEFINITIONS: readonly AnyDefinition[] = [
@@ -122,6 +123,7 @@ export interface BuiltTransform {
   /** The fields it works on, when it names them the usual way. */
   readonly keys: readonly string[]
   readonly readsClicks: boolean
+  readonly wholeVolume: boolean
 }
 
 /** Throws BAD_MODEL_CONFIG naming the transform, and the key that is unknown or wrong. */
@@ -145,6 +147,7 @@ export function buildTransform({
     apply: (item) => named(short, () => apply(item)),
     keys: keysOf(parsed.data),
     readsClicks: definition.readsClicks?.(parsed.data as never) ?? false,
+    wholeVolume: definition.wholeVolume?.(parsed.data as never) ?? false,
   }
 }
 

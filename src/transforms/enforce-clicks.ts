@@ -18,6 +18,7 @@ export const enforceClicks: TransformDefinition<typeof args> = {
   names: ['EnforceClicksd', 'EnforceClicksD', 'EnforceClicksDict', 'EnforceClicks'],
   args,
   readsClicks: () => true,
+  wholeVolume: () => true,
   create: (a) => (item) => {
     let next = item
     for (const key of a.keys) {

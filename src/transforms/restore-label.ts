@@ -1,15 +1,16 @@
 import { z } from 'zod'
+import { AppError } from '../errors.js'
 import { type AxisMap, composeAxisMaps, gather, nearestTable } from '../volume/resample.js'
 import type { Vec3 } from '../volume/volume.js'
 import { fieldArgs } from './args.js'
-import { requireImage, withImage } from './fields.js'
+import { eachImage } from './fields.js'
 import { coordKeys } from './guidance.js'
 import type { ImageField, TransformDefinition, UndoStep } from './types.js'
 
 const args = fieldArgs({
   ref_image: z.string().default('image'),
   slice_only: z.boolean().default(false),
-  mode: z.unknown().optional(),
+  mode: z.union([z.string(), z.array(z.string())]).default('nearest'),
   align_corners: z.unknown().optional(),
   ...coordKeys,
   restore_resizing: z.boolean().default(true),
@@ -19,29 +20,40 @@ const args = fieldArgs({
 })
 
 /**
- * Brings a label map back through everything that was done to `ref_image`, newest first: resizing, cropping, spacing,
- * slicing. Resizes are undone the way MONAI does it, with torch's `nearest`: the voxel at floor(index x old / new). `slice_only` and `restore_slicing: false` leave a slice a slice; the writer still puts it
- * into a full volume, since a client gets its own grid back.
+ * Brings a label map or scores back through everything that was done to `ref_image`, newest first: resizing, cropping,
+ * spacing, slicing.
+ *
+ * In mode `nearest` resizes are undone the way MONAI does it, with torch's `nearest`: the voxel at floor(index x old / new),
+ * which moves a mask by up to half a voxel of the grid it returns to. Scores brought back in mode `bilinear` or `trilinear`
+ * and thresholded afterwards stay where they are. `slice_only` and `restore_slicing: false` leave a slice a slice; the
+ * writer still puts it into a full volume, since a client gets its own grid back. What is not undone here (the first step
+ * that a flag leaves out, and all before it) the writer undoes.
  * Source: monai.apps.deepgrow.transforms.RestoreLabeld.
  */
 export const restoreLabel: TransformDefinition<typeof args> = {
   names: ['RestoreLabeld', 'RestoreLabelD', 'RestoreLabelDict', 'RestoreLabel'],
   args,
-  create: (a) => (item) => {
+  wholeVolume: (a) => a.restore_slicing && !a.slice_only,
+  create: (a) => {
+    const modes = [a.mode].flat().map(checkMode)
     const undoes = (step: UndoStep): boolean => {
       if (step.kind === 'slice') return a.restore_slicing && !a.slice_only
       if (step.kind === 'crop') return a.restore_cropping
       if (step.kind === 'resize') return step.name.startsWith('Spacing') ? a.restore_spacing : a.restore_resizing
       return true
     }
-    let next = item
-    for (const key of a.keys) next = withImage(next, key, restoreField(requireImage(item, key), undoes))
-    return next
+    return eachImage(a, (field, index) => restoreField(field, undoes, modes[index] ?? modes.at(-1)!))
   },
 }
 
+function checkMode(mode: string): 'nearest' | 'linear' {
+  if (mode === 'nearest') return 'nearest'
+  if (['linear', 'bilinear', 'trilinear'].includes(mode)) return 'linear'
+  throw new AppError('BAD_MODEL_CONFIG', `mode must be nearest, linear, bilinear or trilinear, got '${mode}'`)
+}
+
 /** Undoes the newest steps for as long as `undoes` says yes, moving the voxels once for all steps that go axis by axis. */
-function restoreField(field: ImageField, undoes: (step: UndoStep) => boolean): ImageField {
+function restoreField(field: ImageField, undoes: (step: UndoStep) => boolean, mode: 'nearest' | 'linear'): ImageField {
   let { volume } = field
   let { size } = volume
   let pending: AxisMap | undefined
@@ -52,10 +64,10 @@ function restoreField(field: ImageField, undoes: (step: UndoStep) => boolean): I
   }
   for (let step = undo.at(-1); step && undoes(step); step = undo.at(-1)) {
     const map = step.kind === 'resize' ? torchNearest(size, step.before.size) : step.map
-    if (map) pending = pending ? composeAxisMaps(pending, map) : map
+    if (map && (mode === 'nearest' || step.exact)) pending = pending ? composeAxisMaps(pending, map) : map
     else {
       flush(volume.affine)
-      volume = step.undo(volume, 'nearest')
+      volume = step.undo(volume, mode)
     }
     undo.pop()
     size = step.before.size

@@ -19,6 +19,7 @@ const invertArgs = fieldArgs({
 export const invert: TransformDefinition<typeof invertArgs> = {
   names: ['Invertd', 'InvertD', 'InvertDict'],
   args: invertArgs,
+  wholeVolume: () => true,
   create: (a) => eachImage(a, (field) => restore(field)),
 }
 
@@ -34,6 +35,7 @@ const restoredArgs = fieldArgs({
 export const restored: TransformDefinition<typeof restoredArgs> = {
   names: ['Restored', 'RestoreD'],
   args: restoredArgs,
+  wholeVolume: () => true,
   create: (a) => eachImage(a, (field) => restore(field)),
 }
 
@@ -43,6 +45,7 @@ const shapeArgs = fieldArgs({ src_field: ignored, is_label: z.boolean().default(
 export const restoreOriginalShape: TransformDefinition<typeof shapeArgs> = {
   names: ['RestoreOriginalShape'],
   args: shapeArgs,
+  wholeVolume: () => true,
   create: (a) => eachImage(a, (field) => restore(field)),
 }
 

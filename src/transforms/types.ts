@@ -63,4 +63,6 @@ export interface TransformDefinition<S extends z.ZodType = z.ZodType> {
   readonly create: (args: z.output<S>) => Transform
   /** Fields whose value comes from clicks; a session's cache stops before the first transform that reads one. */
   readonly readsClicks?: ((args: z.output<S>) => boolean) | undefined
+  /** Puts a slice back into the volume it came from; a pipeline of models puts its slices together before it. */
+  readonly wholeVolume?: ((args: z.output<S>) => boolean) | undefined
 }
