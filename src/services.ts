@@ -1,8 +1,9 @@
 /** The composition root: the only place that creates services. Everything is created once and closed in reverse order. */
-import { mkdir, readFile } from 'node:fs/promises'
+import { access, mkdir, readFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Logger } from 'pino'
+import { ConfigError } from './config/load.js'
 import type { Config } from './config/schema.js'
 import { createFetchSource, type FetchSource } from './fetchers/fetch-source.js'
 import { LogRing } from './observability/log-ring.js'
@@ -57,6 +58,7 @@ export async function createServices(config: Config): Promise<Services> {
     dicom: { aeTitle: config.dicomAeTitle, scpPort: config.dicomPort, tls: await readTls(config) },
   })
   const workspace = resolve(config.workspace)
+  await checkCatalog(config.modelCatalog)
   await mkdir(workspace, { recursive: true })
   const tmp = await openTmpRoot(join(workspace, 'tmp'), systemClock)
 
@@ -125,6 +127,14 @@ export async function createServices(config: Config): Promise<Services> {
       await tmp.close()
     },
   }
+}
+
+/** A mistyped path is told at the start, not at the first PUT that looks there. */
+async function checkCatalog(path: string): Promise<void> {
+  if (path === '') return
+  await access(path).catch(() => {
+    throw new ConfigError([`--model-catalog: must be a folder or a JSON file, and nothing readable is at '${path}'`])
+  })
 }
 
 /** The files that secure associations with DICOM servers need; undefined when none is named. */

@@ -1,11 +1,9 @@
 /** The `params` field of an upload: JSON, else JSON5, else a 400 that says what is wrong. */
-import JSON5 from 'json5'
 import { AppError } from '../errors.js'
+import { parseLooseJson } from './loose-json.js'
 
 /** Deeper nesting than any params has (polygons of a volume nest four deep) and far less than a stack holds. */
 const MOST_DEPTH = 64
-/** JSON5 is parsed in JavaScript, character by character; what needs it is written by hand and small. */
-const MOST_JSON5_CHARACTERS = 1024 * 1024
 
 /**
  * Absent, empty and `null` are `{}`. A shell turns the specification's own mask2polygon line into `{ more_points: 10 }`,
@@ -27,15 +25,8 @@ export function parseParams(text: string | undefined): Record<string, unknown> {
 
 function parseText(text: string): unknown {
   try {
-    return JSON.parse(text)
+    return parseLooseJson(text)
   } catch (strict) {
-    if (text.length <= MOST_JSON5_CHARACTERS) {
-      try {
-        return JSON5.parse(text)
-      } catch {
-        // The strict parser's words are reported: JSON is what clients mean to send.
-      }
-    }
     const place = /position (\d+)/.exec((strict as Error).message)?.[1]
     throw new AppError('BAD_PARAMS', `params is not valid JSON${place === undefined ? '' : ` (character ${place})`}`, {
       cause: strict,

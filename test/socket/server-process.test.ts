@@ -122,6 +122,12 @@ test('says which port is in use, and ends with code 1', async () => {
   expect(said).toContain(`port ${port} on 127.0.0.1 is in use`)
 })
 
+test('says at the start that a model catalogue is not there', async () => {
+  const { code, said } = await runToEnd(['serve', '--workspace', workspace, '--model-catalog', join(workspace, 'none')])
+  expect(code).toBe(1)
+  expect(said).toMatch(/--model-catalog: must be a folder or a JSON file, and nothing readable is at '.*none'/)
+})
+
 test('says everything that is wrong with its settings, and ends with code 1', async () => {
   const { code, said } = await runToEnd(['serve', '--prot', '1', '--device', 'abacus', '--allow-fetch', '10.0.0.0/99'])
   expect(code).toBe(1)
