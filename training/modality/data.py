@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from common.data import DATA
+from common.data import DATA, read_volume
 
 LABELS = ["AbdomenCT", "BreastMRI", "CXR", "ChestCT", "Hand", "HeadCT"]
 SIZE = 64
@@ -23,6 +23,24 @@ def load() -> tuple[np.ndarray, np.ndarray]:
     low, high = images.min((1, 2), keepdims=True), images.max((1, 2), keepdims=True)
     images = (images - low) / np.maximum(high - low, 1)
     return images, np.array([k for k, _ in files])
+
+
+def abdominal_slices(rng: np.random.Generator) -> np.ndarray:
+    """Slices (N, 64, 64) of a whole abdominal CT, each as MedNIST might show it: air dark grey, a wide or narrow window.
+
+    MedNIST's abdomen pictures of the data folder hardly show the ends of the abdomen or a narrow window.
+    """
+    volume = read_volume(DATA / "nifti" / "totalsegmentator" / "example_ct.nii.gz")
+    side = int(max(volume.data.shape[:2]) * 1.3)
+    pictures = []
+    for index in range(volume.data.shape[2]):
+        low, high = rng.uniform(-1250, -1050), rng.uniform(250, 1800)
+        picture = ((volume.data[:, :, index].T[::-1] - low) / (high - low)).clip(0, 1).astype(np.float32)
+        edges = [(side - n) // 2 for n in picture.shape]
+        around = [(e, side - n - e) for e, n in zip(edges, picture.shape, strict=True)]
+        square = np.pad(picture, around, constant_values=float((-1000 - low) / (high - low)))
+        pictures.append(cv2.resize(square, (SIZE, SIZE), interpolation=cv2.INTER_AREA))
+    return np.stack(pictures)
 
 
 def groups(images: np.ndarray, classes: np.ndarray) -> np.ndarray:
