@@ -10,7 +10,7 @@ import numpy as np
 
 from common.bank import held_out_scans
 from common.clicks import centre_click, correction
-from common.held_out_3d import cases_3d, table
+from common.held_out_3d import Case, cases_3d, table
 from common.metrics import dice
 from deepgrow_2d.evaluate import CLICKS, cases_of
 from deepgrow_2d.evaluate import Case as Slice
@@ -95,9 +95,8 @@ def slices(cases: list[Slice], folder: Path) -> Iterator[tuple[Path, list[Target
                      for k, case in enumerate(stack)]
 
 
-def volumes(options: Options) -> Iterator[tuple[Path, list[Target]]]:
+def volumes(cases: list[Case], options: Options) -> Iterator[tuple[Path, list[Target]]]:
     """The three-dimensional cases, those of one scan together."""
-    cases = cases_3d(options.each, options.seeded(6))
     for group in by_image((case, None) for case in cases):
         first = group[0][0]
         yield (volume_file(options.folder, first.image, first.spacing),
@@ -105,24 +104,26 @@ def volumes(options: Options) -> Iterator[tuple[Path, list[Target]]]:
 
 
 def deepgrow_2d(server: Server, options: Options) -> Result:
-    """Everything in the slice that has the label, and only its largest connected part."""
-    tables, measures, tallies = [], {}, []
-    for kind, components in (("label", False), ("part", True)):
-        cases = cases_of(held_out_scans(), options.each, options.seeded(5), components)
-        tally = run_clicks(server, "deepgrow_2d", slices(cases, options.folder))
-        tables.append(tally.table(f"deepgrow_2d, {kind}, mean Dice"))
-        means = tally.means()
-        measures |= {f"{kind}: mean Dice after 1 click": means[1], f"{kind}: mean Dice after 5 clicks": means[5],
-                     f"{kind}: {RISE}": tally.rise()}
-        tallies.append(tally)
-    return obeyed(tables, measures, tallies)
+    return clicked("deepgrow_2d", 5, lambda components: run_clicks(
+        server, "deepgrow_2d", slices(cases_of(held_out_scans(), options.each, options.seeded(5), components), options.folder)))
 
 
 def deepgrow_3d(server: Server, options: Options) -> Result:
-    tally = run_clicks(server, "deepgrow_3d", volumes(options))
-    means = tally.means()
-    measures = {"mean Dice after 1 click": means[1], "mean Dice after 10 clicks": means[10], RISE: tally.rise()}
-    return obeyed([tally.table("deepgrow_3d, mean Dice")], measures, [tally])
+    return clicked("deepgrow_3d", 10, lambda components: run_clicks(
+        server, "deepgrow_3d", volumes(cases_3d(options.each, options.seeded(6), components), options)))
+
+
+def clicked(model: str, later: int, tally_of: Callable[[bool], Tally]) -> Result:
+    """Everything that has the label, and only its largest connected part; `later`: the number of clicks with a goal."""
+    tables, measures, tallies = [], {}, []
+    for kind, components in (("label", False), ("part", True)):
+        tally = tally_of(components)
+        tables.append(tally.table(f"{model}, {kind}, mean Dice"))
+        means = tally.means()
+        measures |= {f"{kind}: mean Dice after 1 click": means[1], f"{kind}: mean Dice after {later} clicks": means[later],
+                     f"{kind}: {RISE}": tally.rise()}
+        tallies.append(tally)
+    return obeyed(tables, measures, tallies)
 
 
 def obeyed(tables: list[Table], measures: dict[str, float], tallies: list[Tally]) -> Result:

@@ -63,10 +63,15 @@ def score(server: Server, session: str, case: Case, points: Points) -> float:
 
 
 def dextr3d(server: Server, options: Options) -> Result:
-    """Structures of every source; then whole organs, where each organ counts the same in the mean."""
-    sources = table(scores_of(server, options, cases_3d(options.each, options.seeded(6))))
+    """Structures of every source, as everything that has the label and as its largest connected part; then whole organs,
+    where each organ counts the same in the mean."""
+    tables, measures = [], {}
+    for kind, components in (("label", False), ("part", True)):
+        sources = table(scores_of(server, options, cases_3d(options.each, options.seeded(6), components)))
+        tables.append(Table(f"dextr3d, {kind}, mean Dice", COLUMNS, sources))
+        measures[f"{kind}: mean Dice"] = sources["all"][0]
     organs = table(scores_of(server, options, organ_cases(options.each)))
     count = organs.pop("all")[-1]
     organs["whole organs"] = [round(float(v), 4) for v in np.mean([row[:-1] for row in organs.values()], 0)] + [count]
-    tables = [Table("dextr3d, mean Dice", COLUMNS, sources), Table("dextr3d, whole organs, mean Dice", COLUMNS, organs)]
-    return Result(tables, {"mean Dice": sources["all"][0], "mean Dice of whole organs": organs["whole organs"][0]})
+    tables.append(Table("dextr3d, whole organs, mean Dice", COLUMNS, organs))
+    return Result(tables, {**measures, "mean Dice of whole organs": organs["whole organs"][0]})

@@ -50,6 +50,8 @@ class Goal:
         return value >= self.limit if self.least else value <= self.limit
 
 
+KINDS = ("label", "part")
+"""A structure is everything that has the label, or the label's largest connected part."""
 RISE = "least gain of the mean between 1, 2, 3, 5 and 10 clicks"
 OBEYED = "share of clicks obeyed"
 SECONDS = "median seconds of a request"
@@ -57,17 +59,15 @@ MEMORY = "peak memory of server and runners, GB"
 
 GOALS = (
     *(Goal("deepgrow_2d", f"{kind}: mean Dice after {clicks}", limit)
-      for kind in ("label", "part") for clicks, limit in (("1 click", 0.72), ("5 clicks", 0.86))),
-    Goal("deepgrow_2d", f"label: {RISE}", 0.0),
-    Goal("deepgrow_2d", f"part: {RISE}", 0.0),
+      for kind in KINDS for clicks, limit in (("1 click", 0.72), ("5 clicks", 0.86))),
+    *(Goal("deepgrow_3d", f"{kind}: mean Dice after {clicks}", limit)
+      for kind in KINDS for clicks, limit in (("1 click", 0.68), ("10 clicks", 0.84))),
+    *(Goal(model, f"{kind}: {RISE}", 0.0) for model in ("deepgrow_2d", "deepgrow_3d") for kind in KINDS),
     Goal("deepgrow_2d", OBEYED, 0.98),
-    Goal("deepgrow_2d", SECONDS, 0.150, least=False),
-    Goal("deepgrow_3d", "mean Dice after 1 click", 0.68),
-    Goal("deepgrow_3d", "mean Dice after 10 clicks", 0.84),
-    Goal("deepgrow_3d", RISE, 0.0),
     Goal("deepgrow_3d", OBEYED, 0.98),
+    Goal("deepgrow_2d", SECONDS, 0.150, least=False),
     Goal("deepgrow_3d", SECONDS, 1.5, least=False),
-    Goal("dextr3d", "mean Dice", 0.84),
+    *(Goal("dextr3d", f"{kind}: mean Dice", 0.84) for kind in KINDS),
     Goal("dextr3d", "mean Dice of whole organs", 0.88),
     Goal("dextr3d", SECONDS, 2.0, least=False),
     Goal("modality_2d", "accuracy", 0.99),

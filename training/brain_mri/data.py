@@ -2,51 +2,86 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.augment import elastic_field, gaussian_blur, random_affine
+from common.augment import bias_field, elastic_field, gaussian_blur, random_affine
 from common.data import DATA, read_volume
-from common.synthesis import paint
+from common.synthesis import smooth_noise
 
 SPACING = 2.0
-"""Network grid in mm."""
+"""Grid of the network's inside in mm; the served graph takes and gives 1 mm."""
 PATCH = 64
 HELD_OUT = (17, 18, 19, 20)
 
-CLASSES: list[tuple[str, tuple[int, ...]]] = [
-    ("cerebral white matter", (2, 41, 25, 57, 77)),
-    ("cerebral cortex", (3, 42)),
-    ("lateral ventricle", (4, 5, 43, 44, 31, 63, 136, 137, 163, 164)),
-    ("cerebellar white matter", (7, 46)),
-    ("cerebellar cortex", (8, 47)),
-    ("thalamus", (10, 49)),
-    ("caudate", (11, 50)),
-    ("putamen", (12, 51)),
-    ("pallidum", (13, 52)),
-    ("third ventricle", (14,)),
-    ("fourth ventricle", (15,)),
-    ("brainstem", (16,)),
-    ("hippocampus", (17, 53)),
-    ("amygdala", (18, 54)),
-    ("accumbens", (26, 58)),
-    ("ventral diencephalon", (28, 60)),
+CLASSES: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = [
+    ("cerebral white matter", (2, 25, 30, 77, 78), (41, 57, 62, 79)),
+    ("cerebral cortex", (3,), (42,)),
+    ("lateral ventricle", (4, 5, 31, 72, 136, 137), (43, 44, 63, 163, 164)),
+    ("cerebellar white matter", (7,), (46,)),
+    ("cerebellar cortex", (8,), (47,)),
+    ("thalamus", (10, 9), (49, 48)),
+    ("caudate", (11,), (50,)),
+    ("putamen", (12,), (51,)),
+    ("pallidum", (13,), (52,)),
+    ("hippocampus", (17,), (53,)),
+    ("amygdala", (18,), (54,)),
+    ("accumbens", (26,), (58,)),
+    ("ventral diencephalon", (28,), (60,)),
+    ("third ventricle", (14,), ()),
+    ("fourth ventricle", (15,), ()),
+    ("brainstem", (16,), ()),
+    ("outer CSF", (24,), ()),
 ]
-"""Name and FreeSurfer numbers of class 1, 2, ...; left and right are one class. Everything else is background."""
+"""Name, FreeSurfer numbers on the left and on the right of class 1, 2, ...; on the midline there is one list only.
+The network tells classes and, with one more channel, the side. Everything else is background."""
 
 SUBCORTICAL = ("thalamus", "caudate", "putamen", "pallidum", "hippocampus", "amygdala", "accumbens")
+OUTER_CSF = len(CLASSES)
+WHITE = (1, 4)
+GREY = (2, 5, 6, 7, 8, 9, 10, 11, 12)
+"""Classes of white and of grey matter."""
+
+LABELS = [name for title, _, right in CLASSES for name in ((f"left {title}", f"right {title}") if right else (title,))]
+"""Names of label 1, 2, ... of the served model."""
+FIRST = [0, *(1 + sum(2 if right else 1 for _, _, right in CLASSES[:n]) for n in range(len(CLASSES)))]
+"""The label of class 0, 1, 2, ..., on the left where there are two."""
+SIDED = [False, *(bool(right) for _, _, right in CLASSES)]
+
+CONTRASTS = {
+    "T1": {2: 0.85, 3: 0.55, 4: 0.12, 7: 0.82, 8: 0.56, 10: 0.7, 11: 0.57, 12: 0.62, 13: 0.74, 17: 0.56, 18: 0.55, 26: 0.58,
+           28: 0.74, 14: 0.14, 15: 0.14, 16: 0.76, 24: 0.12, 5: 0.13, 25: 0.6, 77: 0.6, 31: 0.3},
+    "T2": {2: 0.33, 3: 0.5, 4: 0.95, 7: 0.33, 8: 0.48, 10: 0.4, 11: 0.46, 12: 0.42, 13: 0.3, 17: 0.52, 18: 0.5, 26: 0.46,
+           28: 0.36, 14: 0.9, 15: 0.9, 16: 0.37, 24: 0.92, 5: 0.9, 25: 0.6, 77: 0.6, 31: 0.7},
+    "FLAIR": {2: 0.5, 3: 0.65, 4: 0.15, 7: 0.52, 8: 0.62, 10: 0.56, 11: 0.62, 12: 0.58, 13: 0.45, 17: 0.68, 18: 0.68,
+              26: 0.62, 28: 0.52, 14: 0.2, 15: 0.2, 16: 0.54, 24: 0.15, 5: 0.2, 25: 0.85, 77: 0.85, 31: 0.5},
+}
+"""Typical intensities of three contrasts by FreeSurfer number; a part of the samples is painted near them."""
 
 
 def classes_of(labels: np.ndarray) -> np.ndarray:
-    """FreeSurfer numbers (any shape) to class numbers, uint8; cortical parcels (1000 and up) count as cortex."""
-    table = np.zeros(int(labels.max()) + 1, np.uint8)
-    for number, (_, members) in enumerate(CLASSES, start=1):
-        for member in members:
-            if member < len(table):
-                table[member] = number
+    """FreeSurfer numbers (any shape) to class numbers, uint8; cortical parcels (1000 and up) count as cortex, the five
+    parts of the corpus callosum as white matter."""
+    table = np.zeros(max(256, int(labels.max()) + 1), np.uint8)
+    for number, (_, left, right) in enumerate(CLASSES, start=1):
+        table[list(left + right)] = number
+    table[251:256] = 1
     table[1000:] = 2
+    return table[labels]
+
+
+def sides_of(labels: np.ndarray) -> np.ndarray:
+    """FreeSurfer numbers to the side, int8: -1 left, 1 right, 0 neither (midline structures, background)."""
+    table = np.zeros(max(256, int(labels.max()) + 1), np.int8)
+    for _, left, right in CLASSES:
+        if right:
+            table[list(left)], table[list(right)] = -1, 1
+    table[1000:2000], table[2000:3000] = -1, 1
+    table[11000:12000], table[12000:13000] = -1, 1
     return table[labels]
 
 
@@ -57,27 +92,61 @@ def head_maps(held_out: bool) -> list[np.ndarray]:
     return [read_volume(f, labels=True).data.astype(np.int16) for f in files]
 
 
+def partners(values: np.ndarray) -> np.ndarray:
+    """For each FreeSurfer number the place in `values` of the number whose look it shares: its left counterpart."""
+    place = {int(v): i for i, v in enumerate(values)}
+    twin = {r: left[0] for _, left, right in CLASSES for r in right[:1]}
+    twin |= {44: 5, 57: 25, 62: 30, 63: 31, 163: 136, 164: 137}
+    return np.array([place.get(twin.get(int(v), int(v)), i) for i, v in enumerate(values)])
+
+
 class Painter:
     """Random patches of randomly painted heads."""
 
     def __init__(self, maps: list[np.ndarray]) -> None:
-        present = np.unique(np.concatenate([np.flatnonzero(np.bincount(m.ravel())) for m in maps]))
-        self.values = present
-        compact = np.zeros(int(present[-1]) + 1, np.uint8)
-        compact[present] = np.arange(len(present))
+        self.values = np.unique(np.concatenate([np.flatnonzero(np.bincount(m.ravel())) for m in maps]))
+        compact = np.zeros(int(self.values[-1]) + 1, np.uint8)
+        compact[self.values] = np.arange(len(self.values))
         self.maps = [compact[m] for m in maps]
-        self.classes = torch.from_numpy(classes_of(present).astype(np.int64))
-        self.boxes = [np.argwhere(classes_of(m[::4, ::4, ::4]) > 0) * 4 for m in maps]
-        self.outside = np.flatnonzero((self.classes.numpy() == 0) & (present != 24) & (present != 85))
+        self.counts = [np.bincount(m.ravel(), minlength=len(self.values)).astype(np.float64) for m in self.maps]
+        self.classes = torch.from_numpy(classes_of(self.values).astype(np.int64))
+        self.sides = torch.from_numpy(sides_of(self.values))
+        self.boxes = [np.argwhere(classes_of(m[::4, ::4, ::4]) % OUTER_CSF > 0) * 4 for m in maps]
+        self.partner = partners(self.values)
+        self.skull = np.isin(self.values, self.values[(self.classes.numpy() == 0) & (self.values != 85)])
+        self.csf, self.grey, self.white = (int(np.flatnonzero(self.values == v)[0]) for v in (24, 3, 2))
 
-    def sample(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """A z-scored picture (1, 1, PATCH...) and its classes (1, PATCH...) on the SPACING grid."""
+    def sample(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """A picture (1, 1, PATCH...) scaled about as a z-scored head, the share of each class (1, K, PATCH...) and the
+        side (1, 1, PATCH...; -1 left, 1 right, 0 neither), on the SPACING grid."""
         which = rng.integers(len(self.maps))
-        labels, inside = self.maps[which], self.boxes[which]
-        centre = inside[rng.integers(len(inside))] * 0.7 + inside.mean(0) * 0.3
-        size = (PATCH,) * 3
-        matrix = random_affine(rng, 1, 3, rotate=0.3, scale=(0.85, 1.2), anisotropy=0.08, flip=(0,), shear=0.08)
-        grid = F.affine_grid(matrix, [1, 1, *size], align_corners=False) + elastic_field(rng, 1, size, 5, 0.035)
+        drawn = self.draw(rng, self.maps[which], self.boxes[which])
+        counts = self.counts[which].copy()
+        drawn = self.strip(rng, drawn, counts)
+        means, spreads = self.look(rng)
+        eighths = drawn.view(PATCH, 2, PATCH, 2, PATCH, 2).permute(1, 3, 5, 0, 2, 4).reshape(8, -1)
+        share = torch.zeros(1 + len(CLASSES), eighths.shape[1])
+        for part in self.classes[eighths]:
+            share.scatter_add_(0, part[None], torch.full((1, part.numel()), 0.125))
+        side = self.sides[eighths[7]].view(1, 1, *(PATCH,) * 3)
+        image = means[drawn] + spreads[drawn] * torch.randn(drawn.shape)
+        share = share.view(1, -1, *(PATCH,) * 3)
+        image = F.avg_pool3d(image[None, None], 2) + self.greying(rng, share, means)
+        return self.scan(rng, image, counts, means), share, side
+
+    def greying(self, rng: np.random.Generator, share: Tensor, means: Tensor) -> Tensor:
+        """What to add so that white matter looks a little like grey where grey is near, as in thin folds of real brains;
+        a network that knows even white matter only takes those for grey."""
+        grey, white = means[self.grey], means[self.white]
+        near = F.avg_pool3d(share[:, list(GREY)].sum(1, keepdim=True), 5, 1, 2, count_include_pad=False)
+        return rng.uniform(-0.1, 0.8) * near * share[:, list(WHITE)].sum(1, keepdim=True) * (grey - white)
+
+    def draw(self, rng: np.random.Generator, labels: np.ndarray, inside: np.ndarray) -> Tensor:
+        """A warped piece of the label map, (2 PATCH, ...) at half the SPACING, compact numbers."""
+        centre = inside[rng.integers(len(inside))] * 0.75 + inside.mean(0) * 0.25
+        size = (2 * PATCH,) * 3
+        matrix = random_affine(rng, 1, 3, rotate=0.22, scale=(0.85, 1.18), anisotropy=0.09, shear=0.08)
+        grid = F.affine_grid(matrix, [1, 1, *size], align_corners=False) + elastic_field(rng, 1, size, 6, 0.03)
         half = PATCH * SPACING / 2
         reach = int(half * 1.9)
         low = np.maximum(centre.astype(int) - reach, 0)
@@ -87,18 +156,58 @@ class Painter:
         offset = torch.from_numpy((centre - low + 0.5).astype(np.float32)).flip(0)
         where = (grid * half + offset) / shape * 2 - 1
         drawn = F.grid_sample(torch.from_numpy(part)[None, None].float(), where, mode="nearest", align_corners=False)
-        drawn = drawn.long()[0, 0]
-        painted = drawn.numpy().astype(np.uint8)
-        if rng.random() < 0.35:
-            painted = np.where(np.isin(painted, self.outside), 0, painted)
-        image = paint(rng, painted, blur=0.9)
-        if rng.random() < 0.3:
-            thick = rng.uniform(1.2, 3.0)
-            axis = int(rng.integers(3))
+        return drawn.long()[0, 0]
+
+    def strip(self, rng: np.random.Generator, drawn: Tensor, counts: np.ndarray) -> Tensor:
+        """Sometimes takes the skull away, and all, some or none of the fluid outside the brain; `counts` follow."""
+        if rng.random() > 0.42:
+            counts[0] *= rng.uniform(0.5, 1.2)
+            return drawn
+        counts[self.skull] = 0
+        counts[0] = counts.sum() * rng.uniform(0.6, 1.6)
+        gone = torch.from_numpy(self.skull)[drawn]
+        fluid = rng.random()
+        if fluid < 0.4:
+            gone |= drawn == self.csf
+            counts[self.csf] = 0
+        elif fluid < 0.8:
+            noise = smooth_noise(rng, tuple(drawn.shape), rng.uniform(6, 30))[0, 0]
+            gone |= (drawn == self.csf) & (noise > rng.normal(0, 0.8))
+            counts[self.csf] *= 0.5
+        return torch.where(gone, 0, drawn)
+
+    def look(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Mean and spread of the intensity of every compact number; left and right look alike."""
+        count = len(self.values)
+        means = rng.random(count)
+        if rng.random() < 0.7:
+            typical = list(CONTRASTS.values())[rng.integers(len(CONTRASTS))]
+            shift = rng.normal(0, 0.05, count)
+            for i, value in enumerate(self.values):
+                if int(value) in typical:
+                    means[i] = typical[int(value)] + shift[i]
+        means = means[self.partner]
+        spreads = (rng.random(count) ** 2 * 0.2)[self.partner]
+        means[0], spreads[0] = (0.0, 0.0) if rng.random() < 0.5 else (rng.uniform(0, 0.12), rng.uniform(0, 0.05))
+        return torch.from_numpy(means.astype(np.float32)), torch.from_numpy(spreads.astype(np.float32))
+
+    def scan(self, rng: np.random.Generator, image: Tensor, counts: np.ndarray, means: Tensor) -> Tensor:
+        """Blur, bias, thick slices, gamma, noise; then the scaling that a z-score of the whole head would give."""
+        size = (PATCH,) * 3
+        image = gaussian_blur(image, rng.uniform(0.0, 0.7))
+        if rng.random() < 0.6:
+            image = image * bias_field(rng, 1, size, rng.uniform(0, 0.35))
+        if rng.random() < 0.2:
+            thick = rng.uniform(1.2, 3.5)
             coarse = list(size)
-            coarse[axis] = max(8, int(PATCH / thick))
-            image = F.interpolate(gaussian_blur(image, 0.4), size=coarse, mode="trilinear")
-            image = F.interpolate(image, size=size, mode="trilinear")
-        image = image.clamp(min=0) ** float(np.exp(rng.normal(0, 0.25)))
-        image = (image - image.mean()) / (image.std() + 1e-6)
-        return image * rng.uniform(0.8, 1.25) + rng.normal(0, 0.15), self.classes[drawn][None]
+            coarse[int(rng.integers(3))] = max(8, int(PATCH / thick))
+            image = F.interpolate(F.adaptive_avg_pool3d(image, coarse), size=size, mode="trilinear")
+        gamma = math.exp(rng.normal(0, 0.2))
+        image = image.clamp(min=0) ** gamma
+        image = image + torch.randn_like(image) * rng.uniform(0, 0.04)
+        share = counts / counts.sum()
+        whole = means.numpy().astype(np.float64).clip(0) ** gamma
+        mean = float((share * whole).sum())
+        deviation = math.sqrt(float((share * (whole - mean) ** 2).sum()) + 1e-4)
+        image = (image - mean) / deviation
+        return (image * rng.uniform(0.75, 1.3) + rng.normal(0, 0.2)).clamp(-3, 6)

@@ -15,43 +15,42 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
-import torch.nn.functional as F
-from scipy import ndimage
 
-from brain_mri.data import CLASSES, SPACING, SUBCORTICAL, classes_of, head_maps
-from common.data import DATA, MODELS, read_volume, z_score
+from brain_mri.data import CLASSES, FIRST, OUTER_CSF, SUBCORTICAL, classes_of, head_maps
+from brain_mri.network import DIVISOR
+from common.data import DATA, MODELS, read_volume, spaced, unspaced, z_score
 from common.export import session
 from common.metrics import dice
 from common.synthesis import paint
 
 MARGIN = 4
+SIDES = np.array([0, *(number for number, (_, _, right) in enumerate(CLASSES, start=1) for _ in range(2 if right else 1))])
+"""The class of each label."""
 
 
 def segment(run: onnxruntime.InferenceSession, image: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
-    """Class numbers (X, Y, Z) for an image in RAS, as models/brain_mri/config_aiaa.json does it."""
-    shape = tuple(round((n - 1) * s / SPACING) + 1 for n, s in zip(image.shape, spacing, strict=True))
-    axes = [np.minimum(np.arange(n) * SPACING / s, m - 1) for n, s, m in zip(shape, spacing, image.shape, strict=True)]
-    coarse = ndimage.map_coordinates(image, np.meshgrid(*axes, indexing="ij"), order=1, mode="nearest")
-    box = ndimage.find_objects((coarse > 0).astype(np.uint8))[0]
-    box = tuple(slice(max(0, b.start - MARGIN), min(n, b.stop + MARGIN)) for b, n in zip(box, shape, strict=True))
-    part = z_score(coarse[box])
-    pads = [(-n % 8) for n in part.shape]
+    """Label numbers (X, Y, Z) for an image in RAS, as models/brain_mri/config_aiaa.json does it."""
+    fine = spaced(image, spacing, 1.0)
+    inside = np.argwhere(fine > 0)
+    box = tuple(slice(max(0, int(a) - MARGIN), min(n, int(b) + 1 + MARGIN))
+                for a, b, n in zip(inside.min(0), inside.max(0), fine.shape, strict=True))
+    part = z_score(fine[box])
+    pads = [(-n % DIVISOR) for n in part.shape]
     padded = np.pad(part, [(p // 2, p - p // 2) for p in pads])
-    guess = run.run(None, {"input": padded[None, None]})[0][0].argmax(0)
-    guess = guess[tuple(slice(p // 2, p // 2 + n) for p, n in zip(pads, part.shape, strict=True))]
-    labels = np.zeros(shape, np.float32)
-    labels[box] = guess
-    axes = [np.minimum(np.rint(np.arange(m) * s / SPACING), n - 1).astype(int)
-            for n, s, m in zip(shape, spacing, image.shape, strict=True)]
-    return labels[np.ix_(*axes)].astype(np.uint8)
+    guess = run.run(None, {"input": padded[None, None]})[0][0, 0]
+    labels = np.zeros(fine.shape, np.uint8)
+    labels[box] = guess[tuple(slice(p // 2, p // 2 + n) for p, n in zip(pads, part.shape, strict=True))]
+    return unspaced(labels, image.shape, spacing, 1.0)
 
 
-def report(title: str, guess: np.ndarray, truth: np.ndarray) -> None:
-    """One line: Dice per class, the means, and the whole brain's."""
-    scores = {name: round(dice(guess == k, truth == k), 3) for k, (name, _) in enumerate(CLASSES, start=1)}
+def report(title: str, labels: np.ndarray, truth: np.ndarray) -> None:
+    """One line: Dice per class of the classes `truth`, the means, and the whole brain's with and without outer CSF."""
+    guess = SIDES[labels]
+    scores = {name: round(dice(guess == k, truth == k), 3) for k, (name, _, _) in enumerate(CLASSES, start=1)}
     deep = np.mean([scores[n] for n in SUBCORTICAL])
-    every = np.mean(list(scores.values()))
-    print(f"{title}: whole brain {dice(guess > 0, truth > 0):.4f}, subcortical {deep:.4f}, all {every:.4f} {scores}")
+    dry = dice((guess > 0) & (guess != OUTER_CSF), (truth > 0) & (truth != OUTER_CSF))
+    print(f"{title}: whole brain {dice(guess > 0, truth > 0):.4f}, {dry:.4f} without outer CSF, subcortical {deep:.4f}, "
+          f"all {np.mean(list(scores.values())):.4f} {scores}", flush=True)
 
 
 def main() -> None:
@@ -67,22 +66,22 @@ def main() -> None:
     guess = segment(run, scan.data, scan.spacing)
     print(f"fs_norm took {time.perf_counter() - begun:.1f} s")
     report("fs_norm", guess, classes_of(read_volume(brain / "fs_aparc_a2009s_aseg.nii.gz", labels=True).data))
-    head = read_volume(brain / "t1_crop_brainchop.nii.gz")
-    mask = read_volume(brain / "t1_crop_ref_mindgrab.nii.gz", labels=True).data > 0
-    print(f"t1_crop whole brain {dice(segment(run, head.data, head.spacing) > 0, mask):.4f} (against another network's mask)")
-    for contrast in ("T1", "T2", "FLAIR"):
-        scan = read_volume(stroke / f"{contrast}.nii.gz")
-        print(f"stroke {contrast} whole brain {dice(segment(run, scan.data, scan.spacing) > 0, scan.data > 0):.4f}")
+    wholes = {"t1_crop (another network's mask)": (brain / "t1_crop_brainchop.nii.gz", brain / "t1_crop_ref_mindgrab.nii.gz")}
+    wholes |= {f"stroke {c}": (stroke / f"{c}.nii.gz", stroke / f"{c}.nii.gz") for c in ("T1", "T2", "FLAIR")}
+    for name, (image, mask) in wholes.items():
+        scan, truth = read_volume(image), read_volume(mask).data > 0
+        guess = segment(run, scan.data, scan.spacing)
+        dry = (guess > 0) & (guess != FIRST[OUTER_CSF])
+        print(f"{name}: whole brain {dice(guess > 0, truth):.4f}, {dice(dry, truth):.4f} without outer CSF", flush=True)
     rng = np.random.default_rng(31)
-    for number, labels in enumerate(head_maps(True)[: args.painted]):
+    for number, labels in enumerate(head_maps(True)[: args.painted], start=17):
         values = np.flatnonzero(np.bincount(labels.ravel()))
         table = np.zeros(int(values[-1]) + 1, np.uint8)
         table[values] = np.arange(len(values))
-        coarse = F.interpolate(torch.from_numpy(table[labels].astype(np.float32))[None, None], scale_factor=0.5)[0, 0]
-        image = paint(rng, coarse.numpy().astype(np.uint8), blur=0.9)[0, 0].numpy()
-        truth = classes_of(values)[coarse.numpy().astype(int)]
-        report(f"painted {17 + number}", segment(run, image - image.min() + 1e-3, (SPACING,) * 3), truth)
+        image = paint(rng, table[labels], blur=0.9)[0, 0].numpy()
+        report(f"painted {number}", segment(run, image - image.min() + 1e-3, (1, 1, 1)), classes_of(labels))
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)
     main()

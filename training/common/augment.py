@@ -71,8 +71,9 @@ def bias_field(rng: np.random.Generator, n: int, size: tuple[int, ...], strength
 
 
 def random_intensity(rng: np.random.Generator, image: Tensor, noise: float = 0.15, blur: float = 1.0,
-                     bias: float = 0.25, gamma: float = 0.35, invert: float = 0.0) -> Tensor:
-    """Each image (1, *S) of the batch (N, 1, *S) gets its own gamma, inversion, bias, blur and noise, each sometimes."""
+                     bias: float = 0.25, gamma: float = 0.35, invert: float = 0.0,
+                     remap: float = 0.0) -> Tensor:
+    """Each image (1, *S) of the batch (N, 1, *S) gets its own gamma, inversion, contrast, bias, blur and noise."""
     out = []
     for x in image.split(1):
         if rng.random() < 0.5 and gamma:
@@ -81,6 +82,8 @@ def random_intensity(rng: np.random.Generator, image: Tensor, noise: float = 0.1
             x = unit ** math.exp(rng.normal(0, gamma)) * (high - low) + low
         if rng.random() < invert:
             x = -x
+        if rng.random() < remap:
+            x = remapped(rng, x)
         if rng.random() < 0.4 and bias:
             low = x.amin()
             x = (x - low) * bias_field(rng, 1, tuple(x.shape[2:]), bias) + low
@@ -90,6 +93,16 @@ def random_intensity(rng: np.random.Generator, image: Tensor, noise: float = 0.1
             x = x + torch.randn_like(x) * float(x.std()) * rng.uniform(0, noise)
         out.append(x)
     return torch.cat(out)
+
+
+def remapped(rng: np.random.Generator, image: Tensor) -> Tensor:
+    """Another modality's contrast on the same anatomy: intensities through a random broken line of 4 to 7 corners."""
+    low, high = float(image.amin()), float(image.amax())
+    corners = int(rng.integers(4, 8))
+    places = np.concatenate([[0], np.sort(rng.random(corners - 2)), [1]]) * (high - low) + low
+    values = rng.random(corners) if rng.random() < 0.5 else np.sort(rng.random(corners))
+    bent = np.interp(image.numpy(), places, values * (high - low) + low)
+    return torch.from_numpy(bent.astype(np.float32))
 
 
 def z_score_batch(image: Tensor) -> Tensor:

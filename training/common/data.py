@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,34 @@ def z_score(data: np.ndarray) -> np.ndarray:
     data = data.astype(np.float32)
     deviation = float(data.std())
     return (data - data.mean()) / (deviation if deviation > 0 else 1.0)
+
+
+def spaced(data: np.ndarray, spacing: tuple[float, ...], pixdim: float) -> np.ndarray:
+    """Linear resampling to `pixdim` mm along every axis, from the first voxel's centre on, as Spacingd does it."""
+    shape = [round((n - 1) * s / pixdim) + 1 for n, s in zip(data.shape, spacing, strict=True)]
+    return linear(data, [pixdim / s for s in spacing], shape)
+
+
+def unspaced(data: np.ndarray, shape: tuple[int, ...], spacing: tuple[float, ...], pixdim: float) -> np.ndarray:
+    """The way back from `spaced` to a grid of `shape`: linear for scores (floats), nearest for masks."""
+    steps = [s / pixdim for s in spacing]
+    if data.dtype.kind == "f":
+        return linear(data, steps, shape)
+    places = [np.rint(np.minimum(np.arange(n) * step, m - 1)).astype(int)
+              for n, step, m in zip(shape, steps, data.shape, strict=True)]
+    return data[np.ix_(*places)]
+
+
+def linear(data: np.ndarray, steps: Sequence[float], shape: Sequence[int]) -> np.ndarray:
+    """data at 0, step, 2 step, ... along each axis, `shape` samples, the border held; float32."""
+    data = data.astype(np.float32)
+    for axis, (step, count) in enumerate(zip(steps, shape, strict=True)):
+        at = np.minimum(np.arange(count) * step, data.shape[axis] - 1)
+        low = np.floor(at).astype(int)
+        high = np.minimum(low + 1, data.shape[axis] - 1)
+        weight = (at - low).astype(np.float32).reshape([-1 if i == axis else 1 for i in range(data.ndim)])
+        data = np.take(data, low, axis) * (1 - weight) + np.take(data, high, axis) * weight
+    return data
 
 
 def pad_to(data: np.ndarray, size: tuple[int, ...]) -> np.ndarray:

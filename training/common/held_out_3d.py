@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.bank import Scan, held_out_scans
+from common.clicks import largest
 from common.synthesis import paint
 from common.volumes import structures_of
 
@@ -25,8 +26,11 @@ class Case:
     spacing: tuple[float, float, float]
 
 
-def cases_3d(each: int, seed: int = 6) -> list[Case]:
-    """Up to `each` random structures of every held-out source; label maps without a picture are painted."""
+def cases_3d(each: int, seed: int = 6, components: bool = False) -> list[Case]:
+    """Up to `each` random structures of every held-out source; label maps without a picture are painted.
+
+    A structure is all of a label, or with `components` its largest connected part.
+    """
     by_source: dict[str, list[Scan]] = {}
     for scan in held_out_scans():
         if scan.labels.shape[2] > 1:
@@ -41,7 +45,9 @@ def cases_3d(each: int, seed: int = 6) -> list[Case]:
             if scan.image is None and id(scan) not in painted:
                 painted[id(scan)] = paint(rng, scan.labels)[0, 0].numpy()
             image = painted[id(scan)] if scan.image is None else scan.image
-            found.append(Case(source, label, image, scan.labels == label, scan.spacing))
+            mask = largest(scan.labels == label) if components else scan.labels == label
+            if mask.sum() >= SMALLEST:
+                found.append(Case(source, label, image, mask, scan.spacing))
     return found
 
 

@@ -11,16 +11,49 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.nets import HalfUNet, conv
+from common.nets import FoldedUNet, conv, fold, unfold
 
 FAR = 20.0
 """A geodesic cost that no real path reaches."""
+BINS = 24
+BIN_RANGE = 4.5
+BIN_SCALE = 0.1
+"""Intensity bins are even in asinh(difference / BIN_SCALE), from -BIN_RANGE to BIN_RANGE; differences in standard deviations."""
+ROUNDS = 3
+"""How often the first guess is made again from the histograms that the last one gives."""
 
 
 def click_mean(values: Tensor, clicks: Tensor) -> Tensor:
     """Mean of `values` (N, C, *S) weighted by `clicks` (N, 1, *S): (N, C, 1...). Zero without clicks."""
     axes = tuple(range(2, values.ndim))
     return (values * clicks).sum(axes, keepdim=True) / (clicks.sum(axes, keepdim=True) + 1e-4)
+
+
+def intensity_bins(image: Tensor, centre: Tensor) -> Tensor:
+    """Soft histogram bins (N, BINS, *S) of an image (N, 1, *S): narrow around `centre` (N, 1, 1...), wide far from it.
+
+    A CT's soft tissues differ by a twentieth of the deviation that air and bone give the picture.
+    """
+    places = torch.linspace(-BIN_RANGE, BIN_RANGE, BINS, device=image.device).view(1, BINS, *[1] * (image.ndim - 2))
+    off = (image - centre) / BIN_SCALE
+    scaled = off.sign() * (off.abs() + (off.square() + 1).sqrt()).log()  # asinh, which the exporter does not know
+    bins = torch.exp(-0.5 * ((scaled - places) * ((BINS - 1) / (2 * BIN_RANGE))).square()) + 1e-6
+    return bins / bins.sum(1, keepdim=True)
+
+
+def likelihood_ratio(bins: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
+    """(N, 1, *S): the logarithm of how much likelier each voxel's intensity is under the weights `inside` than `outside`.
+
+    With guess and histograms taking turns this is GrabCut's idea (doi 10.1145/1015706.1015720), smoothing in place of the cut.
+    """
+    axes = tuple(range(2, bins.ndim))
+
+    def shares(weight: Tensor) -> Tensor:
+        return ((bins * weight).sum(axes, keepdim=True) + 0.5) / (weight.sum(axes, keepdim=True) + 0.5 * BINS)
+
+    ratio = shares(inside).log() - shares(outside).log()
+    layer = F.avg_pool3d if len(axes) == 3 else F.avg_pool2d
+    return layer((bins * ratio).sum(1, keepdim=True), 3, 1, 1, count_include_pad=False)
 
 
 class ClickFeatures(nn.Module):
@@ -76,30 +109,51 @@ class ClickFeatures(nn.Module):
     def mean(self, x: Tensor, k: int) -> Tensor:
         return F.avg_pool3d(x, k) if self.nd == 3 else F.avg_pool2d(x, k)
 
+    def smooth(self, x: Tensor) -> Tensor:
+        layer = F.avg_pool3d if self.nd == 3 else F.avg_pool2d
+        return layer(x, 5, 1, 2, count_include_pad=False)
 
-class ClickNet(HalfUNet):
-    """Half-resolution U-Net on ClickFeatures; at a quarter of the resolution it also sees which features resemble
-    those under the clicks.
+
+class ClickNet(FoldedUNet):
+    """Half-resolution U-Net on ClickFeatures and on the likelihood that they give; at a quarter of the resolution it also
+    sees which features resemble those under the clicks.
 
     (N, 3, *S) image (z-scored), foreground, background -> (N, 1, *S) logits.
     """
 
-    def __init__(self, nd: int, widths: Sequence[int], thin: int = 12, shrink: int = 4, reach: int = 40) -> None:
-        super().__init__(nd, ClickFeatures.CHANNELS, 1, widths, thin)
+    def __init__(self, nd: int, widths: Sequence[int], shrink: int = 4, reach: int = 40) -> None:
+        super().__init__(nd, ClickFeatures.CHANNELS, widths, extra=2)
         self.features = ClickFeatures(nd, shrink, reach)
         self.key = conv(nd, widths[1], 32, kernel=1)
         self.resemblance = conv(nd, 2, widths[1], kernel=1)
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.no_grad():
-            inputs = self.features(x)
+            features = self.features(x)
+            inputs = torch.cat([fold(features), *self.likelihood(x, features[:, -3:])], 1)
             clicks = self.features.mean(x[:, 1:3], 4)
-        trunk = self.trunk
-        fine = trunk.down[0](self.begin(inputs))
-        y = trunk.down[1](trunk.halve(fine))
+        fine = self.down[0](inputs)
+        y = self.down[1](self.halve(fine))
         key = self.key(y)
         alike = [(key * click_mean(key, clicks[:, i : i + 1])).mean(1, keepdim=True) for i in range(2)]
         levels = [fine, y + self.resemblance(torch.tanh(torch.cat(alike, 1)))]
-        for block in trunk.down[2:]:
-            levels.append(block(trunk.halve(levels[-1])))
-        return self.finish(inputs, trunk.head(trunk.decode(levels)))
+        for block in self.down[2:]:
+            levels.append(block(self.halve(levels[-1])))
+        return unfold(self.head(self.decode(levels)))
+
+    def likelihood(self, x: Tensor, near: Tensor) -> list[Tensor]:
+        """At half resolution, (N, 1, *S / 2) each: how much likelier the intensity is in the clicked structure than around it,
+        and a first guess of the structure: grown from what is near the foreground clicks. near: the geodesic maps."""
+        mean = self.features.mean
+        image, near = mean(x[:, :1], 2), mean(near, 2)
+        towards, away, alike = near[:, :1], near[:, 1:2], near[:, 2:]
+        bins = intensity_bins(image, click_mean(image, mean(x[:, 1:2], 2)))
+        pull = torch.maximum(towards, alike) - away
+        guess = torch.sigmoid(10 * (pull - 0.5))
+        around = (1 - torch.maximum(guess, towards)).clamp(min=0) + 4 * away.square()
+        for _ in range(ROUNDS):
+            likely = likelihood_ratio(bins, guess, around)
+            smooth = self.features.smooth(guess)
+            guess = torch.sigmoid(2 * likely + 4 * (smooth - 0.5) + 5 * (pull - 0.3))
+            around = 1 - guess + 4 * away.square()
+        return [torch.tanh(likely), guess]

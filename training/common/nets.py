@@ -75,34 +75,36 @@ class UNet(nn.Module):
         return self.head(self.decode(self.encode(x)))
 
 
-class HalfUNet(nn.Module):
-    """A U-Net that works at half resolution, between a strided stem and a thin full-resolution head.
+class FoldedUNet(UNet):
+    """A U-Net at half resolution that sees and tells every full-resolution voxel: each block of 2 voxels an axis is folded
+    into channels on the way in, and unfolded on the way out (pixel unshuffle and shuffle).
 
-    (N, cin, *S) -> (N, cout, *S) logits; every S divisible by 2 ** len(widths). On a CPU the full-resolution layers of a
-    volume cost most of the time and learn little; here they have `thin` channels.
+    (N, cin, *S) -> (N, 1, *S) logits; every S divisible by 2 ** len(widths). `extra` channels may join at half resolution.
+    On a CPU full-resolution layers of few channels cost more than everything below them; here there are none.
     """
 
-    def __init__(self, nd: int, cin: int, cout: int, widths: Sequence[int], thin: int = 8) -> None:
-        super().__init__()
-        transposed, plain = (nn.ConvTranspose3d, nn.Conv3d) if nd == 3 else (nn.ConvTranspose2d, nn.Conv2d)
-        self.stem, self.stem_norm = conv(nd, cin, widths[0], stride=2), norm(nd, widths[0])
-        self.trunk = UNet(nd, widths[0], thin, widths)
-        self.trunk.head = transposed(widths[0], thin, 2, stride=2)
-        self.side, self.side_norm = conv(nd, cin, thin), norm(nd, thin)
-        self.last, self.last_norm = conv(nd, thin, thin), norm(nd, thin)
-        self.head = plain(thin, cout, 1)
+    def __init__(self, nd: int, cin: int, widths: Sequence[int], extra: int = 0) -> None:
+        super().__init__(nd, cin * 2**nd + extra, 2**nd, widths)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.finish(x, self.trunk(self.begin(x)))
+        return unfold(super().forward(fold(x)))
 
-    def begin(self, x: Tensor) -> Tensor:
-        """Input -> features at half resolution, of width widths[0]."""
-        return F.relu(self.stem_norm(self.stem(x)))
 
-    def finish(self, x: Tensor, coarse: Tensor) -> Tensor:
-        """Input and the trunk's upsampled features -> logits."""
-        y = F.relu(self.side_norm(self.side(x)) + coarse)
-        return self.head(F.relu(self.last_norm(self.last(y))))
+def fold(x: Tensor) -> Tensor:
+    """(N, C, *S) -> (N, C * 2 ** nd, *S / 2): the voxels of each block as channels."""
+    half = [n // 2 for n in x.shape[2:]]
+    nd = len(half)
+    x = x.reshape(-1, x.shape[1], *[v for n in half for v in (n, 2)])
+    return x.permute(0, 1, *range(3, 2 * nd + 2, 2), *range(2, 2 * nd + 2, 2)).reshape(-1, x.shape[1] * 2**nd, *half)
+
+
+def unfold(x: Tensor) -> Tensor:
+    """The inverse of `fold` for one channel: (N, 2 ** nd, *S) -> (N, 1, *2 S)."""
+    size = list(x.shape[2:])
+    nd = len(size)
+    x = x.reshape(-1, *[2] * nd, *size)
+    order = [0, *[axis for i in range(nd) for axis in (1 + nd + i, 1 + i)]]
+    return x.permute(*order).reshape(-1, 1, *[2 * n for n in size])
 
 
 def parameters_of(net: nn.Module) -> int:

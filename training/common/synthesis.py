@@ -88,6 +88,27 @@ def random_shapes_2d(rng: np.random.Generator, size: int) -> np.ndarray:
     return labels
 
 
+def random_tree_2d(rng: np.random.Generator, size: int) -> np.ndarray:
+    """A mask (size, size) of one to four winding, branching vessels that grow thinner from branch to branch."""
+    mask = np.zeros((size, size), np.uint8)
+    origin = rng.uniform(0.1, 0.9, 2) * size
+    tips = [(origin, rng.uniform(0, 2 * np.pi), rng.uniform(2, 6)) for _ in range(int(rng.integers(1, 5)))]
+    bend, fork, stride = rng.uniform(0.1, 0.45), rng.uniform(0.06, 0.25), size / rng.uniform(15, 40)
+    for _ in range(400):
+        if not tips:
+            break
+        at, angle, width = tips.pop(0)
+        angle += rng.normal(0, bend)
+        to = at + stride * np.array([np.cos(angle), np.sin(angle)])
+        cv2.line(mask, tuple(int(v) for v in at), tuple(int(v) for v in to), 1, max(1, round(width)))
+        if not (0 <= to[0] < size and 0 <= to[1] < size):
+            continue
+        tips.append((to, angle, width * 0.985))
+        if rng.random() < fork and width > 1.2:
+            tips.append((to, angle + rng.choice([-1, 1]) * rng.uniform(0.4, 1.2), width * rng.uniform(0.5, 0.8)))
+    return mask > 0
+
+
 def random_shapes_3d(rng: np.random.Generator, size: tuple[int, int, int]) -> np.ndarray:
     """A label map (*size) of noise blobs and warped ellipsoids on a partition of the background."""
     grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, s, dtype=np.float32) for s in size], indexing="ij"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -78,8 +79,8 @@ def sample_box(rng: np.random.Generator, structure: Structure, painted: bool, lo
     Returns a picture (1, 1, size, size, size), not normalised, and the structure's boolean mask of the same size.
     """
     scan = structure.scan
+    spacing = np.array(scan.spacing)
     centre, half = (low + high) / 2, (high - low) / 2
-    millimetres = half * np.array(scan.spacing)
     turn = np.eye(3)
     for a, b in ((0, 1), (0, 2), (1, 2)):
         angle = rng.normal(0, 0.15)
@@ -88,24 +89,29 @@ def sample_box(rng: np.random.Generator, structure: Structure, painted: bool, lo
         r[a, b], r[b, a] = -math.sin(angle), math.sin(angle)
         turn = turn @ r
     order = rng.permutation(3) if order is None else order
-    axes = [np.linspace(-1, 1, size, dtype=np.float32)] * 3
-    grid = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
-    grid = grid + elastic_field(rng, 1, (size,) * 3, 4, 0.04)[0].numpy()
     flips = rng.choice([-1.0, 1.0], 3)
-    unit = grid[..., order] * flips
-    world = (unit * millimetres) @ turn.T
-    voxel = world / np.array(scan.spacing) + centre
-    margin = 3
-    start = np.maximum(np.floor(voxel.reshape(-1, 3).min(0)).astype(int) - margin, 0)
-    stop = np.minimum(np.ceil(voxel.reshape(-1, 3).max(0)).astype(int) + margin + 1, scan.labels.shape)
+    # from the output's -1..1 along its axes to voxels of the scan
+    matrix = np.diag(1 / spacing) @ turn @ (np.diag(half * spacing * flips) @ np.eye(3)[order])
+    reach = np.abs(matrix).sum(1) * 1.15 + 3
+    start = np.maximum(np.floor(centre - reach).astype(int), 0)
+    stop = np.maximum(np.minimum(np.ceil(centre + reach).astype(int) + 1, scan.labels.shape), start + 1)
     part = tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
     shape = np.array([p.stop - p.start for p in part])
-    where = torch.from_numpy(((voxel - start + 0.5) / shape * 2 - 1).astype(np.float32)).flip(-1)[None]
+    # to grid_sample's -1..1 over that part, its axes in reverse
+    matrix = (matrix * 2 / shape[:, None])[::-1]
+    offset = ((centre - start + 0.5) * 2 / shape - 1)[::-1]
+    grid = identity_grid(size) + elastic_field(rng, 1, (size,) * 3, 4, 0.04)[0]
+    where = torch.addmm(torch.from_numpy(offset.astype(np.float32)), grid.reshape(-1, 3),
+                        torch.from_numpy(np.ascontiguousarray(matrix.T, dtype=np.float32))).view(1, size, size, size, 3)
     labels = torch.from_numpy(scan.labels[part].astype(np.float32))[None, None]
     if painted:
         there = F.grid_sample(labels, where, mode="nearest", padding_mode="zeros", align_corners=False)
         there = there[0, 0].numpy().astype(np.uint8)
-        return paint(rng, there), there == structure.label
+        if scan.image is None:
+            return paint(rng, there), there == structure.label
+        picture = F.grid_sample(torch.from_numpy(np.ascontiguousarray(scan.image[part]))[None, None], where,
+                                padding_mode="border", align_corners=False)[0, 0].numpy()
+        return paint(rng, with_unlabelled(rng, there, picture)), there == structure.label
     image = torch.from_numpy(np.ascontiguousarray(scan.image[part]))[None, None]
     floor = float(image.min())
     picture = F.grid_sample(image - floor, where, padding_mode="zeros", align_corners=False) + floor
@@ -114,6 +120,26 @@ def sample_box(rng: np.random.Generator, structure: Structure, painted: bool, lo
         picture = picture.clip(middle - width / 2, middle + width / 2)
     mask = F.grid_sample((labels == structure.label).float(), where, padding_mode="zeros", align_corners=False)
     return picture, mask[0, 0].numpy() > 0.5
+
+
+@cache
+def identity_grid(size: int) -> Tensor:
+    """(size, size, size, 3): each voxel's own place in -1..1 along the array's axes."""
+    line = torch.linspace(-1, 1, size)
+    return torch.stack(torch.meshgrid(line, line, line, indexing="ij"), -1)
+
+
+def with_unlabelled(rng: np.random.Generator, labels: np.ndarray, picture: np.ndarray) -> np.ndarray:
+    """The label map with its zeros split by the scan's own intensity into 3 to 6 tissues that nobody labelled.
+
+    So a painted picture has more around its structures than one even background.
+    """
+    rest = labels == 0
+    if not rest.any():
+        return labels
+    cuts = np.unique(np.quantile(picture[rest], np.sort(rng.random(int(rng.integers(2, 6))))))
+    tissue = np.digitize(picture, cuts)
+    return np.where(rest, np.where(tissue > 0, int(labels.max()) + tissue, 0), labels)
 
 
 def shapes(rng: np.random.Generator, size: int) -> tuple[Tensor, np.ndarray]:
@@ -127,5 +153,5 @@ def shapes(rng: np.random.Generator, size: int) -> tuple[Tensor, np.ndarray]:
 
 def finish(rng: np.random.Generator, pictures: list[Tensor]) -> Tensor:
     """One z-scored batch (N, 1, *S) of pictures (1, 1, *S), with random intensity changes."""
-    image = random_intensity(rng, z_score_batch(torch.cat(pictures)), noise=0.2, blur=0.8, bias=0.25, gamma=0.35, invert=0.15)
-    return z_score_batch(image)
+    image = z_score_batch(torch.cat(pictures))
+    return z_score_batch(random_intensity(rng, image, noise=0.2, blur=0.8, bias=0.25, gamma=0.35, invert=0.1, remap=0.3))

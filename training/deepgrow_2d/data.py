@@ -11,7 +11,8 @@ from torch import Tensor
 
 from common.augment import random_intensity, z_score_batch
 from common.bank import Scan
-from common.synthesis import paint, random_shapes_2d
+from common.synthesis import paint, random_shapes_2d, random_tree_2d
+from common.volumes import with_unlabelled
 
 REAL = {"ct": 0.40, "aorta": 0.06, "mni152": 0.07, "gbm": 0.08, "hippocampus": 0.12}
 PICTURES = 0.27
@@ -55,12 +56,12 @@ class Samples:
             kind = rng.random()
             if kind < 0.5:
                 found = self.real_sample(rng, size)
-            elif kind < 0.75:
+            elif kind < 0.74:
                 found = self.painted_sample(rng, size)
+            elif kind < 0.82:
+                found = self.region_sample(rng, size)
             else:
-                labels = random_shapes_2d(rng, size)
-                target = pick_label(rng, labels)
-                found = None if target is None else (paint(rng, labels), labels == target)
+                found = shapes_sample(rng, size)
             if found is not None and found[1].sum() >= SMALLEST and found[1].mean() < 0.8:
                 return found
 
@@ -94,15 +95,47 @@ class Samples:
         if target is None:
             return None
         a, b = sampling_grid(rng, labels == target, spacing, size, (0.7, 2.2))
-        labels = cv2.remap(labels, b, a, cv2.INTER_NEAREST)
-        return paint(rng, labels), labels == target
+        mask = cv2.remap(labels, b, a, cv2.INTER_NEAREST)
+        if drawn[0] is None:
+            return paint(rng, mask), mask == target
+        picture = cv2.remap(drawn[0], b, a, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return paint(rng, with_unlabelled(rng, mask, picture)), mask == target
+
+    def region_sample(self, rng: np.random.Generator, size: int) -> tuple[Tensor, np.ndarray] | None:
+        """A real picture and a region of even intensity in it that nobody labelled: what grows from a random pixel.
+
+        Regions of this kind made ScribblePrompt (arXiv 2312.07381) general.
+        """
+        found = self.real_sample(rng, size)
+        if found is None:
+            return None
+        picture = found[0][0, 0].numpy()
+        smooth = cv2.GaussianBlur(picture, (0, 0), float(np.exp(rng.uniform(0.3, 1.6))))
+        seed = tuple(int(v) for v in rng.integers(size // 8, size - size // 8, 2))
+        reach = float(smooth.std()) * rng.uniform(0.1, 0.5)
+        grown = np.zeros((size + 2, size + 2), np.uint8)
+        flags = 4 | cv2.FLOODFILL_MASK_ONLY | cv2.FLOODFILL_FIXED_RANGE | (1 << 8)
+        cv2.floodFill(smooth, grown, seed, 0, reach, reach, flags)
+        region = cv2.morphologyEx(grown[1:-1, 1:-1], cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
+        return (found[0], region) if region.mean() < 0.3 else None
 
     def batch(self, rng: np.random.Generator, count: int, size: int) -> tuple[Tensor, np.ndarray]:
         """z-scored pictures (count, 1, size, size) and boolean masks (count, size, size)."""
         drawn = [self.sample(rng, size) for _ in range(count)]
         image = z_score_batch(torch.cat([d[0] for d in drawn]))
-        image = random_intensity(rng, image, noise=0.2, blur=1.0, bias=0.25, gamma=0.4, invert=0.15)
+        image = random_intensity(rng, image, noise=0.2, blur=1.0, bias=0.25, gamma=0.4, invert=0.1, remap=0.2)
         return z_score_batch(image), np.stack([d[1] for d in drawn])
+
+
+def shapes_sample(rng: np.random.Generator, size: int) -> tuple[Tensor, np.ndarray] | None:
+    """A painted picture of random shapes and the mask of one; in a quarter of them that is a tree of vessels."""
+    labels = random_shapes_2d(rng, size)
+    if rng.random() < 0.25:
+        tree = random_tree_2d(rng, size)
+        labels[tree] = labels.max() + 1
+        return paint(rng, labels, blur=0.7), tree
+    target = pick_label(rng, labels)
+    return None if target is None else (paint(rng, labels), labels == target)
 
 
 def pick_label(rng: np.random.Generator, labels: np.ndarray, smallest: int = SMALLEST) -> int | None:

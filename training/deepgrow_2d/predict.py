@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from common.clicks import guidance
-from common.data import z_score
+from common.data import spaced, unspaced, z_score
 
 SIZE = 256
 MARGIN = 20
@@ -37,8 +37,8 @@ def window(clicks: np.ndarray, shape: tuple[int, int]) -> tuple[slice, slice]:
 def network_input(image: np.ndarray, spacing: tuple[float, float], foreground: list[Click],
                   background: list[Click]) -> tuple[np.ndarray, tuple[slice, slice], tuple[int, int]]:
     """Input (3, SIZE, SIZE), the window it shows, and the shape of the 1 mm slice the window is cut from."""
-    shape = tuple(max(1, round(n * s)) for n, s in zip(image.shape, spacing, strict=True))
-    fine = resize(image.astype(np.float32), shape, cv2.INTER_LINEAR)
+    fine = spaced(image, spacing, 1.0)
+    shape = fine.shape
     ratio = np.array(shape) / np.array(image.shape)
     scaled = [[(np.array(c) * ratio).astype(int) for c in clicks] for clicks in (foreground, background)]
     where = window(np.array(scaled[0] + scaled[1]), shape)
@@ -54,10 +54,10 @@ def predict(network: Callable[[np.ndarray], np.ndarray], image: np.ndarray, spac
             foreground: list[Click], background: list[Click]) -> np.ndarray:
     """The mask (A, B) of the structure clicked in `image` (A, B). `network` maps (1, 3, SIZE, SIZE) to logits."""
     x, where, shape = network_input(image, spacing, foreground, background)
-    mask = (network(x[None].astype(np.float32))[0, 0] > 0).astype(np.uint8)
-    fine = np.zeros(shape, np.uint8)
-    fine[where] = resize(mask, tuple(w.stop - w.start for w in where), cv2.INTER_NEAREST)
-    result = resize(fine, image.shape, cv2.INTER_NEAREST).astype(bool)
+    score = 1 / (1 + np.exp(-network(x[None].astype(np.float32))[0, 0].clip(-30, 30)))
+    fine = np.zeros(shape, np.float32)
+    fine[where] = resize(score, tuple(w.stop - w.start for w in where), cv2.INTER_LINEAR)
+    result = unspaced(fine, image.shape, spacing, 1.0) > 0.5
     for clicks, value in ((foreground, True), (background, False)):
         for click in clicks:
             result[click] = value

@@ -82,7 +82,7 @@ def main() -> None:
     while run.going:
         image, masks = samples.batch(rng, args.batch, args.size)
         target = torch.from_numpy(masks)[:, None].float()
-        foreground = [[centre_click(m) if rng.random() < 0.6 else loose_click(rng, m)] for m in masks]
+        foreground = [[centre_click(m) if rng.random() < 0.75 else loose_click(rng, m)] for m in masks]
         background: list[list[tuple[int, ...]]] = [[] for _ in masks]
         guesses = np.zeros_like(masks)
         net.train()

@@ -1,6 +1,6 @@
 """Dice of deepgrow_3d after 1, 2, 3, 5 and 10 simulated clicks on held-out structures.
 
-    python -m deepgrow_3d.evaluate [--each 8] [--model ../models/deepgrow_3d/model.onnx]
+    python -m deepgrow_3d.evaluate [--each 8] [--components] [--model ../models/deepgrow_3d/model.onnx]
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ CLICKS = (1, 2, 3, 5, 10)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--each", type=int, default=8)
+    parser.add_argument("--components", action="store_true", help="the largest connected part of each label")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--model", type=Path, default=MODELS / "deepgrow_3d" / "model.onnx")
     args = parser.parse_args()
     run = session(args.model, args.threads)
     scores: dict[str, list[list[float]]] = {}
-    for case in cases_3d(args.each):
+    for case in cases_3d(args.each, components=args.components):
         image, truth = (np.ascontiguousarray(a.transpose(2, 0, 1)) for a in (case.image, case.mask))
         volume = Case3D(image, tuple(case.spacing[i] for i in (2, 0, 1)))
         foreground, background, curve = [centre_click(truth)], [], []

@@ -28,16 +28,16 @@ from common.volumes import SMALLEST, Structures3D, finish, sample_box, shapes
 from deepgrow_2d.train import add_clicks
 from deepgrow_3d.predict import SIZE
 
-WIDTHS = (32, 64, 96)
-CUBE = 48
+WIDTHS = (32, 64, 128, 160)
+CUBE = 64
 MODEL = MODELS / "deepgrow_3d" / "model.onnx"
-ROUNDS = (1, 1, 3)
-"""Clicks added before each round: 1, then 2 and 5 in all."""
+ROUNDS = (1, 2, 4)
+"""Clicks added before each round: 1, then 3 and 7 in all."""
 
 
 def build() -> ClickNet:
     """(N, 3, Z, X, Y) z-scored image, foreground, background -> (N, 1, Z, X, Y) logits."""
-    return ClickNet(3, WIDTHS, thin=8, reach=24)
+    return ClickNet(3, WIDTHS, reach=24)
 
 
 def sample(rng: np.random.Generator, source: Structures3D) -> tuple[Tensor, np.ndarray]:
@@ -48,9 +48,10 @@ def sample(rng: np.random.Generator, source: Structures3D) -> tuple[Tensor, np.n
         else:
             structure, painted = source.draw(rng)
             scan = structure.scan
-            near = (0.35, 0.9) if scan.source == "hippocampus" else (0.8, 2.2)
+            near = (0.35, 1.0) if scan.source == "hippocampus" else (0.7, 2.0)
             plane = math.exp(rng.uniform(math.log(near[0]), math.log(near[1])))
-            deep = math.exp(rng.uniform(math.log(0.5 * plane), math.log(2.2 * plane)))
+            # a volume of few slices is stretched along them, and cuts its structures
+            deep = plane * (rng.uniform(0.25, 1.0) if rng.random() < 0.4 else math.exp(rng.normal(0, 0.2)))
             order = rng.permutation(3)
             half = np.where(order == 0, deep, plane) * CUBE / 2 / np.array(scan.spacing)
             box = tuple(slice(int(a), int(b) + 1) for a, b in zip(structure.low, structure.high, strict=True))
@@ -72,8 +73,8 @@ def example() -> Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--batch", type=int, default=3)
     parser.add_argument("--peak", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=24)
     parser.add_argument("--threads", type=int, default=2)
@@ -94,7 +95,7 @@ def main() -> None:
         image = finish(rng, [d[0] for d in drawn])
         masks = np.stack([d[1] for d in drawn])
         target = torch.from_numpy(masks)[:, None].float()
-        foreground = [[centre_click(m) if rng.random() < 0.6 else loose_click(rng, m)] for m in masks]
+        foreground = [[centre_click(m) if rng.random() < 0.75 else loose_click(rng, m)] for m in masks]
         background: list[list[tuple[int, ...]]] = [[] for _ in masks]
         guesses = np.zeros_like(masks)
         net.train()
@@ -110,7 +111,7 @@ def main() -> None:
             guesses = (logits[:, 0] > 0).numpy()
             if run.due(30):
                 run.log()
-            if run.due(150):
+            if run.due(300):
                 run.save()
                 export_onnx(plain_copy(run.average.net), example(), RUNS / "deepgrow_3d" / "model.onnx")
     difference = export_onnx(plain_copy(run.average.net), example(), MODEL)

@@ -1,14 +1,15 @@
-"""The extreme-point network: a U-Net that also sees an ellipsoid fitted to the points' bounding box."""
+"""The extreme-point network: a U-Net that also sees what follows from the points' box and the intensities in it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from common.interactive import click_mean
-from common.nets import HalfUNet
+from common.interactive import ROUNDS, click_mean, intensity_bins, likelihood_ratio
+from common.nets import FoldedUNet, fold, unfold
 
 PEAK = 0.45
 """Share of the points channel's range above which a voxel counts as near a point."""
@@ -16,22 +17,24 @@ REACH = 3.8
 """How far, in voxels, a Gaussian of sigma 3 stays above PEAK: the box found is too wide by this on every side."""
 
 
-class ExtremePointNet(HalfUNet):
+class ExtremePointNet(FoldedUNet):
     """(N, 2, X, Y, Z) z-scored image and extreme points channel in -1..1 -> (N, 1, X, Y, Z) logits."""
 
     def __init__(self, widths: Sequence[int]) -> None:
-        super().__init__(3, 6, 1, widths)
+        super().__init__(3, 7, widths, extra=2)
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.no_grad():
-            inputs = self.features(x)
-        return super().forward(inputs)
+            features, ellipsoid, box = self.features(x)
+            inputs = torch.cat([fold(features), *self.likelihood(x[:, :1], ellipsoid, box)], 1)
+        return unfold(self.head(self.decode(self.encode(inputs))))
 
-    def features(self, x: Tensor) -> Tensor:
-        """(N, 6, X, Y, Z): the input, the ellipsoid, and the image windowed around the intensity in its middle."""
+    def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, 7, X, Y, Z): the input, an ellipsoid in the points' box, the box, and the image windowed around the intensity in
+        the ellipsoid's middle; with the ellipsoid and the box alone."""
         image, points = x[:, :1], x[:, 1:]
         near = ((points + 1) / 2 > PEAK).to(x.dtype)
-        radius = torch.zeros_like(points)
+        radius, outside = torch.zeros_like(points), torch.zeros_like(points)
         for axis in (2, 3, 4):
             line = near.amax([a for a in (2, 3, 4) if a != axis], keepdim=True)
             place = torch.cumsum(torch.ones_like(line), axis)
@@ -39,10 +42,27 @@ class ExtremePointNet(HalfUNet):
             high = (line * place).amax(axis, keepdim=True) - REACH
             low = length - (line * (length - place)).amax(axis, keepdim=True) + REACH
             half = ((high - low) / 2).clamp(min=1.0) + 0.5
-            radius = radius + ((place - (high + low) / 2) / half).square()
+            offset = ((place - (high + low) / 2) / half).abs()
+            radius = radius + offset.square()
+            outside = torch.maximum(outside, offset.expand_as(outside))
         ellipsoid = (1 - radius.clamp(max=16.0).sqrt()).clamp(min=-1.0)
+        box = torch.sigmoid((1.05 - outside) * 20)
         core = ellipsoid.clamp(min=0.0)
         off = image - click_mean(image, core)
         spread = click_mean(off.square(), core).sqrt()
         windows = [torch.tanh(off), torch.tanh(4 * off), torch.tanh(off / (2 * spread + 0.05))]
-        return torch.cat([image, points, ellipsoid, *windows], 1)
+        return torch.cat([image, points, ellipsoid, box, *windows], 1), ellipsoid, box
+
+    def likelihood(self, image: Tensor, ellipsoid: Tensor, box: Tensor) -> list[Tensor]:
+        """At half resolution, (N, 1, X/2, Y/2, Z/2) each: how much likelier the intensity is inside the structure than around
+        it, and a first guess of the structure: grown from the ellipsoid, and nowhere outside the box."""
+        image, ellipsoid, box = (F.avg_pool3d(v, 2) for v in (image, ellipsoid, box))
+        bins = intensity_bins(image, click_mean(image, ellipsoid.clamp(min=0.0)))
+        close = (ellipsoid > -0.99).to(image.dtype)
+        guess, around = torch.sigmoid((ellipsoid - 0.2) * 6) * box, close * (1 - box)
+        for _ in range(ROUNDS):
+            likely = likelihood_ratio(bins, guess, around)
+            smooth = F.avg_pool3d(guess, 5, 1, 2, count_include_pad=False)
+            guess = torch.sigmoid(2 * likely + 4 * (smooth - 0.5) + 3 * ellipsoid.clamp(max=0.7)) * box
+            around = close * (1 - guess)
+        return [torch.tanh(likely), guess]

@@ -22,7 +22,7 @@ def predict(network: Callable[[np.ndarray], np.ndarray], image: np.ndarray, spac
     start, zoom = np.array([w.start for w in where]), ROI / np.array(crop.shape)
     inside = [tuple(int(v) for v in np.clip(((np.array(p) - start) * zoom).astype(int), 0, ROI - 1)) for p in points]
     x = np.concatenate([z_score(square.numpy()), points_channel(inside, size).numpy()], 1)
-    mask = torch.from_numpy((network(x.astype(np.float32)) > 0).astype(np.float32))
+    score = torch.sigmoid(torch.from_numpy(network(x.astype(np.float32))))
     result = np.zeros(image.shape, bool)
-    result[where] = F.interpolate(mask, size=crop.shape, mode="nearest")[0, 0].numpy() > 0.5
+    result[where] = F.interpolate(score, size=crop.shape, mode="trilinear", align_corners=False)[0, 0].numpy() > 0.5
     return result

@@ -23,8 +23,10 @@ from common.volumes import SMALLEST, Structures3D, finish, sample_box, shapes
 from dextr3d.network import ExtremePointNet
 from dextr3d.points import PADDING, ROI, extreme_points, points_channel
 
-WIDTHS = (32, 64, 96)
+WIDTHS = (32, 64, 128, 160)
 MODEL = MODELS / "dextr3d" / "model.onnx"
+SLABS = 0.3
+"""How often the scan is cut across the structure, as volumes of few slices do."""
 
 
 def build() -> ExtremePointNet:
@@ -44,6 +46,11 @@ def sample(rng: np.random.Generator, source: Structures3D) -> tuple[Tensor, np.n
             clip = rng.random() < 0.5
             low = np.maximum(structure.low - pad, 0) if clip else structure.low - pad
             high = np.minimum(structure.high + pad, shape - 1) if clip else structure.high + pad
+            if rng.random() < SLABS:
+                axis = int(rng.integers(3))
+                length = (structure.high[axis] - structure.low[axis]) * rng.uniform(0.15, 0.85)
+                low[axis] = rng.uniform(structure.low[axis], structure.high[axis] - length)
+                high[axis] = low[axis] + length
             picture, mask = sample_box(rng, structure, painted, low, high, ROI)
         if SMALLEST <= mask.sum() < 0.75 * mask.size:
             points = extreme_points(mask, rng, jitter=int(rng.integers(0, 3)))
@@ -89,7 +96,7 @@ def main() -> None:
         run.learn(sigmoid_dice_bce(logits, target, smooth=50.0))
         if run.due(50):
             run.log()
-        if run.due(100):
+        if run.due(250):
             run.save()
             export_onnx(plain_copy(run.average.net), example(), RUNS / "dextr3d" / "model.onnx")
     difference = export_onnx(plain_copy(run.average.net), example(), MODEL)
