@@ -52,7 +52,7 @@ def save_graph(average: torch.nn.Module, path: Path) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=5200)
+    parser.add_argument("--steps", type=int, default=6400)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--peak", type=float, default=2.5e-3)
     parser.add_argument("--seed", type=int, default=25)
