@@ -1,10 +1,11 @@
 import { z } from 'zod'
 import { AppError } from '../errors.js'
-import { type AxisMap, composeAxisMaps, gather, nearestTable } from '../volume/resample.js'
+import { type AxisMap, composeAxisMaps, gather } from '../volume/resample.js'
 import type { Vec3 } from '../volume/volume.js'
 import { fieldArgs } from './args.js'
 import { eachImage } from './fields.js'
 import { coordKeys } from './guidance.js'
+import { nearestMap } from './resize.js'
 import type { ImageField, TransformDefinition, UndoStep } from './types.js'
 
 const args = fieldArgs({
@@ -63,7 +64,7 @@ function restoreField(field: ImageField, undoes: (step: UndoStep) => boolean, mo
     pending = undefined
   }
   for (let step = undo.at(-1); step && undoes(step); step = undo.at(-1)) {
-    const map = step.kind === 'resize' ? torchNearest(size, step.before.size) : step.map
+    const map = step.kind === 'resize' ? nearestMap(size, step.before.size, 'nearest') : step.map
     if (map && (mode === 'nearest' || step.exact)) pending = pending ? composeAxisMaps(pending, map) : map
     else {
       flush(volume.affine)
@@ -82,9 +83,4 @@ function spatialAxes(axes: string, size: Vec3): string {
   const missing = [...'XYZ'].filter((letter, axis) => !axes.includes(letter) && size[axis]! > 1)
   const channel = axes.startsWith('C') ? 'C' : ''
   return channel + missing.join('') + axes.slice(channel.length)
-}
-
-function torchNearest(from: Vec3, to: Vec3): AxisMap {
-  const table = (axis: 0 | 1 | 2) => nearestTable(from[axis], to[axis])
-  return { from: [0, 1, 2], index: [table(0), table(1), table(2)] }
 }

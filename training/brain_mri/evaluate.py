@@ -18,13 +18,14 @@ import torch
 
 from brain_mri.data import CLASSES, FIRST, OUTER_CSF, SUBCORTICAL, classes_of, head_maps
 from brain_mri.network import DIVISOR
+from common.bank import compact
 from common.data import DATA, MODELS, read_volume, spaced, unspaced, z_score
 from common.export import session
 from common.metrics import dice
 from common.synthesis import paint
 
 MARGIN = 4
-SIDES = np.array([0, *(number for number, (_, _, right) in enumerate(CLASSES, start=1) for _ in range(2 if right else 1))])
+CLASS_OF = np.array([0, *(number for number, (_, _, right) in enumerate(CLASSES, start=1) for _ in range(2 if right else 1))])
 """The class of each label."""
 
 
@@ -45,7 +46,7 @@ def segment(run: onnxruntime.InferenceSession, image: np.ndarray, spacing: tuple
 
 def report(title: str, labels: np.ndarray, truth: np.ndarray) -> None:
     """One line: Dice per class of the classes `truth`, the means, and the whole brain's with and without outer CSF."""
-    guess = SIDES[labels]
+    guess = CLASS_OF[labels]
     scores = {name: round(dice(guess == k, truth == k), 3) for k, (name, _, _) in enumerate(CLASSES, start=1)}
     deep = np.mean([scores[n] for n in SUBCORTICAL])
     dry = dice((guess > 0) & (guess != OUTER_CSF), (truth > 0) & (truth != OUTER_CSF))
@@ -75,10 +76,7 @@ def main() -> None:
         print(f"{name}: whole brain {dice(guess > 0, truth):.4f}, {dice(dry, truth):.4f} without outer CSF", flush=True)
     rng = np.random.default_rng(31)
     for number, labels in enumerate(head_maps(True)[: args.painted], start=17):
-        values = np.flatnonzero(np.bincount(labels.ravel()))
-        table = np.zeros(int(values[-1]) + 1, np.uint8)
-        table[values] = np.arange(len(values))
-        image = paint(rng, table[labels], blur=0.9)[0, 0].numpy()
+        image = paint(rng, compact(labels), blur=0.9)[0, 0].numpy()
         report(f"painted {number}", segment(run, image - image.min() + 1e-3, (1, 1, 1)), classes_of(labels))
 
 

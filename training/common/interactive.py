@@ -5,7 +5,7 @@ Everything here is part of the exported graph, so the served model still takes i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -42,18 +42,35 @@ def intensity_bins(image: Tensor, centre: Tensor) -> Tensor:
 
 
 def likelihood_ratio(bins: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
-    """(N, 1, *S): the logarithm of how much likelier each voxel's intensity is under the weights `inside` than `outside`.
-
-    With guess and histograms taking turns this is GrabCut's idea (doi 10.1145/1015706.1015720), smoothing in place of the cut.
-    """
+    """(N, 1, *S): the logarithm of how much likelier each voxel's intensity is under the weights `inside` than `outside`."""
     axes = tuple(range(2, bins.ndim))
 
     def shares(weight: Tensor) -> Tensor:
         return ((bins * weight).sum(axes, keepdim=True) + 0.5) / (weight.sum(axes, keepdim=True) + 0.5 * BINS)
 
     ratio = shares(inside).log() - shares(outside).log()
-    layer = F.avg_pool3d if len(axes) == 3 else F.avg_pool2d
-    return layer((bins * ratio).sum(1, keepdim=True), 3, 1, 1, count_include_pad=False)
+    return smoothed((bins * ratio).sum(1, keepdim=True), 3)
+
+
+def smoothed(x: Tensor, width: int) -> Tensor:
+    """The mean of the `width` voxels an axis around each one, an odd number; at the border of those there are."""
+    layer = F.avg_pool3d if x.ndim == 5 else F.avg_pool2d
+    return layer(x, width, 1, width // 2, count_include_pad=False)
+
+
+def grown(bins: Tensor, guess: Tensor, around: Tensor, around_of: Callable[[Tensor], Tensor], pull: Tensor,
+          within: Tensor | float = 1.0) -> list[Tensor]:
+    """The likelihood ratio, squeezed to -1..1, and the structure it gives, (N, 1, *S) each.
+
+    guess and around: the structure and its surroundings to begin with; around_of: the surroundings of a later guess; pull:
+    what is added to a voxel's evidence for its place; within: where the structure may be. Guess and histograms take turns:
+    GrabCut's idea (doi 10.1145/1015706.1015720), smoothing in place of the cut.
+    """
+    for _ in range(ROUNDS):
+        likely = likelihood_ratio(bins, guess, around)
+        guess = torch.sigmoid(2 * likely + 4 * (smoothed(guess, 5) - 0.5) + pull) * within
+        around = around_of(guess)
+    return [torch.tanh(likely), guess]
 
 
 class ClickFeatures(nn.Module):
@@ -109,10 +126,6 @@ class ClickFeatures(nn.Module):
     def mean(self, x: Tensor, k: int) -> Tensor:
         return F.avg_pool3d(x, k) if self.nd == 3 else F.avg_pool2d(x, k)
 
-    def smooth(self, x: Tensor) -> Tensor:
-        layer = F.avg_pool3d if self.nd == 3 else F.avg_pool2d
-        return layer(x, 5, 1, 2, count_include_pad=False)
-
 
 class ClickNet(FoldedUNet):
     """Half-resolution U-Net on ClickFeatures and on the likelihood that they give; at a quarter of the resolution it also
@@ -151,9 +164,4 @@ class ClickNet(FoldedUNet):
         pull = torch.maximum(towards, alike) - away
         guess = torch.sigmoid(10 * (pull - 0.5))
         around = (1 - torch.maximum(guess, towards)).clamp(min=0) + 4 * away.square()
-        for _ in range(ROUNDS):
-            likely = likelihood_ratio(bins, guess, around)
-            smooth = self.features.smooth(guess)
-            guess = torch.sigmoid(2 * likely + 4 * (smooth - 0.5) + 5 * (pull - 0.3))
-            around = 1 - guess + 4 * away.square()
-        return [torch.tanh(likely), guess]
+        return grown(bins, guess, around, lambda g: 1 - g + 4 * away.square(), 5 * (pull - 0.3))

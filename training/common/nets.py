@@ -79,7 +79,8 @@ class FoldedUNet(UNet):
     """A U-Net at half resolution that sees and tells every full-resolution voxel: each block of 2 voxels an axis is folded
     into channels on the way in, and unfolded on the way out (pixel unshuffle and shuffle).
 
-    (N, cin, *S) -> (N, 1, *S) logits; every S divisible by 2 ** len(widths). `extra` channels may join at half resolution.
+    (N, cin * 2 ** nd + extra, *S / 2), which is `fold` of `cin` channels and `extra` ones of half resolution, -> (N, 1, *S)
+    logits; every S divisible by 2 ** len(widths).
     On a CPU full-resolution layers of few channels cost more than everything below them; here there are none.
     """
 
@@ -87,7 +88,7 @@ class FoldedUNet(UNet):
         super().__init__(nd, cin * 2**nd + extra, 2**nd, widths)
 
     def forward(self, x: Tensor) -> Tensor:
-        return unfold(super().forward(fold(x)))
+        return unfold(super().forward(x))
 
 
 def fold(x: Tensor) -> Tensor:

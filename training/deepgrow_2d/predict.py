@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
+from scipy.special import expit
 
 from common.clicks import guidance
 from common.data import spaced, unspaced, z_score
@@ -54,7 +55,7 @@ def predict(network: Callable[[np.ndarray], np.ndarray], image: np.ndarray, spac
             foreground: list[Click], background: list[Click]) -> np.ndarray:
     """The mask (A, B) of the structure clicked in `image` (A, B). `network` maps (1, 3, SIZE, SIZE) to logits."""
     x, where, shape = network_input(image, spacing, foreground, background)
-    score = 1 / (1 + np.exp(-network(x[None].astype(np.float32))[0, 0].clip(-30, 30)))
+    score = expit(network(x[None].astype(np.float32))[0, 0])
     fine = np.zeros(shape, np.float32)
     fine[where] = resize(score, tuple(w.stop - w.start for w in where), cv2.INTER_LINEAR)
     result = unspaced(fine, image.shape, spacing, 1.0) > 0.5

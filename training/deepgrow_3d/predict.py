@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.special import expit
 
 from common.clicks import guidance
 from common.data import spaced, unspaced, z_score
@@ -56,7 +57,7 @@ class Case3D:
         start, zoom = np.array([w.start for w in where]), np.array(SIZE) / np.array(crop.shape)
         inside = [[tuple(((c - start) * zoom).astype(int)) for c in clicks] for clicks in scaled]
         x = np.stack([z_score(resize(crop, SIZE)), *(guidance(SIZE, clicks) for clicks in inside)])
-        score = 1 / (1 + np.exp(-network(x[None].astype(np.float32))[0, 0].clip(-30, 30)))
+        score = expit(network(x[None].astype(np.float32))[0, 0])
         fine = np.zeros(shape, bool)
         fine[where] = resize(score, crop.shape) > 0.5
         result = unspaced(fine, self.original, self.spacing, PIXDIM)

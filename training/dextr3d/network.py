@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.interactive import ROUNDS, click_mean, intensity_bins, likelihood_ratio
-from common.nets import FoldedUNet, fold, unfold
+from common.interactive import click_mean, grown, intensity_bins
+from common.nets import FoldedUNet, fold
 
 PEAK = 0.45
 """Share of the points channel's range above which a voxel counts as near a point."""
@@ -27,7 +27,7 @@ class ExtremePointNet(FoldedUNet):
         with torch.no_grad():
             features, ellipsoid, box = self.features(x)
             inputs = torch.cat([fold(features), *self.likelihood(x[:, :1], ellipsoid, box)], 1)
-        return unfold(self.head(self.decode(self.encode(inputs))))
+        return super().forward(inputs)
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(N, 7, X, Y, Z): the input, an ellipsoid in the points' box, the box, and the image windowed around the intensity in
@@ -59,10 +59,5 @@ class ExtremePointNet(FoldedUNet):
         image, ellipsoid, box = (F.avg_pool3d(v, 2) for v in (image, ellipsoid, box))
         bins = intensity_bins(image, click_mean(image, ellipsoid.clamp(min=0.0)))
         close = (ellipsoid > -0.99).to(image.dtype)
-        guess, around = torch.sigmoid((ellipsoid - 0.2) * 6) * box, close * (1 - box)
-        for _ in range(ROUNDS):
-            likely = likelihood_ratio(bins, guess, around)
-            smooth = F.avg_pool3d(guess, 5, 1, 2, count_include_pad=False)
-            guess = torch.sigmoid(2 * likely + 4 * (smooth - 0.5) + 3 * ellipsoid.clamp(max=0.7)) * box
-            around = close * (1 - guess)
-        return [torch.tanh(likely), guess]
+        guess = torch.sigmoid((ellipsoid - 0.2) * 6) * box
+        return grown(bins, guess, close * (1 - box), lambda g: close * (1 - g), 3 * ellipsoid.clamp(max=0.7), within=box)
