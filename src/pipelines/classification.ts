@@ -1,6 +1,5 @@
 /** One score per class, turned into the reply of a classification model: {prediction: [labels], scores: {label: p}}. */
 import type { BuiltTransform } from '../transforms/catalog.js'
-import { thresholdOf } from '../transforms/labels.js'
 
 export interface Classifier {
   readonly activation: 'none' | 'sigmoid' | 'softmax'
@@ -12,13 +11,9 @@ export interface Classifier {
 export function classifierOf(post: readonly BuiltTransform[]): Classifier {
   let activation: Classifier['activation'] = 'none'
   let threshold: number | undefined
-  for (const { name, args } of post) {
-    const a = args as Record<string, unknown>
-    if (name.startsWith('Activations')) {
-      if ([a.sigmoid].flat()[0] === true) activation = 'sigmoid'
-      else if ([a.softmax].flat()[0] === true) activation = 'softmax'
-    } else if (name.startsWith('AsDiscrete')) threshold = thresholdOf(a as Parameters<typeof thresholdOf>[0], 0)
-    else if (name === 'ApplyThreshold' || name === 'FilterProbabilityThreshold') threshold = a.threshold as number
+  for (const { traits } of post) {
+    if (traits.activates !== undefined) activation = traits.activates
+    if (traits.reduces !== undefined) threshold = traits.reduces.kind === 'threshold' ? traits.reduces.at : undefined
   }
   return { activation, threshold }
 }

@@ -10,7 +10,7 @@ import type { Grid, Vec3 } from '../volume/volume.js'
  */
 export function cropOf({ undo, volume, source }: ImageField): [number, number][] | undefined {
   if (undo.some(({ kind }) => kind === 'slice')) return undefined
-  const at = undo.findIndex(({ kind, name }) => kind === 'crop' && name.startsWith('SpatialCropGuidance'))
+  const at = undo.findIndex(({ kind }) => kind === 'clicked')
   if (at < 0) return undefined
   const box: Grid = undo[at + 1]?.before ?? volume
   const toSource = indexToIndex(box, source)

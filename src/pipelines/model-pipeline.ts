@@ -97,7 +97,7 @@ async function runSlices(
   batchSize: number,
   control: JobControl,
 ): Promise<ImageField | undefined> {
-  const clicksFrom = plan.pre.findIndex(({ readsClicks }) => readsClicks)
+  const clicksFrom = plan.pre.findIndex(({ traits }) => traits.readsClicks)
   const shared = clicksFrom < 0 ? plan.pre.length : clicksFrom
   const base = await applyAll(plan.pre.slice(0, shared), item, control, 'pre')
   const rest = plan.pre.slice(shared)
@@ -145,7 +145,7 @@ async function drawGroup(
 const WITHIN_GROUP: JobControl = { checkpoint: async () => {}, withDevice: (work) => work() }
 
 function firstWhole(post: readonly BuiltTransform[]): number {
-  const at = post.findIndex(({ wholeVolume }) => wholeVolume)
+  const at = post.findIndex(({ traits }) => traits.wholeVolume)
   return at < 0 ? post.length : at
 }
 

@@ -8,7 +8,6 @@ import type { JobControl } from '../runner/job.js'
 import { type BuiltTransform, buildTransform } from '../transforms/catalog.js'
 import { requireImage, withImage, withValue } from '../transforms/fields.js'
 import { inverseMoves, moveMap } from '../transforms/flip-rotate.js'
-import { thresholdOf } from '../transforms/labels.js'
 import type { Reduction } from '../transforms/reduction.js'
 import { nearestMap, resizeVolume, scaledGrid } from '../transforms/resize.js'
 import type { ImageField, Item } from '../transforms/types.js'
@@ -55,7 +54,7 @@ export function planModel(model: LoadedModel): ModelPlan {
   })
   const field = mapping.outputs[0]!.field
   const { reduction, rest } = fuse(restoreAfterLabels(post, field), field)
-  const clicks = [...pre, ...post].some(({ readsClicks }) => readsClicks)
+  const clicks = [...pre, ...post].some(({ traits }) => traits.readsClicks)
   const volumetric = mapping.inputs.every(({ spec }) => spec.dims.length === 5)
   const steps = volumetric && !clicks ? inTensorOrderEarly(pre) : pre
   return { model, pre: steps, post: rest, reduction, mapping, resultField: written ?? field, clicks }
@@ -90,31 +89,13 @@ export function writerField({ writer }: ModelConfig): string | undefined {
   return name as string | undefined
 }
 
-const RESTORES = new Set(['Invertd', 'InvertD', 'InvertDict', 'Restored', 'RestoreD', 'RestoreOriginalShape'])
-
 /** A restore written before the scores become labels moves behind: labels go back by nearest voxel, a class at a time never. */
 function restoreAfterLabels(post: readonly BuiltTransform[], field: string): BuiltTransform[] {
-  const lastLabels = post.findLastIndex((step) => step.keys.includes(field) && reductionOf(step) !== undefined)
+  const lastLabels = post.findLastIndex((step) => step.keys.includes(field) && step.traits.reduces !== undefined)
   if (lastLabels < 0) return [...post]
-  const early = post.slice(0, lastLabels).filter((step) => RESTORES.has(step.name) && step.keys.includes(field))
+  const early = post.slice(0, lastLabels).filter((step) => step.traits.restores && step.keys.includes(field))
   const others = post.slice(0, lastLabels).filter((step) => !early.includes(step))
   return [...others, post[lastLabels]!, ...early, ...post.slice(lastLabels + 1)]
-}
-
-/** The reduction that a transform is, for the first of its keys. */
-function reductionOf({ name, args }: BuiltTransform): Reduction | undefined {
-  const a = args as Record<string, unknown>
-  if (name === 'ArgmaxAcrossChannels') return { kind: 'argmax' }
-  if (name.startsWith('AsDiscrete')) {
-    const at = thresholdOf(a as Parameters<typeof thresholdOf>[0], 0)
-    const argmax = [a.argmax].flat()[0] === true
-    if (argmax) return at === undefined ? { kind: 'argmax' } : undefined
-    return at === undefined ? undefined : { kind: 'threshold', at, activation: 'none' }
-  }
-  if (name === 'ApplyThreshold' || name === 'FilterProbabilityThreshold') {
-    return { kind: 'threshold', at: a.threshold as number, activation: 'none' }
-  }
-  return undefined
 }
 
 /** Takes activations and the first argmax or threshold out of the list, when nothing before them needs the scores. */
@@ -123,20 +104,18 @@ function fuse(post: readonly BuiltTransform[], field: string): { reduction: Redu
   let activation: 'none' | 'sigmoid' | 'softmax' = 'none'
   for (const [i, step] of post.entries()) {
     if (step.keys.length !== 1 || step.keys[0] !== field) return whole
-    const reduction = reductionOf(step)
-    if (reduction) {
+    const { activates, identity, reduces } = step.traits
+    if (reduces) {
       const rest = post.slice(i + 1)
       // argmax is the same before and after softmax or sigmoid
-      if (reduction.kind !== 'threshold') return { reduction, rest }
+      if (reduces.kind !== 'threshold') return { reduction: reduces, rest }
       if (activation === 'softmax') return whole
-      return { reduction: { ...reduction, activation }, rest }
+      return { reduction: { ...reduces, activation }, rest }
     }
-    const a = step.args as Record<string, unknown>
-    if (step.name.startsWith('Activations')) {
+    if (activates) {
       if (activation !== 'none') return whole
-      if ([a.sigmoid].flat()[0] === true) activation = 'sigmoid'
-      else if ([a.softmax].flat()[0] === true) activation = 'softmax'
-    } else if (!/^(ToTensor|ToNumpy|EnsureType|ToDevice)/.test(step.name) || a.dtype !== undefined) return whole
+      activation = activates
+    } else if (!identity) return whole
   }
   return whole
 }

@@ -54,7 +54,7 @@ export function wantsDicomRows({ fromDicom }: JobImage, { extension, dicomSeg }:
 
 /** The fields that load transforms name, else what feeds the network. */
 function loadedFields({ pre, mapping }: ModelPlan): string[] {
-  const loads = pre.filter(({ name }) => name.startsWith('Load')).flatMap(({ keys }) => keys)
+  const loads = pre.filter(({ traits }) => traits.loads).flatMap(({ keys }) => keys)
   return [...new Set(loads.length > 0 ? loads : mapping.inputs.map(({ field }) => field))]
 }
 

@@ -63,7 +63,7 @@ function isScores(value: unknown): value is readonly number[] {
 /** How many pre-transforms a session may keep the result of: up to `cache_until`, never beyond the first that reads clicks. */
 function cacheablePrefix({ model, pre }: ModelPlan): number {
   const { cacheUntil } = model.ref.config
-  const clicks = pre.findIndex(({ readsClicks }) => readsClicks)
+  const clicks = pre.findIndex(({ traits }) => traits.readsClicks)
   const most = clicks < 0 ? pre.length : clicks
   if (cacheUntil === undefined || cacheUntil === 'ALL') return most
   return Math.min(pre.findLastIndex(({ name }) => name === cacheUntil) + 1, most)

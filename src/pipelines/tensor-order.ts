@@ -5,17 +5,13 @@ import { inTensorOrder, isPerpendicular } from '../transforms/tensor-order.js'
 import type { Item } from '../transforms/types.js'
 import type { Orientation } from '../volume/orientation.js'
 
-/** Transforms that only look at, or rename, axes. */
-const AXES_ONLY =
-  /^(Load|EnsureChannelFirst|ConvertToChannelsFirst|AddChannel|VolumeTo4DArray|ToTensor|ToNumpy|EnsureType)/
-
 /**
  * The pre-transforms of a 3-D network with the voxels laid out in the tensor's order as soon as the axes are settled: in
  * one step with the first Orientationd when it comes next for all images, else in a step of its own. Sheared images stay
  * as they are, since MONAI's Spacingd depends on the order of their axes.
  */
 export function inTensorOrderEarly(pre: readonly BuiltTransform[]): BuiltTransform[] {
-  const at = pre.findIndex(({ name, args }) => !AXES_ONLY.test(name) || hasDtype(args))
+  const at = pre.findIndex(({ traits }) => !traits.axesOnly)
   const next = at < 0 ? undefined : pre[at]
   const before = at < 0 ? pre : pre.slice(0, at)
   const after = at < 0 ? [] : pre.slice(at)
@@ -30,15 +26,10 @@ export function inTensorOrderEarly(pre: readonly BuiltTransform[]): BuiltTransfo
     definition: orientation,
     args: {},
     keys: [],
-    readsClicks: false,
-    wholeVolume: false,
+    traits: {},
     apply: (item) => (canMove(item, [...item.images.keys()]) ? layOut(item, 'tensor order') : item),
   }
   return [...before, step, ...after]
-}
-
-function hasDtype(args: unknown): boolean {
-  return typeof args === 'object' && args !== null && 'dtype' in args && args.dtype !== undefined
 }
 
 function canMove(item: Item, keys: readonly string[]): boolean {

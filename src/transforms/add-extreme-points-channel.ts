@@ -41,7 +41,7 @@ export const addExtremePointsChannel: TransformDefinition<typeof args> = {
     'AddExtremePointsChannelDict',
   ],
   args,
-  readsClicks: () => true,
+  traits: () => ({ readsClicks: true }),
   create: (a) => (item) => {
     const image = requireImage(item, a.image)
     const { size, affine, data, channels } = image.volume

@@ -28,7 +28,7 @@ const args = z.strictObject({
 export const addGuidanceFromPoints: TransformDefinition<typeof args> = {
   names: ['AddGuidanceFromPointsd', 'AddGuidanceFromPointsD', 'AddGuidanceFromPointsDict', 'AddGuidanceFromPoints'],
   args,
-  readsClicks: () => true,
+  traits: () => ({ readsClicks: true }),
   create: (a) => (item) => {
     const image = requireImage(item, a.ref_image)
     const { size } = image.volume

@@ -19,7 +19,7 @@ const args = z.strictObject({
 export const addGuidanceSignal: TransformDefinition<typeof args> = {
   names: ['AddGuidanceSignald', 'AddGuidanceSignalD', 'AddGuidanceSignalDict', 'AddGuidanceSignal'],
   args,
-  readsClicks: () => true,
+  traits: () => ({ readsClicks: true }),
   create: (a) => (item) => {
     const image = requireImage(item, a.image)
     const guidance = guidanceOf(item, a.guidance)

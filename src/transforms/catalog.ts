@@ -23,15 +23,14 @@ import * as restoring from './restore.js'
 import { restoreLabel } from './restore-label.js'
 import { spacing } from './spacing.js'
 import { spatialCropGuidance } from './spatial-crop-guidance.js'
-import type { Transform } from './types.js'
+import type { Traits, Transform } from './types.js'
 
 /** A definition whose argument type is forgotten: it is only ever given what its own schema returned. */
 interface AnyDefinition {
   readonly names: readonly string[]
   readonly args: z.ZodType
   readonly create: (args: never) => Transform
-  readonly readsClicks?: ((args: never) => boolean) | undefined
-  readonly wholeVolume?: ((args: never) => boolean) | undefined
+  readonly traits?: ((args: never) => Traits) | undefined
 }
 
 export const DEFINITIONS: readonly AnyDefinition[] = [
@@ -122,8 +121,7 @@ export interface BuiltTransform {
   readonly apply: Transform
   /** The fields it works on, when it names them the usual way. */
   readonly keys: readonly string[]
-  readonly readsClicks: boolean
-  readonly wholeVolume: boolean
+  readonly traits: Traits
 }
 
 /** Throws BAD_MODEL_CONFIG naming the transform, and the key that is unknown or wrong. */
@@ -146,8 +144,7 @@ export function buildTransform({
     args: parsed.data,
     apply: (item) => named(short, () => apply(item)),
     keys: keysOf(parsed.data),
-    readsClicks: definition.readsClicks?.(parsed.data as never) ?? false,
-    wholeVolume: definition.wholeVolume?.(parsed.data as never) ?? false,
+    traits: definition.traits?.(parsed.data as never) ?? {},
   }
 }
 

@@ -15,6 +15,7 @@ const plainArgs = fieldArgs({})
 export const convertToChannelsFirst: TransformDefinition<typeof plainArgs> = {
   names: ['ConvertToChannelsFirst', 'VolumeTo4DArray'],
   args: plainArgs,
+  traits: () => ({ axesOnly: true }),
   create: (a) => eachImage(a, (field) => ({ ...field, axes: `C${field.axes.replace('C', '')}` })),
 }
 
@@ -31,6 +32,7 @@ const ensureFirstArgs = fieldArgs({ strict_check: ignored, channel_dim: ignored 
 export const ensureChannelFirst: TransformDefinition<typeof ensureFirstArgs> = {
   names: ['EnsureChannelFirstd', 'EnsureChannelFirstD', 'EnsureChannelFirstDict', 'EnsureChannelFirst'],
   args: ensureFirstArgs,
+  traits: () => ({ axesOnly: true }),
   create: (a) => eachImage(a, (field) => ({ ...field, axes: `C${field.axes.replace('C', '')}` })),
 }
 
@@ -54,6 +56,7 @@ export const asChannelLast: TransformDefinition<typeof movedArgs> = {
 export const addChannel: TransformDefinition<typeof plainArgs> = {
   names: ['AddChanneld', 'AddChannelD', 'AddChannelDict', 'AddChannel'],
   args: plainArgs,
+  traits: () => ({ axesOnly: true }),
   create: (a) => eachImage(a, (field) => (field.axes.includes('C') ? field : { ...field, axes: `C${field.axes}` })),
 }
 
@@ -151,6 +154,7 @@ export const castToType: TransformDefinition<typeof typeArgs> = {
     ...['CastToTyped', 'CastToTypeD', 'CastToTypeDict', 'CastToType', 'ToDeviced', 'ToDeviceD', 'ToDevice'],
   ],
   args: typeArgs,
+  traits: ({ dtype }) => ({ axesOnly: dtype === undefined, identity: dtype === undefined }),
   create: (a) => {
     const types = a.dtype === undefined ? [] : [a.dtype].flat().map(arrayTypeOf)
     return eachImage(a, (field, index) => {

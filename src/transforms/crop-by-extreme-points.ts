@@ -27,7 +27,7 @@ export interface PointSet {
 export const cropByExtremePoints: TransformDefinition<typeof args> = {
   names: ['CropByExtremePointsd', 'CropByExtremePointsD', 'CropByExtremePointsDict', 'CropByExtremePoints'],
   args,
-  readsClicks: () => true,
+  traits: () => ({ readsClicks: true }),
   create: (a) => (item) => {
     const first = requireImage(item, a.keys[0]!)
     const { size } = first.volume

@@ -11,7 +11,13 @@ import type { ImageField, TransformDefinition } from './types.js'
 import { axisStep, moved } from './undo.js'
 
 /** The box [start, end) of a field; parts beyond the image become `fill`. Undone by putting it back into zeros. */
-export function boxed(field: ImageField, start: Vec3, end: Vec3, name: string, fill = 0): ImageField {
+export function boxed(
+  field: ImageField,
+  start: Vec3,
+  end: Vec3,
+  name: string,
+  { fill = 0, kind = 'crop' }: { readonly fill?: number; readonly kind?: 'crop' | 'clicked' } = {},
+): ImageField {
   const { size, affine } = field.volume
   const boxSize = end.map((value, axis) => value - start[axis]!) as unknown as Vec3
   if (start.every((value, axis) => value === 0 && end[axis] === size[axis])) return field
@@ -21,7 +27,7 @@ export function boxed(field: ImageField, start: Vec3, end: Vec3, name: string, f
   checkNewGrid(field.volume, boxSize, name)
   const volume = gather(field.volume, boxMap(start, boxSize, size), shiftedAffine(affine, start), fill)
   const back = boxMap(start.map((value) => -value) as unknown as Vec3, size, boxSize)
-  return { ...moved(field, volume, axisStep(name, 'crop', { size, affine }, back)), scratch: true }
+  return { ...moved(field, volume, axisStep(name, kind, { size, affine }, back)), scratch: true }
 }
 
 /** Reads `size` voxels from `start` on out of a source of `source` voxels. */
@@ -84,7 +90,7 @@ function padTo(
     method === 'symmetric' ? -(Math.max(want[axis]! - n, 0) >> 1) : 0,
   ) as unknown as Vec3
   const end = field.volume.size.map((n, axis) => start[axis]! + Math.max(want[axis]!, n)) as unknown as Vec3
-  return boxed(field, start, end, name, fill)
+  return boxed(field, start, end, name, { fill })
 }
 
 const borderPadArgs = fieldArgs({ spatial_border: integers, ...padding })
@@ -109,7 +115,7 @@ export const borderPad: TransformDefinition<typeof borderPadArgs> = {
       const start = perMemoryAxis(field, before, [0, 0, 0]).map((width) => -width) as unknown as Vec3
       const grow = perMemoryAxis(field, after, [0, 0, 0])
       const end = field.volume.size.map((n, axis) => n + grow[axis]!) as unknown as Vec3
-      return boxed(field, start, end, 'BorderPadd', a.constant_values ?? a.value)
+      return boxed(field, start, end, 'BorderPadd', { fill: a.constant_values ?? a.value })
     }),
 }
 

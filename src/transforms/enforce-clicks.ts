@@ -17,8 +17,7 @@ const args = fieldArgs({
 export const enforceClicks: TransformDefinition<typeof args> = {
   names: ['EnforceClicksd', 'EnforceClicksD', 'EnforceClicksDict', 'EnforceClicks'],
   args,
-  readsClicks: () => true,
-  wholeVolume: () => true,
+  traits: () => ({ readsClicks: true, wholeVolume: true }),
   create: (a) => (item) => {
     let next = item
     for (const key of a.keys) {

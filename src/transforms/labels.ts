@@ -1,11 +1,12 @@
 /** From scores to labels, and label maps among themselves. */
 import { z } from 'zod'
 import { AppError } from '../errors.js'
+import { roundHalfEven } from '../volume/affine.js'
 import { makeVolume, type Volume, type VoxelArray, voxelCount } from '../volume/volume.js'
 import { fieldArgs, ignored, integer, integers, names, number } from './args.js'
 import { eachImage, ownFloats, requireImage, withImage } from './fields.js'
 import { makeSink, type Reduction, reduceStretch } from './reduction.js'
-import type { ImageField, TransformDefinition } from './types.js'
+import type { ImageField, Traits, TransformDefinition } from './types.js'
 
 /** Scores of a field reduced to labels, as the inferer does when it knows in time. */
 export function reduceField(field: ImageField, reduction: Reduction): ImageField {
@@ -34,6 +35,7 @@ const argmaxArgs = fieldArgs({})
 export const argmaxAcrossChannels: TransformDefinition<typeof argmaxArgs> = {
   names: ['ArgmaxAcrossChannels'],
   args: argmaxArgs,
+  traits: () => ({ reduces: { kind: 'argmax' } }),
   create: (a) =>
     eachImage(a, (field) => {
       const labels = reduceField(field, { kind: 'argmax' })
@@ -52,14 +54,24 @@ const activationArgs = fieldArgs({
 export const activations: TransformDefinition<typeof activationArgs> = {
   names: ['Activationsd', 'ActivationsD', 'ActivationsDict', 'Activations'],
   args: activationArgs,
+  traits: (a) => ({ activates: activationOf(a, 0) }),
   create: (a) =>
     eachImage(a, (field, index) => {
-      const sigmoid = [a.sigmoid].flat()
-      const softmax = [a.softmax].flat()
-      if (sigmoid[index] ?? sigmoid.at(-1)) return activated(field, sigmoidOf)
-      if (softmax[index] ?? softmax.at(-1)) return activated(field, softmaxOf)
-      return field
+      const activation = activationOf(a, index)
+      if (activation === undefined) return field
+      return activated(field, activation === 'sigmoid' ? sigmoidOf : softmaxOf)
     }),
+}
+
+function activationOf(a: z.output<typeof activationArgs>, index: number): 'sigmoid' | 'softmax' | undefined {
+  if (forKey(a.sigmoid, index)) return 'sigmoid'
+  return forKey(a.softmax, index) ? 'softmax' : undefined
+}
+
+/** An argument that is one value for all keys, or a list whose last value counts for the keys beyond it. */
+function forKey<T>(value: T | readonly T[], index: number): T | undefined {
+  const list = Array.isArray(value) ? (value as readonly T[]) : [value as T]
+  return list[index] ?? list.at(-1)
 }
 
 function activated(field: ImageField, run: (data: Float32Array, channels: number) => void): ImageField {
@@ -106,21 +118,43 @@ const discreteArgs = fieldArgs({
 export const asDiscrete: TransformDefinition<typeof discreteArgs> = {
   names: ['AsDiscreted', 'AsDiscreteD', 'AsDiscreteDict', 'AsDiscrete'],
   args: discreteArgs,
+  traits: (a) => {
+    const reductions = reductionsOf(a, 0)
+    return reductions.length === 1 ? { reduces: reductions[0] } : {}
+  },
   create: (a) =>
     eachImage(a, (field, index) => {
-      let out = field
-      const argmax = [a.argmax].flat()
-      if (argmax[index] ?? argmax.at(-1)) out = reduceField(out, { kind: 'argmax' })
-      const at = thresholdOf(a, index)
-      if (at !== undefined) out = reduceField(out, { kind: 'threshold', at, activation: 'none' })
-      return out
+      const reductions = reductionsOf(a, index)
+      if (reductions.length > 0) return reductions.reduce(reduceField, field)
+      return a.rounding === 'torchrounding' ? rounded(field) : field
     }),
 }
 
-export function thresholdOf(a: z.output<typeof discreteArgs>, index: number): number | undefined {
-  if (a.threshold_values) return a.logit_thresh
-  const list = [a.threshold ?? null].flat()
-  return list[index] ?? list.at(-1) ?? undefined
+/** Argmax first, then the threshold, as MONAI does it; rounding changes nothing after either. */
+function reductionsOf(a: z.output<typeof discreteArgs>, index: number): LabelReduction[] {
+  const at = a.threshold_values ? a.logit_thresh : forKey(a.threshold ?? null, index)
+  return [
+    ...(forKey(a.argmax, index) ? [{ kind: 'argmax' } as const] : []),
+    ...(typeof at === 'number' ? [{ kind: 'threshold', at, activation: 'none' } as const] : []),
+  ]
+}
+
+type LabelReduction = NonNullable<Traits['reduces']>
+
+/** torch.round: to the nearest whole number, halves to the even one. Whole numbers are labels, so they get a label's type. */
+function rounded(field: ImageField): ImageField {
+  const { volume } = field
+  const data = new Float32Array(volume.data.length)
+  let least = 0
+  let most = 0
+  for (let i = 0; i < data.length; i++) {
+    const value = roundHalfEven(volume.data[i]!)
+    data[i] = value
+    if (value < least) least = value
+    if (value > most) most = value
+  }
+  const Type = least < 0 ? Int32Array : most > 255 ? Uint16Array : Uint8Array
+  return { ...field, volume: { ...volume, data: most > 65_535 ? data : Type.from(data) }, scratch: true }
 }
 
 const thresholdArgs = fieldArgs({
@@ -133,6 +167,7 @@ const thresholdArgs = fieldArgs({
 export const applyThreshold: TransformDefinition<typeof thresholdArgs> = {
   names: ['ApplyThreshold', 'FilterProbabilityThreshold', 'ThresholdProbability'],
   args: thresholdArgs,
+  traits: (a) => ({ reduces: { kind: 'threshold', at: a.threshold, activation: 'none' } }),
   create: (a) =>
     eachImage(a, (field) => reduceField(field, { kind: 'threshold', at: a.threshold, activation: 'none' })),
 }

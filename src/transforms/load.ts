@@ -9,7 +9,7 @@ import { fieldArgs, ignored } from './args.js'
 import { arrayTypeOf } from './channels.js'
 import { eachImage, requireImage, withImage } from './fields.js'
 import { reorient } from './orientation.js'
-import type { ImageField, TransformDefinition } from './types.js'
+import type { ImageField, Traits, TransformDefinition } from './types.js'
 
 const dtype = z.union([z.string(), z.null(), z.array(z.string())]).optional()
 
@@ -29,6 +29,7 @@ const monaiArgs = fieldArgs({
 export const loadImage: TransformDefinition<typeof monaiArgs> = {
   names: ['LoadImaged', 'LoadImageD', 'LoadImageDict', 'LoadImage', 'LoadNiftid', 'LoadNiftiD'],
   args: monaiArgs,
+  traits: loading,
   create: (a) => {
     const cast = castOf(a.dtype)
     return eachImage(a, (field) => {
@@ -48,6 +49,7 @@ const niftiArgs = fieldArgs({
 export const loadNifti: TransformDefinition<typeof niftiArgs> = {
   names: ['LoadNifti'],
   args: niftiArgs,
+  traits: loading,
   create: (a) => {
     const cast = castOf(a.dtype)
     return eachImage(a, (field) => {
@@ -68,6 +70,7 @@ const multipleArgs = fieldArgs({
 export const loadMultipleNifti: TransformDefinition<typeof multipleArgs> = {
   names: ['LoadMultipleNifti'],
   args: multipleArgs,
+  traits: loading,
   create: (a) => {
     const cast = castOf(a.dtype)
     return eachImage(a, (field) => {
@@ -83,6 +86,7 @@ const pictureArgs = fieldArgs({ dtype, use_channels_first: ignored })
 export const loadPicture: TransformDefinition<typeof pictureArgs> = {
   names: ['LoadPng', 'LoadJpg', 'LoadPngd', 'LoadPNGd', 'LoadPngD', 'LoadPNG', 'LoadJpgd', 'LoadJPG'],
   args: pictureArgs,
+  traits: loading,
   create: (a) => {
     const cast = castOf(a.dtype)
     return (item) =>
@@ -97,6 +101,11 @@ export const loadPicture: TransformDefinition<typeof pictureArgs> = {
         return withImage(current, key, cast({ ...field, axes: field.volume.channels > 1 ? 'YXC' : 'YX' }))
       }, item)
   },
+}
+
+/** A cast makes new voxels. */
+function loading({ dtype }: { readonly dtype?: unknown }): Traits {
+  return { loads: true, axesOnly: dtype === undefined }
 }
 
 function castOf(name: string | readonly string[] | null | undefined): (field: ImageField) => ImageField {

@@ -16,7 +16,7 @@ const args = z.strictObject({
 export const resizeGuidance: TransformDefinition<typeof args> = {
   names: ['ResizeGuidanced', 'ResizeGuidanceD', 'ResizeGuidanceDict', 'ResizeGuidance'],
   args,
-  readsClicks: () => true,
+  traits: () => ({ readsClicks: true }),
   create: (a) => (item) => {
     const guidance = guidanceOf(item, a.guidance)
     const { size } = requireImage(item, a.ref_image).volume

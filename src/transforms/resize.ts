@@ -61,7 +61,14 @@ export const resized: TransformDefinition<typeof resizedArgs> = {
         )
       }
       const target = size.map((n, axis) => (n > 0 ? n : own[axis]!)) as unknown as Vec3
-      return resizeTo(field, target, modes[index] ?? modes.at(-1)!, aligned[index] ?? aligned.at(-1)!, 'Resized')
+      return resizeTo(
+        field,
+        target,
+        modes[index] ?? modes.at(-1)!,
+        aligned[index] ?? aligned.at(-1)!,
+        'Resized',
+        'nearest',
+      )
     })
   },
 }
@@ -84,7 +91,7 @@ export const zoom: TransformDefinition<typeof zoomArgs> = {
     return eachImage(a, (field, index) => {
       const factors = perMemoryAxis(field, a.zoom, [1, 1, 1])
       const size = field.volume.size.map((n, axis) => Math.max(1, Math.floor(n * factors[axis]!))) as unknown as Vec3
-      return resizeTo(field, size, modes[index] ?? modes.at(-1)!, a.align_corners ?? false, 'Zoomd')
+      return resizeTo(field, size, modes[index] ?? modes.at(-1)!, a.align_corners ?? false, 'Zoomd', 'nearest')
     })
   },
 }
@@ -163,15 +170,21 @@ export function scaledGrid(grid: Grid, size: Vec3, alignCorners = false): Grid {
   return { size, affine: affineFrom(linear, transformPoint(grid.affine, shift)) }
 }
 
-/** Resizes a field, and notes the way back: labels by nearest voxel in the manner of `mode`, scores linearly. */
-export function resizeTo(field: ImageField, size: Vec3, mode: Mode, alignCorners: boolean, name: string): ImageField {
+/** Resizes a field, and notes the way back: labels by nearest voxel in the manner of `back`, scores linearly. */
+export function resizeTo(
+  field: ImageField,
+  size: Vec3,
+  mode: Mode,
+  alignCorners: boolean,
+  name: string,
+  back: 'nearest' | 'nearest-exact' = 'nearest-exact',
+): ImageField {
   const before = field.volume
   if (size.every((n, axis) => n === before.size[axis])) return field
   checkNewGrid(before, size, name)
   const grid = scaledGrid(before, size, alignCorners && mode === 'linear')
   const volume = resizeVolume(before, grid, mode, alignCorners)
-  const backMode = name === 'Resized' || name === 'Zoomd' ? 'nearest' : 'nearest-exact'
-  const step = resizeStep(name, before, nearestMap(size, before.size, backMode), (scores) =>
+  const step = resizeStep(name, before, nearestMap(size, before.size, back), (scores) =>
     resizeVolume(scores, before, 'linear', alignCorners),
   )
   return { ...moved(field, volume, step), scratch: true }

@@ -34,13 +34,14 @@ const args = fieldArgs({
 export const restoreLabel: TransformDefinition<typeof args> = {
   names: ['RestoreLabeld', 'RestoreLabelD', 'RestoreLabelDict', 'RestoreLabel'],
   args,
-  wholeVolume: (a) => a.restore_slicing && !a.slice_only,
+  traits: (a) => ({ wholeVolume: a.restore_slicing && !a.slice_only }),
   create: (a) => {
     const modes = [a.mode].flat().map(checkMode)
     const undoes = (step: UndoStep): boolean => {
       if (step.kind === 'slice') return a.restore_slicing && !a.slice_only
-      if (step.kind === 'crop') return a.restore_cropping
-      if (step.kind === 'resize') return step.name.startsWith('Spacing') ? a.restore_spacing : a.restore_resizing
+      if (step.kind === 'crop' || step.kind === 'clicked') return a.restore_cropping
+      if (step.kind === 'spacing') return a.restore_spacing
+      if (step.kind === 'resize') return a.restore_resizing
       return true
     }
     return eachImage(a, (field, index) => restoreField(field, undoes, modes[index] ?? modes.at(-1)!))
@@ -64,7 +65,8 @@ function restoreField(field: ImageField, undoes: (step: UndoStep) => boolean, mo
     pending = undefined
   }
   for (let step = undo.at(-1); step && undoes(step); step = undo.at(-1)) {
-    const map = step.kind === 'resize' ? nearestMap(size, step.before.size, 'nearest') : step.map
+    const resized = step.kind === 'resize' || step.kind === 'spacing'
+    const map = resized ? nearestMap(size, step.before.size, 'nearest') : step.map
     if (map && (mode === 'nearest' || step.exact)) pending = pending ? composeAxisMaps(pending, map) : map
     else {
       flush(volume.affine)

@@ -19,7 +19,7 @@ const invertArgs = fieldArgs({
 export const invert: TransformDefinition<typeof invertArgs> = {
   names: ['Invertd', 'InvertD', 'InvertDict'],
   args: invertArgs,
-  wholeVolume: () => true,
+  traits: () => ({ restores: true, wholeVolume: true }),
   create: (a) => eachImage(a, (field) => restore(field)),
 }
 
@@ -35,7 +35,7 @@ const restoredArgs = fieldArgs({
 export const restored: TransformDefinition<typeof restoredArgs> = {
   names: ['Restored', 'RestoreD'],
   args: restoredArgs,
-  wholeVolume: () => true,
+  traits: () => ({ restores: true, wholeVolume: true }),
   create: (a) => eachImage(a, (field) => restore(field)),
 }
 
@@ -45,7 +45,7 @@ const shapeArgs = fieldArgs({ src_field: ignored, is_label: z.boolean().default(
 export const restoreOriginalShape: TransformDefinition<typeof shapeArgs> = {
   names: ['RestoreOriginalShape'],
   args: shapeArgs,
-  wholeVolume: () => true,
+  traits: () => ({ restores: true, wholeVolume: true }),
   create: (a) => eachImage(a, (field) => restore(field)),
 }
 

@@ -161,7 +161,7 @@ export function resampleTo(
   const back = { toSource: indexToIndex(field.volume, grid), size, affine, outside }
   const step: UndoStep = {
     name,
-    kind: 'resize',
+    kind: 'spacing',
     before: { size, affine },
     map: axisAlignedMap(grid.size, size, back.toSource, outside),
     undo: (result, undoMode) => (undoMode === 'nearest' ? resampleNearest(result, back) : resampleLinear(result, back)),

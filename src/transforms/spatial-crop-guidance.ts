@@ -28,7 +28,7 @@ interface Box {
 export const spatialCropGuidance: TransformDefinition<typeof args> = {
   names: ['SpatialCropGuidanced', 'SpatialCropGuidanceD', 'SpatialCropGuidanceDict', 'SpatialCropGuidance'],
   args,
-  readsClicks: () => true,
+  traits: () => ({ readsClicks: true }),
   create: (a) => (item) => {
     const guidance = guidanceOf(item, a.guidance)
     const first = requireImage(item, a.keys[0]!)
@@ -39,7 +39,11 @@ export const spatialCropGuidance: TransformDefinition<typeof args> = {
 
     const next = a.keys.reduce(
       (current, key) =>
-        withImage(current, key, boxed(requireImage(current, key), box.start, box.end, 'SpatialCropGuidanced')),
+        withImage(
+          current,
+          key,
+          boxed(requireImage(current, key), box.start, box.end, 'SpatialCropGuidanced', { kind: 'clicked' }),
+        ),
       item,
     )
     const shift = (points: readonly Vec3[]) =>

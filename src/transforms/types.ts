@@ -9,6 +9,7 @@
 import type { z } from 'zod'
 import type { AxisMap } from '../volume/resample.js'
 import type { Grid, NiftiGeometry, Volume } from '../volume/volume.js'
+import type { Reduction } from './reduction.js'
 
 export interface SourceGrid extends Grid {
   readonly nifti?: NiftiGeometry | undefined
@@ -18,8 +19,11 @@ export interface SourceGrid extends Grid {
 export interface UndoStep {
   /** The transform that did it, as the config names it. */
   readonly name: string
-  /** 'resize' scaled the same field of view to another number of voxels; RestoreLabeld undoes those MONAI's way. */
-  readonly kind: 'resize' | 'crop' | 'slice' | 'orient' | 'other'
+  /**
+   * 'resize' scaled the same field of view to another number of voxels, 'spacing' to another size of voxels; RestoreLabeld
+   * undoes both MONAI's way. 'clicked' is a crop around the clicks of a request: a deepgrow reply names its box.
+   */
+  readonly kind: 'resize' | 'spacing' | 'crop' | 'clicked' | 'slice' | 'orient' | 'other'
   /** The grid before the transform. */
   readonly before: Grid
   readonly undo: (volume: Volume, mode: 'nearest' | 'linear') => Volume
@@ -61,8 +65,26 @@ export interface TransformDefinition<S extends z.ZodType = z.ZodType> {
   /** Arguments as the config writes them; unknown keys are refused by the catalog, naming the transform. */
   readonly args: S
   readonly create: (args: z.output<S>) => Transform
-  /** Fields whose value comes from clicks; a session's cache stops before the first transform that reads one. */
-  readonly readsClicks?: ((args: z.output<S>) => boolean) | undefined
+  /** What others may rely on, with these arguments; absent: nothing in particular. */
+  readonly traits?: ((args: z.output<S>) => Traits) | undefined
+}
+
+/** What a transform says of itself to those who plan around it, so that nobody goes by its name. What is absent is not so. */
+export interface Traits {
+  /** The fields it names are images that the request brings. */
+  readonly loads?: boolean
+  /** Looks at, names or reorders the axes; every voxel keeps its value and its place in the patient. */
+  readonly axesOnly?: boolean
+  /** Leaves the item as it is. */
+  readonly identity?: boolean
+  /** Reads what comes from clicks; a session's cache stops before the first transform that does. */
+  readonly readsClicks?: boolean
+  /** Brings its fields back to the grid of the file. */
+  readonly restores?: boolean
   /** Puts a slice back into the volume it came from; a pipeline of models puts its slices together before it. */
-  readonly wholeVolume?: ((args: z.output<S>) => boolean) | undefined
+  readonly wholeVolume?: boolean
+  /** What it applies to the scores of its first field, one by one or over the channels. */
+  readonly activates?: 'sigmoid' | 'softmax' | undefined
+  /** How it turns the scores of its first field into labels; the inferer does the same, and sooner. */
+  readonly reduces?: Exclude<Reduction, { kind: 'scores' }> | undefined
 }

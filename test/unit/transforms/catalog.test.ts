@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { buildTransform, DEFINITIONS, TRANSFORM_NAMES } from '../../../src/transforms/catalog.js'
+import { reduceField } from '../../../src/transforms/labels.js'
 import type { Item } from '../../../src/transforms/types.js'
 import { scaleAffine, volumeOf } from '../../helpers/volumes.js'
 
@@ -95,5 +96,51 @@ describe('intensities', () => {
     const before = Array.from(item.images.get('image')!.volume.data)
     await apply('ScaleIntensityd', {}, item)
     expect(Array.from(item.images.get('image')!.volume.data)).toEqual(before)
+  })
+})
+
+describe('AsDiscreted', () => {
+  it.each([
+    { values: [0.4, 0.5, 0.6, 1.5, 2.5, 2.51, 254.7], rounded: [0, 0, 1, 2, 2, 3, 255] },
+    { values: [-1.5, -0.6, 0.4], rounded: [-2, -1, 0] },
+    { values: [256.5, 70_000.2], rounded: [256, 70_000] },
+  ])('rounds $values as torch.round does when the config says so', async ({ values, rounded }) => {
+    const item = itemOf('CXYZ', [values.length, 1, 1])
+    const field = item.images.get('image')!
+    const volume = { ...field.volume, data: Float32Array.from(values) }
+    const scores = { ...item, images: new Map([['image', { ...field, volume }]]) }
+    expect([...(await apply('AsDiscreted', { rounding: 'torchrounding' }, scores)).volume.data]).toEqual(rounded)
+  })
+})
+
+describe('traits', () => {
+  it.each([
+    { name: 'ArgmaxAcrossChannels', args: {} },
+    { name: 'AsDiscreted', args: { argmax: true } },
+    { name: 'AsDiscrete', args: { threshold: 3.5 } },
+    { name: 'AsDiscreteD', args: { threshold_values: true, logit_thresh: 2 } },
+    { name: 'ApplyThreshold', args: { threshold: 1 } },
+    { name: 'ThresholdProbability', args: {} },
+  ])('$name $args reduces scores as its trait says', async ({ name, args }) => {
+    const item = itemOf('CXYZ', [4, 3, 2], 2)
+    const field = item.images.get('image')!
+    const { traits } = buildTransform({ name, args: { keys: 'image', ...args } })
+    const done = await apply(name, args, item)
+    expect(done.volume.data).toEqual(reduceField(field, traits.reduces!).volume.data)
+  })
+
+  it('of an argmax followed by a threshold name no single reduction', () => {
+    const { traits } = buildTransform({ name: 'AsDiscreted', args: { keys: 'p', argmax: true, threshold: 0.5 } })
+    expect(traits.reduces).toBeUndefined()
+  })
+
+  it.each([
+    { name: 'LoadImaged', args: {}, axesOnly: true },
+    { name: 'LoadImaged', args: { dtype: 'uint8' }, axesOnly: false },
+    { name: 'EnsureTyped', args: {}, axesOnly: true },
+    { name: 'EnsureTyped', args: { dtype: 'uint8' }, axesOnly: false },
+    { name: 'Spacingd', args: { pixdim: 1 }, axesOnly: false },
+  ])('$name $args moves axes only: $axesOnly', ({ name, args, axesOnly }) => {
+    expect(buildTransform({ name, args: { keys: 'image', ...args } }).traits.axesOnly ?? false).toBe(axesOnly)
   })
 })
