@@ -5,7 +5,7 @@
 import { AppError } from '../errors.js'
 import { parseLooseJson } from '../util/loose-json.js'
 import type { Vec3 } from '../volume/volume.js'
-import type { ModelType } from './model-config.js'
+import { isInteractive, type ModelType } from './model-config.js'
 
 /** More clicks than a person makes in a day; a bound for what a script may send. */
 export const MAX_POINTS = 10_000
@@ -14,54 +14,94 @@ export const MIN_EXTREME_POINTS = 6
 
 type Params = Readonly<Record<string, unknown>>
 
+/** A point as the client sent it: where in `params`, the numbers there, and the voxel that they lie in. */
+interface SentPoint {
+  readonly name: string
+  readonly sent: readonly number[]
+  readonly voxel: Vec3
+}
+
+export interface ClickValues {
+  /** What click transforms read, by field name; points are voxel indices inside the image. */
+  readonly values: ReadonlyMap<string, unknown>
+  /** Says which points were left out. */
+  readonly notes: readonly string[]
+}
+
+const LISTS = ['foreground', 'background', 'points'] as const
+
 /**
- * The values that click transforms read, by field name, for a model of `type` and an image of `size` voxels.
- * A model that reads no clicks gets none: for it the same words may mean something else, and pass as they came.
- * Throws BAD_PARAMS naming the parameter and the index of the point that is wrong.
+ * The values that click transforms read, for a model of `type` and an image of `size` voxels. A model that reads no
+ * clicks gets none: for it the same words may mean something else, and pass as they came.
+ *
+ * Voxel i covers [i, i + 1), so fractions are cut off. Clients keep every click of a structure and send all of them each
+ * time: one that lies outside the image is left out, with a note, as long as another lies inside.
+ * Throws BAD_PARAMS naming the parameter, the index of the point that is wrong, and the numbers that were sent.
  */
-export function clickValues(
-  type: ModelType,
-  params: Params,
-  size: Vec3,
-  reads = isInteractive(type),
-): Map<string, unknown> {
+export function clickValues(type: ModelType, params: Params, size: Vec3, reads = isInteractive(type)): ClickValues {
   const values = new Map<string, unknown>()
-  if (!reads) return values
-  for (const key of ['foreground', 'background', 'points'])
-    if (params[key] !== undefined) values.set(key, parsePoints(params[key], key, size))
+  if (!reads) return { values, notes: [] }
+  const lists = new Map<string, readonly SentPoint[]>()
+  for (const key of LISTS) if (params[key] !== undefined) lists.set(key, parsePoints(params[key], key, size))
   const current = parseCurrentPoint(params.current_point, size)
-  if (current) values.set('current_point', current)
   const spatialSize = parseSizes(params.spatial_size)
   if (spatialSize) values.set('spatial_size', spatialSize)
 
-  if (type === 'annotation') requireExtremePoints(values)
-  else if (isInteractive(type)) requireClicks(values)
-  return values
+  if (type === 'annotation') requireExtremePoints(lists.get('points') ?? [])
+  else if (isInteractive(type)) requireClicks(lists)
+  const inside = ({ voxel }: SentPoint) => isInside(voxel, size)
+  const sent = [...lists.values()].flat()
+  const outside = sent.filter((point) => !inside(point))
+  if (outside.length > 0 && outside.length === sent.length) throw outsideError(outside[0]!, size)
+  for (const [key, points] of lists)
+    values.set(
+      key,
+      points.filter(inside).map(({ voxel }) => voxel),
+    )
+  if (current && inside(current)) values.set('current_point', current.voxel)
+  // Usually it is the last of a list as well, and said already.
+  else if (current && !outside.some(({ voxel }) => voxel.join() === current.voxel.join())) outside.push(current)
+  return { values, notes: outside.length > 0 ? [leftOut(outside, size)] : [] }
 }
 
-function isInteractive(type: ModelType): boolean {
-  return type === 'annotation' || type === 'deepgrow' || type === 'pipeline'
-}
-
-function requireExtremePoints(values: Map<string, unknown>): void {
-  const count = ((values.get('points') as readonly Vec3[] | undefined) ?? []).length
+function requireExtremePoints({ length: count }: readonly SentPoint[]): void {
   if (count < MIN_EXTREME_POINTS)
     throw new AppError('BAD_PARAMS', `'points' needs at least ${MIN_EXTREME_POINTS} extreme points, got ${count}`, {
       hint: 'send params {"points": [[x,y,z], ...]} with the two ends of the structure along each axis',
     })
 }
 
-function requireClicks(values: Map<string, unknown>): void {
-  for (const key of ['foreground', 'background']) if (!values.has(key)) values.set(key, [])
-  const clicks = ['foreground', 'background'].flatMap((key) => values.get(key) as Vec3[])
-  if (clicks.length === 0)
+/** Both lists are there afterwards. */
+function requireClicks(lists: Map<string, readonly SentPoint[]>): void {
+  for (const key of ['foreground', 'background']) if (!lists.has(key)) lists.set(key, [])
+  if (lists.get('foreground')!.length + lists.get('background')!.length === 0)
     throw new AppError('BAD_PARAMS', "'foreground' and 'background' are both empty", {
       hint: 'send params {"foreground": [[x,y,z], ...], "background": []} with at least one click',
     })
 }
 
-/** A list of [x, y, z] voxel indices inside `size`; [x, y] is accepted on a 2-D image. */
-export function parsePoints(value: unknown, name: string, size: Vec3): Vec3[] {
+function isInside(voxel: Vec3, size: Vec3): boolean {
+  return voxel.every((n, axis) => n >= 0 && n < size[axis]!)
+}
+
+function outsideError({ name, sent, voxel }: SentPoint, size: Vec3): AppError {
+  const axis = voxel.findIndex((n, i) => n < 0 || n >= size[i]!)
+  return new AppError(
+    'BAD_PARAMS',
+    `'${name}' = [${sent.join(', ')}] lies outside the image of ${size.join(' x ')} voxels, and no other point inside`,
+    { hint: `${'xyz'[axis]} runs from 0 to below ${size[axis]}` },
+  )
+}
+
+function leftOut(points: readonly SentPoint[], size: Vec3): string {
+  const [{ name, sent }] = points as readonly [SentPoint, ...SentPoint[]]
+  const first = `'${name}' = [${sent.join(', ')}]`
+  const who = points.length === 1 ? `${first} lies` : `${first} and ${points.length - 1} more lie`
+  return `${who} outside the image of ${size.join(' x ')} voxels and ${points.length === 1 ? 'was' : 'were'} left out`
+}
+
+/** A list of points on an image of `size`; [x, y] is accepted on a 2-D one. */
+function parsePoints(value: unknown, name: string, size: Vec3): SentPoint[] {
   const list = decoded(value, name)
   if (!Array.isArray(list)) throw notPoints(name, list)
   if (list.length > MAX_POINTS)
@@ -71,7 +111,7 @@ export function parsePoints(value: unknown, name: string, size: Vec3): Vec3[] {
   return points.map((point, i) => parsePoint(point, `${name}[${i}]`, size))
 }
 
-function parsePoint(point: unknown, name: string, size: Vec3): Vec3 {
+function parsePoint(point: unknown, name: string, size: Vec3): SentPoint {
   const flat = size[2] === 1
   const usable =
     Array.isArray(point) &&
@@ -79,24 +119,15 @@ function parsePoint(point: unknown, name: string, size: Vec3): Vec3 {
     point.every((n) => typeof n === 'number' && Number.isFinite(n))
   if (!usable)
     throw new AppError('BAD_PARAMS', `'${name}' is not a voxel index`, {
-      hint: `a point is ${flat ? '[x, y] or ' : ''}[x, y, z]: whole numbers, counted from 0 in the posted image`,
+      hint: `a point is ${flat ? '[x, y] or ' : ''}[x, y, z]: numbers, voxels counted from 0 in the posted image`,
     })
-  const index = (point as number[]).map((n) => Math.round(n))
-  const voxel: Vec3 = [index[0]!, index[1]!, index[2] ?? 0]
-  const outside = voxel.findIndex((n, axis) => n < 0 || n >= size[axis]!)
-  if (outside >= 0)
-    throw new AppError(
-      'BAD_PARAMS',
-      `'${name}' = [${voxel.join(', ')}] lies outside the image of ${size.join(' x ')} voxels`,
-      {
-        hint: `${'xyz'[outside]} runs from 0 to ${size[outside]! - 1}`,
-      },
-    )
-  return voxel
+  const sent = point as number[]
+  const voxel: Vec3 = [Math.floor(sent[0]!), Math.floor(sent[1]!), Math.floor(sent[2] ?? 0)]
+  return { name, sent, voxel }
 }
 
 /** `current_point` as [x, y, z], [[x, y, z]], text of either, or nothing. */
-function parseCurrentPoint(value: unknown, size: Vec3): Vec3 | undefined {
+function parseCurrentPoint(value: unknown, size: Vec3): SentPoint | undefined {
   if (value === undefined || value === null || value === '') return undefined
   return parsePoints(value, 'current_point', size).at(-1)
 }

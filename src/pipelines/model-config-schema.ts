@@ -125,6 +125,45 @@ export const Inference = section({
 })
 export type Inference = z.output<typeof Inference>
 
+const labelName = z.string().max(256)
+const MOST_LABELS = 4096
+/** Names by value, `{"1": "spleen"}`, or the other way round; the background is no label, and gaps get a name of their own. */
+const labelTable = z.record(labelName, z.union([labelName, z.int()])).transform((table, context) => {
+  const pairs = Object.entries(table).map(([key, value]): [number, string] =>
+    typeof value === 'number' ? [value, key] : [Number(key), value],
+  )
+  if (!pairs.every(([value]) => Number.isInteger(value) && value >= 0 && value <= MOST_LABELS)) {
+    context.addIssue(
+      `expected names by label value, {"1": "spleen", "2": "liver"}, with values from 1 to ${MOST_LABELS}`,
+    )
+    return z.NEVER
+  }
+  const names = new Map(pairs)
+  const last = Math.max(0, ...names.keys())
+  return Array.from({ length: last }, (_, i) => names.get(i + 1) ?? `label ${i + 1}`)
+})
+
+/** What authors write for readers: kept, and shown in the model's entry in /v1/models. */
+export const INFORMATION = [
+  'license',
+  'licence',
+  'author',
+  'authors',
+  'copyright',
+  'citation',
+  'references',
+  'url',
+  'homepage',
+  'date',
+  'changelog',
+  'internal name',
+  'sigma',
+] as const
+const information = Object.fromEntries(INFORMATION.map((key) => [key, z.json().optional()])) as Record<
+  (typeof INFORMATION)[number],
+  z.ZodOptional<z.ZodJSONSchema>
+>
+
 export const ConfigFile = section({
   version: z
     .union([z.string(), z.number()])
@@ -137,13 +176,7 @@ export const ConfigFile = section({
     .transform((text) => text.toLowerCase())
     .pipe(z.enum(MODEL_TYPES)),
   labels: z
-    .union([
-      z.array(z.string().max(256)).max(4096),
-      z
-        .string()
-        .max(256)
-        .transform((label) => [label]),
-    ])
+    .union([z.array(labelName).max(MOST_LABELS), labelName.transform((label) => [label]), labelTable])
     .default([]),
   description: z
     .string()
@@ -172,6 +205,10 @@ export const ConfigFile = section({
   additional_info: free.optional(),
   meta_data: free.optional(),
   pipeline: section({ models: PipelineModels, batch_size: count.optional() }).optional(),
+  /** The engine's block, where Clara 3's and 4's early configs have it. */
+  trtis: triton.optional(),
+  triton: triton.optional(),
+  ...information,
   /** Of a dumped record: how and where that server kept the weights. */
   format: word.optional(),
   path: word.optional(),

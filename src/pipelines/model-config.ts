@@ -5,10 +5,17 @@
 export const MODEL_TYPES = ['segmentation', 'annotation', 'classification', 'deepgrow', 'others', 'pipeline'] as const
 export type ModelType = (typeof MODEL_TYPES)[number]
 
+/** Whether models of this type find whatever a user points at, rather than the structures they were trained for. */
+export function isInteractive(type: ModelType): boolean {
+  return type === 'annotation' || type === 'deepgrow' || type === 'pipeline'
+}
+
 export interface TransformSpec {
   /** Short name without class path; MONAI's or Clara's, `d` suffix kept as written. */
   readonly name: string
   readonly args: Readonly<Record<string, unknown>>
+  /** The class path, where that is not in a package whose classes are known: Python of the config's author. */
+  readonly ownClass?: string | undefined
 }
 
 export interface ScanningWindow {

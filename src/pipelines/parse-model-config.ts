@@ -12,6 +12,7 @@ import type { ModelConfig, ModelType, ScanningWindow, TransformSpec } from './mo
 import {
   argKeys,
   ConfigFile,
+  INFORMATION,
   type Inference,
   InferenceArgs,
   type PipelineModels,
@@ -45,15 +46,19 @@ const DEFAULT_OVERLAP = 0.25
  */
 export function parseModelConfig(json: unknown, name: string): ModelConfig {
   checkBounds(json)
-  const record = withoutEchoes(unwrap(json, name))
+  const { record, comments } = splitComments(withoutEchoes(unwrap(json, name)))
   const parsed = ConfigFile.safeParse(record)
   if (!parsed.success) throw refusal(parsed.error)
   const config = parsed.data
-  const section = config.inference
+  const { triton: block = config.trtis } = config
+  const section =
+    config.inference === undefined || block === undefined ? config.inference : { triton: block, ...config.inference }
   if (section === undefined && config.type !== 'pipeline') fail('inference', 'is missing; it says how the model is run')
   const inference = section ?? {}
   const settings = inferenceArgs(inference)
   const info = {
+    ...comments,
+    ...Object.fromEntries(INFORMATION.flatMap((key) => (config[key] === undefined ? [] : [[key, config[key]]]))),
     ...config.additional_info,
     ...config.meta_data,
     ...inference.additional_info,
@@ -142,6 +147,24 @@ function withoutEchoes(record: Record<string, unknown>): Record<string, unknown>
   return kept
 }
 
+const COMMENT = /^_+comment/i
+
+/** JSON has no comments, so files have `_comment` keys, anywhere; those of the top level are kept for readers. */
+function splitComments(config: Record<string, unknown>): {
+  record: Record<string, unknown>
+  comments: Record<string, unknown>
+} {
+  const without = (value: unknown): unknown => {
+    if (Array.isArray(value)) return value.map(without)
+    if (typeof value !== 'object' || value === null) return value
+    return Object.fromEntries(
+      Object.entries(value).flatMap(([key, one]) => (COMMENT.test(key) ? [] : [[key, without(one)]])),
+    )
+  }
+  const comments = Object.fromEntries(Object.entries(config).filter(([key]) => COMMENT.test(key)))
+  return { record: without(config) as Record<string, unknown>, comments }
+}
+
 function refusal(error: z.ZodError): AppError {
   const said = error.issues.slice(0, 5).map((issue) => describe(issue))
   return new AppError('BAD_MODEL_CONFIG', said.join('; '), { hint: HELP })
@@ -173,8 +196,16 @@ function shortName(name: string): string {
   return name.slice(name.lastIndexOf('.') + 1)
 }
 
+/** The packages whose classes a config may name: those that this server's transforms are named after. */
+const KNOWN_PACKAGES = ['monai', 'monailabel', 'aiaa', 'ai4med', 'nvmidl', 'medl', 'dlmed']
+
+/** A class of the config's own cannot be run here, whatever its last word; the refusal says so (see `buildTransform`). */
 function toSpec(spec: z.output<typeof Transform>): TransformSpec {
-  return { name: shortName(spec.name), args: spec.args ?? {} }
+  const name = shortName(spec.name)
+  const args = spec.args ?? {}
+  const path = name === spec.name ? spec.path : spec.name
+  if (path === undefined || KNOWN_PACKAGES.includes(path.split('.')[0]!)) return { name, args }
+  return { name, args, ownClass: shortName(path) === name ? path : `${path}.${name}` }
 }
 
 /** The settings of the inference class, wherever this version keeps them; AIAA's block before TRITON's. */

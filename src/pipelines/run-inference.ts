@@ -18,13 +18,10 @@ export const runInference: RunInference = async (job, context) => {
   const { config } = context.model.ref
   const prefix = cacheablePrefix(plan)
   const read = await prepared(job, plan, prefix, { ...context, control }, clock)
-  const values = new Map([
-    ...read.item.values,
-    ...Object.entries(job.params),
-    ...clickValues(config.type, job.params, read.source.volume.size, plan.clicks),
-  ])
+  const clicks = clickValues(config.type, job.params, read.source.volume.size, plan.clicks)
+  const values = new Map([...read.item.values, ...Object.entries(job.params), ...clicks.values])
   let item: Item = { ...read.item, values }
-  const notes = [...read.notes]
+  const notes = [...read.notes, ...clicks.notes]
   if (context.model.predictor.fallbackReason) notes.push(context.model.predictor.fallbackReason)
 
   item = await clock.stage('pre', () => applyAll(plan.pre.slice(prefix), item, control, 'pre'))
@@ -47,7 +44,16 @@ export const runInference: RunInference = async (job, context) => {
     await control.checkpoint('write', 0, 1)
     return writeResult(finished, job, read.source, context.model.ref)
   })
-  return { file, params: finished.params, timings: clock.timings, device, notes }
+  return { file, params: withPoints(finished.params), timings: clock.timings, device, notes }
+}
+
+/**
+ * NVIDIA's C++ client (and so MITK) takes every value of `params` for a point where `points` is missing, and shows no
+ * mask. 3D Slicer reads `extreme_points` instead then, so those are said under both names.
+ */
+function withPoints(params: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  if (params.points !== undefined) return params
+  return { ...params, points: Array.isArray(params.extreme_points) ? params.extreme_points : [] }
 }
 
 function withCrop(item: Item, image: string): Item {

@@ -10,7 +10,7 @@ import { randomUUID } from 'node:crypto'
 import { mkdir, open, readdir, rename, rm, rmdir, stat, utimes } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AppError } from '../errors.js'
-import type { ModelConfig, ModelRef } from '../pipelines/model-config.js'
+import { isInteractive, type ModelConfig, type ModelRef } from '../pipelines/model-config.js'
 import { parseModelConfig } from '../pipelines/parse-model-config.js'
 import type { Scheduler } from '../scheduler/scheduler.js'
 import { syncFolder } from '../util/atomic-write.js'
@@ -113,7 +113,7 @@ class WorkspaceRegistry implements ModelRegistry {
       .map((name) => this.#view(name)!)
       .filter(({ config }) => {
         if (wantedType && config?.type !== wantedType) return false
-        return !wantedLabel || config?.labels.some((one) => one.toLowerCase() === wantedLabel)
+        return !wantedLabel || (config !== undefined && findsLabel(config, wantedLabel))
       })
   }
 
@@ -584,6 +584,12 @@ interface Candidate {
   readonly weights?: Weights | undefined
   /** Whether the weights came with this change, so that they go again when it fails. */
   readonly isNew?: boolean | undefined
+}
+
+/** `label` in lower case. Interactive models without labels find whatever is pointed at: MITK asks by the structure's name. */
+function findsLabel({ type, labels }: ModelConfig, label: string): boolean {
+  if (labels.length === 0) return isInteractive(type)
+  return labels.some((one) => one.toLowerCase() === label)
 }
 
 function needsWeights(config: ModelConfig): boolean {

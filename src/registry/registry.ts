@@ -41,7 +41,7 @@ export type ModelSource =
   | { readonly kind: 'generation'; readonly generation: number }
 
 export interface ModelFilter {
-  /** One of the model's labels, whatever its case. */
+  /** One of the model's labels, whatever its case; a model that finds what a user points at, and has no labels, finds each. */
   readonly label?: string | undefined
   readonly type?: string | undefined
 }

@@ -128,13 +128,15 @@ export interface BuiltTransform {
 export function buildTransform({
   name,
   args,
+  ownClass,
 }: {
   readonly name: string
   readonly args: Readonly<Record<string, unknown>>
+  readonly ownClass?: string | undefined
 }): BuiltTransform {
   const short = name.split('.').at(-1)!
   const definition = BY_NAME.get(short)
-  if (!definition) throw unknownTransform(short)
+  if (!definition || ownClass !== undefined) throw unknownTransform(short, ownClass)
   const parsed = definition.args.safeParse(normalized(args))
   if (!parsed.success) throw badArguments(short, definition, parsed.error)
   const apply = named(short, () => definition.create(parsed.data as never))
@@ -148,9 +150,17 @@ export function buildTransform({
   }
 }
 
-function unknownTransform(name: string): AppError {
+function unknownTransform(name: string, ownClass: string | undefined): AppError {
   const usual = DEFINITIONS.map(({ names }) => names[0]!)
-  const near = nearestWord(name, usual)
+  const near = BY_NAME.has(name) ? name : nearestWord(name, usual)
+  if (ownClass !== undefined) {
+    const nearest = near === undefined ? '' : `; the nearest transform is '${near}'`
+    return new AppError(
+      'BAD_MODEL_CONFIG',
+      `transform '${ownClass.slice(0, 160)}' is a Python class of this config's own, and Python is not run here${nearest}`,
+      { hint: `say it with known transforms: ${usual.join(', ')}` },
+    )
+  }
   const guess = near === undefined ? '' : ` (did you mean '${near}'?)`
   return new AppError('BAD_MODEL_CONFIG', `unknown transform '${name.slice(0, 80)}'${guess}`, {
     hint: `known transforms: ${usual.join(', ')}`,

@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { AppError } from '../errors.js'
 import { type AxisMap, composeAxisMaps, gather } from '../volume/resample.js'
 import type { Vec3 } from '../volume/volume.js'
-import { fieldArgs } from './args.js'
+import { fieldArgs, ignored } from './args.js'
 import { eachImage } from './fields.js'
 import { coordKeys } from './guidance.js'
 import { nearestMap } from './resize.js'
@@ -18,6 +18,8 @@ const args = fieldArgs({
   restore_cropping: z.boolean().default(true),
   restore_spacing: z.boolean().default(true),
   restore_slicing: z.boolean().default(true),
+  /** Of RestoreCroppedLabeld: the layout is known here. */
+  channel_first: ignored,
 })
 
 /**
@@ -32,7 +34,16 @@ const args = fieldArgs({
  * Source: monai.apps.deepgrow.transforms.RestoreLabeld.
  */
 export const restoreLabel: TransformDefinition<typeof args> = {
-  names: ['RestoreLabeld', 'RestoreLabelD', 'RestoreLabelDict', 'RestoreLabel'],
+  names: [
+    'RestoreLabeld',
+    'RestoreLabelD',
+    'RestoreLabelDict',
+    'RestoreLabel',
+    // As MONAI called it up to 0.4.
+    'RestoreCroppedLabeld',
+    'RestoreCroppedLabelD',
+    'RestoreCroppedLabelDict',
+  ],
   args,
   traits: (a) => ({ wholeVolume: a.restore_slicing && !a.slice_only }),
   create: (a) => {

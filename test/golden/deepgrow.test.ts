@@ -43,7 +43,7 @@ describe.each(cases)('$name', (golden) => {
   async function run(): Promise<{ states: Item[]; source: Volume }> {
     const read = await readVolume([here(`deepgrow-${golden.volume}.nii.gz`)], limits)
     const { foreground, background } = golden
-    const values = clickValues('deepgrow', { foreground, background }, read.volume.size)
+    const { values } = clickValues('deepgrow', { foreground, background }, read.volume.size)
     let item: Item = { images: new Map([['image', fieldOf(read)]]), values, result: {} }
     const states: Item[] = []
     const steps = [

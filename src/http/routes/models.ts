@@ -14,7 +14,10 @@ export interface ModelRouteOptions {
 
 const ModelsQuery = z.object({
   model: z.string().optional().meta({ description: 'one model by name: the reply is then that object, not an array' }),
-  label: z.string().optional().meta({ description: 'only models that find this label, whatever its case' }),
+  label: z.string().optional().meta({
+    description:
+      'only models that find this label, whatever its case; models for clicks or extreme points without labels find each',
+  }),
   type: z.string().optional().meta({
     description: 'only models of this type: segmentation, annotation, classification, deepgrow, others or pipeline',
   }),

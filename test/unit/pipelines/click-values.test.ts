@@ -1,10 +1,12 @@
 import { describe, expect, test } from 'vitest'
-import { clickValues, MAX_POINTS, MIN_EXTREME_POINTS } from '../../../src/pipelines/click-values.js'
+import { MAX_POINTS, MIN_EXTREME_POINTS, clickValues as readClicks } from '../../../src/pipelines/click-values.js'
 import type { ModelType } from '../../../src/pipelines/model-config.js'
 import type { Vec3 } from '../../../src/volume/volume.js'
 
 const size: Vec3 = [10, 20, 30]
 const six = Array.from({ length: MIN_EXTREME_POINTS }, (_, i) => [i, i, i])
+
+const clickValues = (...given: Parameters<typeof readClicks>) => readClicks(...given).values
 
 describe('spellings that clients send', () => {
   test.each([
@@ -52,19 +54,89 @@ test('a model that promises no clicks gets its params as they came', () => {
   expect(clickValues('others', { points: 'any words' }, size)).toEqual(new Map())
 })
 
-describe('refusals name the parameter and the point', () => {
-  test.each<{ name: string; type: ModelType; params: Record<string, unknown>; says: RegExp }>([
-    { name: 'no click at all', type: 'deepgrow', params: {}, says: /'foreground' and 'background' are both empty/ },
+describe('voxel i covers [i, i + 1)', () => {
+  test.each([
+    { name: 'OHIF sends the middle of a voxel', sent: [20.5, 3.999, 0.5], voxel: [20, 3, 0] },
+    { name: 'the last voxel reaches up to the size', sent: [47.6, 47.999, 23.99], voxel: [47, 47, 23] },
+    { name: 'whole numbers stay', sent: [47, 0, 23], voxel: [47, 0, 23] },
+  ])('$name', ({ sent, voxel }) => {
+    const [extent, flat]: [Vec3, Vec3] = [
+      [48, 48, 24],
+      [48, 48, 1],
+    ]
+    expect(clickValues('deepgrow', { foreground: [sent], current_point: sent }, extent)).toEqual(
+      new Map<string, unknown>([
+        ['foreground', [voxel]],
+        ['background', []],
+        ['current_point', voxel],
+      ]),
+    )
+    expect(clickValues('annotation', { points: Array(6).fill(sent) }, extent).get('points')).toEqual(
+      Array(6).fill(voxel),
+    )
+    expect(clickValues('pipeline', { background: [sent.slice(0, 2)] }, flat).get('background')).toEqual([
+      [voxel[0], voxel[1], 0],
+    ])
+  })
+})
+
+describe('a click outside is left out, with a note, as long as another lies inside', () => {
+  test.each<{ name: string; type: ModelType; params: Record<string, unknown>; left: object; says: RegExp }>([
     {
-      name: 'a point outside',
+      name: 'of the foreground',
       type: 'deepgrow',
       params: {
         foreground: [
           [1, 1, 1],
-          [1, 20, 1],
+          [1, 20.25, 1],
+        ],
+        current_point: [1, 20.25, 1],
+      },
+      left: { foreground: [[1, 1, 1]], background: [] },
+      says: /^'foreground\[1\]' = \[1, 20.25, 1\] lies outside the image of 10 x 20 x 30 voxels and was left out$/,
+    },
+    {
+      name: 'a fraction below the first voxel',
+      type: 'deepgrow',
+      params: {
+        foreground: [[1, 1, 1]],
+        background: [
+          [-0.4, 0, 0],
+          [0, 0, 99],
         ],
       },
-      says: /'foreground\[1\]'.*outside/,
+      left: { foreground: [[1, 1, 1]], background: [] },
+      says: /^'background\[0\]' = \[-0.4, 0, 0\] and 1 more lie outside/,
+    },
+    {
+      name: 'the sixth extreme point',
+      type: 'annotation',
+      params: { points: [...six.slice(1), [0, 0, 30]] },
+      left: { points: six.slice(1) },
+      says: /'points\[5\]' = \[0, 0, 30\]/,
+    },
+    {
+      name: 'the current point alone',
+      type: 'deepgrow',
+      params: { foreground: [[1, 1, 1]], current_point: [[10, 1, 1]] },
+      left: { foreground: [[1, 1, 1]], background: [] },
+      says: /^'current_point\[0\]' = \[10, 1, 1\] lies outside/,
+    },
+  ])('$name', ({ type, params, left, says }) => {
+    const { values, notes } = readClicks(type, params, size)
+    expect(Object.fromEntries(values)).toEqual(left)
+    expect(notes).toEqual([expect.stringMatching(says)])
+  })
+})
+
+describe('refusals name the parameter and the point', () => {
+  test.each<{ name: string; type: ModelType; params: Record<string, unknown>; says: RegExp }>([
+    { name: 'no click at all', type: 'deepgrow', params: {}, says: /'foreground' and 'background' are both empty/ },
+    {
+      name: 'every point outside',
+      type: 'deepgrow',
+      params: { foreground: [[1, 20.5, 1]], background: [[0, 0, 31]] },
+      says: /'foreground\[0\]' = \[1, 20.5, 1\] lies outside the image of 10 x 20 x 30 voxels/,
     },
     {
       name: 'a negative index',
@@ -87,10 +159,10 @@ describe('refusals name the parameter and the point', () => {
       says: /at least 6 extreme points, got 5/,
     },
     {
-      name: 'the sixth one outside',
+      name: 'six extreme points outside',
       type: 'annotation',
-      params: { points: [...six.slice(1), [0, 0, 30]] },
-      says: /'points\[5\]'/,
+      params: { points: six.map(([x, y]) => [x, y, 30]) },
+      says: /'points\[0\]' = \[0, 0, 30\].*outside/,
     },
     { name: 'a spatial size of zero', type: 'deepgrow', params: { spatial_size: [0] }, says: /'spatial_size'/ },
     { name: 'a spatial size of words', type: 'deepgrow', params: { spatial_size: 'big' }, says: /whole numbers/ },

@@ -304,3 +304,101 @@ describe('refusals name the key', () => {
     expect((caught as AppError).message).toContain(says)
   })
 })
+
+describe('what Clara 4 had in its early access', () => {
+  const early = () => {
+    const sampled = sample('deepgrow-2d-v4')
+    const post = (sampled.post_transforms as { name: string; args: object }[]).map((one) =>
+      /RestoreLabeld$/.test(one.name)
+        ? { name: 'aiaa.apps.deepgrow.transforms.RestoreCroppedLabeld', args: { ...one.args, channel_first: true } }
+        : one,
+    )
+    return {
+      ...sampled,
+      inference: { name: 'aiaa.inference.TritonInference', input: 'image', output: 'pred', args: {} },
+      triton: {
+        platform: 'pytorch_libtorch',
+        input: [{ name: 'CLICKED', dims: [3, 256, 256] }],
+        output: [{ name: 'SCORES' }],
+      },
+      post_transforms: post,
+    }
+  }
+
+  it('reads the triton block at the top, and RestoreCroppedLabeld as RestoreLabeld', () => {
+    const config = parse(early())
+    expect(config.inference.nodeMapping).toEqual({ CLICKED: 'image', SCORES: 'pred' })
+    const restore = config.postTransforms.find(({ name }) => name === 'RestoreCroppedLabeld')!
+    expect(buildTransform(restore).definition.names).toContain('RestoreLabeld')
+  })
+
+  it('the block of the inference section goes before', () => {
+    const json = { ...early(), inference: { input: 'image', output: 'pred', triton: { input: [{ name: 'OWN' }] } } }
+    expect(parse(json).inference.nodeMapping).toMatchObject({ OWN: 'image' })
+  })
+})
+
+describe('labels', () => {
+  it.each([
+    { name: 'names by value', labels: { '1': 'spleen', '2': 'liver' }, want: ['spleen', 'liver'] },
+    { name: 'in any order', labels: { '10': 'j', '2': 'b', '1': 'a' }, want: ['a', 'b', ...gaps(3, 9), 'j'] },
+    { name: 'values by name', labels: { liver: 2, spleen: 1 }, want: ['spleen', 'liver'] },
+    { name: 'the background is none', labels: { '0': 'background', '1': 'spleen' }, want: ['spleen'] },
+    { name: 'none', labels: {}, want: [] },
+    { name: 'one word', labels: 'spleen', want: ['spleen'] },
+  ])('$name', ({ labels, want }) => {
+    expect(parse(withInference({}, { labels })).labels).toEqual(want)
+  })
+
+  it.each([{ labels: { one: 'spleen' } }, { labels: { '-1': 'spleen' } }, { labels: { '5000': 'x' } }])(
+    '$labels is refused with what would be right',
+    ({ labels }) => {
+      expect(() => parse(withInference({}, { labels }))).toThrow(/config.labels: expected names by label value/)
+    },
+  )
+
+  function gaps(from: number, to: number): string[] {
+    return Array.from({ length: to - from + 1 }, (_, i) => `label ${from + i}`)
+  }
+})
+
+describe('what is written for readers', () => {
+  it('is kept and shown', () => {
+    const said = {
+      _comment: 'made for the demo',
+      license: 'CC-BY-4.0',
+      authors: ['A', 'B'],
+      'internal name': 'ct_spleen',
+      sigma: 3,
+    }
+    expect(parse(withInference({}, said)).info).toEqual(said)
+  })
+
+  it('may stand anywhere as _comment', () => {
+    const pre_transforms = [{ name: 'LoadImaged', _comment: 'first', args: { keys: 'image', _comment2: 'really' } }]
+    const config = parse(withInference({ _comments: ['x'] }, { pre_transforms }))
+    expect(config.preTransforms).toEqual([{ name: 'LoadImaged', args: { keys: 'image' } }])
+  })
+})
+
+describe("a class of the config's own", () => {
+  it.each([
+    { spec: { name: 'my.crops.CropNearLiverd' }, says: "transform 'my.crops.CropNearLiverd' is a Python class" },
+    { spec: { name: 'MySpacingd', path: 'my.spacing' }, says: "'my.spacing.MySpacingd' is a Python class" },
+    {
+      spec: { name: 'my.Spacingd' },
+      says: "'my.Spacingd' is a Python class of this config's own, and Python is not run",
+    },
+    { spec: { name: 'my.Spacingd' }, says: "the nearest transform is 'Spacingd'" },
+    { spec: { name: 'my.Spacngd' }, says: "the nearest transform is 'Spacingd'" },
+  ])('$spec.name: $says', ({ spec, says }) => {
+    const [own] = parse(withInference({}, { pre_transforms: [spec] })).preTransforms
+    expect(() => buildTransform(own!)).toThrow(says)
+  })
+
+  it.each(['monai.transforms.Spacingd', 'monai.transforms.spatial.dictionary.Spacingd'])('%s is known', (name) => {
+    const args = { keys: 'image', pixdim: [1, 1, 1] }
+    const [known] = parse(withInference({}, { pre_transforms: [{ name, args }] })).preTransforms
+    expect(buildTransform(known!).name).toBe('Spacingd')
+  })
+})

@@ -124,6 +124,49 @@ describe('odd grids', () => {
 })
 
 describe('what a job says beside its label map', () => {
+  it.each([
+    { name: 'no points where the config computes none', post: [], want: [] },
+    {
+      name: "Slicer's extreme_points under both names",
+      post: [
+        { name: 'FetchExtremePoints', args: { image_field: 'image', label_field: 'model', points: 'extreme_points' } },
+      ],
+      want: expect.arrayContaining([[2, 2, 2]]),
+    },
+  ])('always has points, a list of points: $name', async ({ post, want }) => {
+    const image = volumeOf([5, 5, 5])
+    image.data.fill(0).set([9], 2 + 5 * (2 + 5 * 2))
+    const settings = config({ post_transforms: [{ name: 'ArgmaxAcrossChannels', args: { fields: 'model' } }, ...post] })
+    const { params } = await segment(image, settings, 'points')
+    expect(params.points).toEqual(want)
+    if (params.extreme_points) expect(params.points).toEqual(params.extreme_points)
+  })
+
+  it('tells of a click that was left out', async () => {
+    const path = await niftiFile(folder, volumeOf([5, 5, 5]), 'outside.nii')
+    const guided = config({
+      type: 'deepgrow',
+      pre_transforms: [
+        step('LoadImaged'),
+        step('EnsureChannelFirstd'),
+        { name: 'AddGuidanceFromPointsd', args: { ref_image: 'image', guidance: 'guidance', dimensions: 3 } },
+      ],
+      post_transforms: [{ name: 'ArgmaxAcrossChannels', args: { fields: 'model' } }],
+    })
+    const job = {
+      params: {
+        foreground: [
+          [1.5, 2, 2],
+          [2, 5.5, 2],
+        ],
+      },
+    }
+    const result = await runPipeline({ config: guided, predictor: tissue, paths: [path], outDir: folder, job })
+    expect(result.notes).toEqual([
+      "'foreground[1]' = [2, 5.5, 2] lies outside the image of 5 x 5 x 5 voxels and was left out",
+    ])
+  })
+
   it('counts, measures and bounds every label, and gives extreme points on it', async () => {
     const image = volumeOf([6, 5, 4], {
       affine: scaleAffine([2, 2, 2.5]),

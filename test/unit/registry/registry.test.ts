@@ -266,6 +266,15 @@ describe('finding', () => {
     expect(names({ type: 'annotation' })).toEqual(['b'])
     expect(names({ label: 'liver', type: 'annotation' })).toEqual([])
     expect(names({ label: '', type: '' })).toEqual(['a', 'b'])
+  })
+
+  it('finds models without labels under each label where a user points at the structure, and only there', async () => {
+    await using home = new RegistryHome()
+    const { registry } = await home.open()
+    for (const type of ['annotation', 'deepgrow', 'segmentation', 'others'])
+      await registry.put(type, files(home, onnx, modelConfig({ labels: [], type })))
+    expect(registry.list({ label: 'Spleen' }).map(({ name }) => name)).toEqual(['annotation', 'deepgrow'])
+    expect(registry.list({ label: 'Spleen', type: 'deepgrow' }).map(({ name }) => name)).toEqual(['deepgrow'])
     await registry.close()
   })
 
