@@ -21,7 +21,7 @@ import { drainUpload } from './http/plugins/drain-upload.js'
 import { errorHandler } from './http/plugins/error-handler.js'
 import { hostGuard } from './http/plugins/host-guard.js'
 import { requestLog } from './http/plugins/request-log.js'
-import { requestId } from './http/request-id.js'
+import { traceId } from './http/request-id.js'
 import { adminModelRoutes } from './http/routes/admin-models.js'
 import { fixpolygonRoutes } from './http/routes/fixpolygon.js'
 import { inferenceRoutes } from './http/routes/inference.js'
@@ -44,7 +44,7 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
   const app = Fastify({
     loggerInstance: services.logger as FastifyBaseLogger,
     logController: new LogController({ disableRequestLogging: true }),
-    genReqId: requestId,
+    genReqId: traceId,
     bodyLimit: JSON_BODY_BYTES,
     requestTimeout: config.uploadDeadline * 1000,
     forceCloseConnections: 'idle',

@@ -1,4 +1,5 @@
 /** The life of one computing request: its folder, its abort signal, its deadline; all gone when its response has ended. */
+import { randomUUID } from 'node:crypto'
 import { finished } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { AppError } from '../errors.js'
@@ -28,7 +29,9 @@ interface OpenScope extends RequestScope {
 }
 
 async function openScope(request: FastifyRequest, options: ScopeOptions): Promise<OpenScope> {
-  const folder = await openRequestFolder(options.tmpRoot, request.id)
+  // Ours and secret, since it opens the result: a client's own X-Request-Id may be guessed, or used twice.
+  const id = randomUUID()
+  const folder = await openRequestFolder(options.tmpRoot, id)
   const controller = new AbortController()
   const abort = (reason: AppError) => controller.abort(reason)
   const deadlineMs = options.deadlineSeconds * 1000
@@ -43,7 +46,7 @@ async function openScope(request: FastifyRequest, options: ScopeOptions): Promis
     folder: folder.path,
     signal: controller.signal,
     abort,
-    job: { id: request.id, client: clientOf(request), deadlineMs },
+    job: { id, client: clientOf(request), deadlineMs },
     stopClock: () => clearTimeout(timer),
     remove: () =>
       folder.remove().catch((error: unknown) => request.log.warn({ err: error }, 'request folder not removed')),

@@ -43,7 +43,7 @@ export function runToolRequest(
   send: (result: JobResult) => Promise<FastifyReply>,
 ): Promise<FastifyReply> {
   return withScope(request, reply, options.scope, async (scope) => {
-    const entry = { id: request.id, client: clientOf(request), task: kind, abort: scope.abort }
+    const entry = { id: scope.job.id, trace: request.id, client: clientOf(request), task: kind, abort: scope.abort }
     const handle = options.board.open(entry)
     try {
       const upload = await receiveUpload(request, scope.folder, options.uploadLimits)

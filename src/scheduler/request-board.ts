@@ -10,7 +10,10 @@ import type { JobProgress } from './scheduler.js'
 export type RequestState = 'queued' | 'running' | 'done' | 'failed' | 'cancelled'
 
 export interface RequestView {
+  /** Secret: it opens the result. */
   readonly id: string
+  /** What the client, or the log, calls it. */
+  readonly trace: string
   /** Who asked; only for deciding what to show to whom. */
   readonly client: string
   readonly task: string
@@ -49,6 +52,7 @@ const SWEEP_MS = 10_000
 
 export interface NewRequest {
   readonly id: string
+  readonly trace: string
   readonly client: string
   readonly task: string
   readonly model?: string | undefined
@@ -92,6 +96,7 @@ export class RequestBoard {
     const entry: Entry = {
       view: {
         id: request.id,
+        trace: request.trace,
         client: request.client,
         task: request.task,
         model: request.model,

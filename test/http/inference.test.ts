@@ -394,26 +394,3 @@ describe('failures of the job', () => {
     expect(reply.json().hint).toContain('--request-deadline')
   })
 })
-
-test('two requests of one id at a time: the second is told to take another', async () => {
-  let finish = () => {}
-  const gate = new Promise<void>((resolve) => {
-    finish = resolve
-  })
-  await using app = await testApp({
-    answer: async () => {
-      await gate
-      return { params: {}, timings: {}, notes: [] }
-    },
-  })
-  const named = { 'x-request-id': 'click-1' }
-  const first = post(app, '/v1/inference?model=spleen', [image], named)
-  await expect.poll(() => app.scheduler.asked.length).toBe(1)
-  const second = await post(app, '/v1/inference?model=spleen', [image], named)
-  expect(second.statusCode).toBe(409)
-  expect(second.json()).toMatchObject({ code: 'BUSY_NAME', hint: expect.stringContaining('X-Request-Id') })
-  finish()
-  expect((await first).statusCode).toBe(200)
-  await expect.poll(() => app.leftovers()).toEqual([])
-  expect((await post(app, '/v1/inference?model=spleen', [image], named)).statusCode).toBe(200)
-})

@@ -18,6 +18,12 @@ function post(app: TestApp, id: string, query = '') {
   })
 }
 
+/** The secret id of the one request there is, as its own client learns it from the reply to async=true. */
+async function idOf(app: TestApp): Promise<string> {
+  await expect.poll(() => app.services.board.list().length).toBe(1)
+  return app.services.board.list()[0]!.id
+}
+
 /** Answers when told to. */
 function onDemand() {
   let answer: () => void = () => {}
@@ -36,10 +42,12 @@ test('a running request tells its stage, its window and what to expect', async (
   const { run, answer } = onDemand()
   await using app = await testApp({ answer: run })
   const reply = post(app, 'mine')
+  const id = await idOf(app)
   await expect
-    .poll(async () => (await app.inject('/v1/requests/mine')).json())
+    .poll(async () => (await app.inject(`/v1/requests/${id}`)).json())
     .toMatchObject({
-      id: 'mine',
+      id,
+      trace: 'mine',
       task: 'segmentation',
       model: 'spleen',
       state: 'running',
@@ -48,22 +56,22 @@ test('a running request tells its stage, its window and what to expect', async (
       total: 9,
       estimate_seconds: 4.2,
     })
-  expect((await app.inject('/v1/requests')).json()).toMatchObject({ requests: [{ id: 'mine' }], others: [] })
+  expect((await app.inject('/v1/requests')).json()).toMatchObject({ requests: [{ trace: 'mine' }], others: [] })
   answer()
   expect((await reply).statusCode).toBe(200)
-  expect((await app.inject('/v1/requests/mine')).json()).toMatchObject({ state: 'done' })
+  expect((await app.inject(`/v1/requests/${id}`)).json()).toMatchObject({ state: 'done' })
 })
 
 test('DELETE calls a request off', async () => {
   await using app = await testApp({ answer: untilCancelled })
   const reply = post(app, 'mine')
-  await expect.poll(async () => (await app.inject('/v1/requests/mine')).statusCode).toBe(200)
+  const url = `/v1/requests/${await idOf(app)}`
   await expect.poll(() => app.scheduler.asked.length).toBe(1)
-  expect((await app.inject({ method: 'DELETE', url: '/v1/requests/mine' })).statusCode).toBe(200)
+  expect((await app.inject({ method: 'DELETE', url })).statusCode).toBe(200)
   const refused = await reply
   expect(refused.statusCode).toBe(499)
   expect(refused.json()).toMatchObject({ code: 'CANCELLED' })
-  expect((await app.inject('/v1/requests/mine')).json()).toMatchObject({ state: 'cancelled' })
+  expect((await app.inject(url)).json()).toMatchObject({ state: 'cancelled' })
   await expect.poll(() => app.leftovers()).toEqual([])
 })
 
@@ -73,13 +81,14 @@ test('async: 202 at once, then the result where Location says, once', async () =
   const accepted = await post(app, 'later', '&async=true')
   expect(accepted.statusCode).toBe(202)
   const location = accepted.headers.location!
-  expect(location).toBe('/v1/requests/later/result')
+  const { id } = accepted.json<{ id: string }>()
+  expect(location).toBe(`/v1/requests/${id}/result`)
   const early = await app.inject(location)
   expect(early.statusCode).toBe(202)
   expect(early.headers['retry-after']).toBe('1')
   answer()
   await expect
-    .poll(async () => (await app.inject('/v1/requests/later')).json())
+    .poll(async () => (await app.inject(`/v1/requests/${id}`)).json())
     .toMatchObject({ state: 'done', result: location })
   const fetched = await app.inject(location)
   expect(fetched.statusCode).toBe(200)
@@ -95,14 +104,14 @@ test('async: the error of the job comes where the result would', async () => {
       throw new AppError('BAD_PARAMS', "'points' is empty")
     },
   })
-  await post(app, 'later', '&async=true')
+  const { id } = (await post(app, 'later', '&async=true')).json<{ id: string }>()
   await expect
-    .poll(async () => (await app.inject('/v1/requests/later')).json())
+    .poll(async () => (await app.inject(`/v1/requests/${id}`)).json())
     .toMatchObject({
       state: 'failed',
       error: { code: 'BAD_PARAMS' },
     })
-  expect((await app.inject('/v1/requests/later/result')).json()).toMatchObject({ code: 'BAD_PARAMS' })
+  expect((await app.inject(`/v1/requests/${id}/result`)).json()).toMatchObject({ code: 'BAD_PARAMS' })
   await expect.poll(() => app.leftovers()).toEqual([])
 })
 
@@ -119,8 +128,9 @@ test('server-sent events tell every step and end with the request', async () => 
   await using app = await testApp({ answer: run })
   const port = await app.listen()
   const reply = post(app, 'mine')
-  await expect.poll(async () => (await app.inject('/v1/requests/mine')).json().state).toBe('running')
-  const stream = await fetch(`http://127.0.0.1:${port}/v1/requests/mine`, { headers: { accept: 'text/event-stream' } })
+  const path = `/v1/requests/${await idOf(app)}`
+  await expect.poll(async () => (await app.inject(path)).json().state).toBe('running')
+  const stream = await fetch(`http://127.0.0.1:${port}${path}`, { headers: { accept: 'text/event-stream' } })
   expect(stream.headers.get('content-type')).toBe('text/event-stream')
   const reader = stream.body!.pipeThrough(new TextDecoderStream()).getReader()
   expect((await reader.read()).value).toContain('"done":2,"total":9')
@@ -141,11 +151,23 @@ test.each(['/v1/requests/nobody', '/v1/requests/nobody/events', '/v1/requests/no
   },
 )
 
-test('two requests of one id at once: the second is told', async () => {
+test('requests of one X-Request-Id are told apart: at once and one after the other', async () => {
   await using app = await testApp({ answer: untilCancelled })
-  const first = post(app, 'same')
-  await expect.poll(() => app.scheduler.asked.length).toBe(1)
-  expect((await post(app, 'same')).json()).toMatchObject({ code: 'BUSY_NAME' })
-  await app.inject({ method: 'DELETE', url: '/v1/requests/same' })
-  expect((await first).statusCode).toBe(499)
+  const replies = [post(app, 'same'), post(app, 'same')]
+  await expect.poll(() => app.scheduler.asked.length).toBe(2)
+  for (const { id } of app.services.board.list()) await app.inject({ method: 'DELETE', url: `/v1/requests/${id}` })
+  expect((await Promise.all(replies)).map(({ statusCode }) => statusCode)).toEqual([499, 499])
+})
+
+test('an X-Request-Id opens nothing, and nothing that is shown to others does', async () => {
+  await using app = await testApp()
+  const { id } = (await post(app, 'guessable', '&async=true')).json<{ id: string }>()
+  expect(id).toMatch(/^[0-9a-f-]{36}$/)
+  await expect.poll(async () => (await app.inject(`/v1/requests/${id}`)).json().state).toBe('done')
+  for (const path of ['', '/events', '/result'])
+    expect((await app.inject(`/v1/requests/guessable${path}`)).statusCode).toBe(404)
+  expect((await app.inject({ method: 'DELETE', url: '/v1/requests/guessable' })).statusCode).toBe(404)
+  for (const url of ['/v1/requests', '/logs?lines=2000', '/admin/ps'])
+    expect((await app.inject(url)).body).not.toContain(id)
+  expect((await app.inject(`/v1/requests/${id}/result`)).statusCode).toBe(200)
 })

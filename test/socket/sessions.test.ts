@@ -152,14 +152,16 @@ describe('a session', () => {
       headers: { 'x-request-id': 'lost' },
       signal: hangUp.signal,
     })
-    const state = async () =>
-      ((await (await fetch(`${server.url}/v1/requests/lost`)).json()) as { stage?: string }).stage
-    await expect.poll(state, { timeout: 20_000 }).toBe('infer')
+    const own = async () => {
+      const { requests } = (await (await fetch(`${server.url}/v1/requests`)).json()) as {
+        requests: { trace: string }[]
+      }
+      return requests.find(({ trace }) => trace === 'lost')
+    }
+    await expect.poll(own, { timeout: 20_000 }).toMatchObject({ stage: 'infer' })
     hangUp.abort()
     await expect(lost).rejects.toThrow()
-    await expect
-      .poll(async () => (await fetch(`${server.url}/v1/requests/lost`)).json())
-      .toMatchObject({ state: 'cancelled' })
+    await expect.poll(own).toMatchObject({ state: 'cancelled' })
     await expect.poll(() => leftovers()).toEqual([])
     const ps = (await (await fetch(`${server.url}/admin/ps`)).json()) as unknown
     expect(JSON.stringify(ps)).not.toContain('"busy"')

@@ -94,18 +94,18 @@ export const inferenceRoutes: FastifyPluginAsyncZod<InferenceRouteOptions> = asy
           return prepare(task, query, upload, scope, options)
         }
         if (query.async) {
-          await withDetachedScope(request, reply, options.scope, receive, (scope, prepared) => {
-            const handle = options.board.open({ ...entryOf(request, task, query), abort: scope.abort })
+          const { id } = await withDetachedScope(request, reply, options.scope, receive, (scope, prepared) => {
+            const handle = options.board.open(entryOf(request, scope, task, query))
             const running = run(model, prepared, scope, options, handle)
             const done = (result: JobResult, discard: () => Promise<void>) => handle.keep({ result, discard })
             return { running, outcome: { done, failed: handle.end } }
           })
           // Without a scheme and host: a reverse proxy may have other ones.
-          reply.code(202).header('location', `/v1/requests/${encodeURIComponent(request.id)}/result`)
-          return infoOf(options.board.get(request.id), Date.now())
+          reply.code(202).header('location', `/v1/requests/${id}/result`)
+          return infoOf(options.board.get(id), Date.now())
         }
         return withScope(request, reply, options.scope, async (scope) => {
-          const handle = options.board.open({ ...entryOf(request, task, query), abort: scope.abort })
+          const handle = options.board.open(entryOf(request, scope, task, query))
           try {
             const result = await run(model, await receive(scope), scope, options, handle)
             handle.end()
@@ -120,12 +120,14 @@ export const inferenceRoutes: FastifyPluginAsyncZod<InferenceRouteOptions> = asy
   }
 }
 
-function entryOf(request: FastifyRequest, task: InferenceTask, { model }: InferenceQuery) {
-  return { id: request.id, client: clientOf(request), task, model }
+function entryOf(request: FastifyRequest, scope: RequestScope, task: InferenceTask, { model }: InferenceQuery) {
+  return { id: scope.job.id, trace: request.id, client: clientOf(request), task, model, abort: scope.abort }
 }
 
 /** A request that was found in order: what is left is to compute it. */
 interface Prepared {
+  /** The request's secret id. */
+  readonly id: string
   readonly job: InferenceJob
   /** For fair order: clicks in one session wait for each other, not for other sessions. */
   readonly client: string
@@ -148,7 +150,7 @@ async function prepare(
     const wish = readWish(params, query.output, session?.meta.extension)
     const { readLimits: limits } = options
     const job: InferenceJob = { kind: 'inference', task, images, params, wish, outDir: scope.folder, limits }
-    return { job, client: query.session_id || scope.job.client, session }
+    return { id: scope.job.id, job, client: query.session_id || scope.job.client, session }
   } catch (error) {
     session?.release()
     throw error

@@ -13,7 +13,10 @@ const HEARTBEAT_MS = 15_000
 
 export const RequestInfo = z
   .object({
-    id: z.string(),
+    id: z.string().optional().meta({
+      description: 'given by the server, and secret: who knows it may watch, call off and fetch. Not in lists',
+    }),
+    trace: z.string().meta({ description: "the client's own X-Request-Id, or what the log calls the request" }),
     task: z.string(),
     model: z.string().optional(),
     state: z.enum(['queued', 'running', 'done', 'failed', 'cancelled']),
@@ -66,7 +69,7 @@ export const requestRoutes: FastifyPluginAsyncZod<RequestRouteOptions> = async (
       const client = request.raw.socket.remoteAddress ?? 'unknown'
       const all = board.list()
       return {
-        requests: all.filter((view) => view.client === client).map((view) => infoOf(view, now())),
+        requests: all.filter((view) => view.client === client).map((view) => publicInfoOf(view, now())),
         others: countOthers(all.filter((view) => view.client !== client && isUnderWay(view))),
       }
     },
@@ -150,6 +153,7 @@ export function infoOf(view: RequestView, now: number): z.infer<typeof RequestIn
   const { progress, error } = view
   return {
     id: view.id,
+    trace: view.trace,
     task: view.task,
     ...(view.model === undefined ? {} : { model: view.model }),
     state: view.state,
@@ -163,6 +167,12 @@ export function infoOf(view: RequestView, now: number): z.infer<typeof RequestIn
     ...(view.hasResult ? { result: `/v1/requests/${view.id}/result` } : {}),
     ...(error ? { error: { code: error.code, message: error.message } } : {}),
   }
+}
+
+/** What a list shows: other people may have the same address, behind a proxy for one, so nothing that opens a result. */
+function publicInfoOf(view: RequestView, now: number): z.infer<typeof RequestInfo> {
+  const { id: _id, result: _result, ...info } = infoOf(view, now)
+  return info
 }
 
 function rounded(ms: number): number {

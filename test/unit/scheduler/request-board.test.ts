@@ -13,6 +13,7 @@ afterEach(() => board.close())
 
 const request = (id: string, abort = (_reason: AppError) => {}) => ({
   id,
+  trace: id,
   client: 'here',
   task: 'deepgrow',
   model: 'm',
