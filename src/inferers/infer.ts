@@ -5,8 +5,10 @@
 import { AppError } from '../errors.js'
 import type { Predict, Tensor, TensorSpec } from '../predictors/predictor.js'
 import { makeSink, type Reduction, reduceStretch, type Sink } from '../transforms/reduction.js'
-import type { ImageField } from '../transforms/types.js'
+import type { Content, ImageField } from '../transforms/types.js'
+import { narrowed } from '../volume/label-array.js'
 import { makeVolume, type Vec3, type Volume, type VoxelArray } from '../volume/volume.js'
+import { copyLabels, isWhole, LabelStitch, labelTarget } from './label-stitch.js'
 import { checkBox, copyBox, describe, type Layout, layoutOf, tensorData, tensorDims } from './layout.js'
 import { gaussianWeights, planWindows, type WindowPlan } from './windows.js'
 
@@ -21,6 +23,11 @@ export interface InferenceRequest {
   readonly output: TensorSpec
   readonly predict: Predict
   readonly reduction: Reduction
+  /**
+   * What the config says that the output holds. Absent: whole numbers (by the tensor's type) and tensors without a channel
+   * dimension are labels, everything else is scores.
+   */
+  readonly content?: 'labels' | 'scores' | undefined
   /** Absent: the whole image at once. */
   readonly window?:
     | {
@@ -41,6 +48,7 @@ export interface NetworkResult {
   readonly volume: Volume
   /** Memory axis of the image along each axis of `volume`. */
   readonly from: readonly [0 | 1 | 2, 0 | 1 | 2, 0 | 1 | 2]
+  readonly content: Content
 }
 
 /** One number per class instead of voxels, when the output has no spatial dimensions. */
@@ -92,20 +100,44 @@ async function inferWhole(request: InferenceRequest, layouts: readonly Layout[])
   const shape = readShape(output, request.output, main)
   const [n0, n1, n2] = shape.extent
   const voxels = n0 * n1 * n2
-  const keep = request.reduction.kind === 'scores' && output.data instanceof Float32Array && shape.step === 1
-  let sink: Sink = { data: output.data as VoxelArray, channels: shape.channels }
-  if (!keep) {
-    sink = shape.labels ? labelSink(voxels) : makeSink(request.reduction, shape.channels, voxels)
-    const stretch = { scores: output.data, start: 0, ...shape, length: voxels }
-    reduceStretch(shape.labels ? ROUND : request.reduction, stretch, sink, 0, voxels)
-  }
+  const { channels, channelStride, step } = shape
   await request.onProgress(1, 1)
-  return resultOf(main, shape.extent, sink)
+  if (holdsLabels(request, shape)) {
+    const labels = labelTarget(request.output.type, voxels * channels)
+    for (let c = 0; c < channels; c++) copyLabels(output.data, c * channelStride, step, labels, c * voxels, voxels)
+    return resultOf(main, shape.extent, { data: narrowed(labels), channels }, 'labels')
+  }
+  const keep = request.reduction.kind === 'scores' && output.data instanceof Float32Array && step === 1
+  if (keep) return resultOf(main, shape.extent, { data: output.data as VoxelArray, channels }, 'scores')
+  const sink = makeSink(request.reduction, channels, voxels)
+  const stretch = { scores: output.data, start: 0, channels, channelStride, step, length: voxels }
+  reduceStretch(request.reduction, stretch, sink, 0, voxels)
+  return resultOf(main, shape.extent, sink, contentOf(request.reduction))
 }
 
-/** A network that ends in its own argmax gives labels: they are taken as they are. */
-const ROUND: Reduction = { kind: 'scores' }
-const labelSink = (voxels: number): Sink => ({ data: new Uint8Array(voxels), channels: 1 })
+function contentOf({ kind }: Reduction): Content {
+  return kind === 'scores' ? 'scores' : 'labels'
+}
+
+/**
+ * Whether the output's values are labels, to be taken as they are. Throws BAD_MODEL for an argmax over one channel of
+ * scores, which is 0 everywhere.
+ */
+function holdsLabels(
+  { reduction, content, output }: InferenceRequest,
+  { channels, hasChannels }: OutputShape,
+): boolean {
+  if (reduction.kind === 'threshold') return false
+  if (reduction.kind === 'scores') return content ? content === 'labels' : !hasChannels || isWhole(output.type)
+  if (channels > 1) return false
+  // an argmax is stated, and the network has taken it already
+  if (!hasChannels || isWhole(output.type)) return true
+  throw new AppError(
+    'BAD_MODEL',
+    `output '${output.name}' has one channel of ${output.type}, and the config takes an argmax over its channels`,
+    { hint: 'use a threshold for one score a voxel, or let the network give its labels as whole numbers' },
+  )
+}
 
 /** `buffers` keeps the arrays of one run for the next, since a network has read its input when it answers. */
 function feedsOf(
@@ -172,21 +204,20 @@ interface OutputShape {
   readonly step: number
   /** Values of one item of the batch. */
   readonly each: number
-  /** The tensor has no channel dimension: its values are labels already. */
-  readonly labels: boolean
+  readonly hasChannels: boolean
 }
 
 function readShape({ dims }: Tensor, spec: TensorSpec, main: Layout): OutputShape {
-  const labels = dims.length === main.rank + 1
-  if (!labels && dims.length !== main.rank + 2) {
+  const hasChannels = dims.length === main.rank + 2
+  if (!hasChannels && dims.length !== main.rank + 1) {
     throw new AppError('BAD_MODEL', `output '${spec.name}' came as [${dims.join(', ')}], which is no map of the image`)
   }
-  const spatial = labels ? dims.slice(1) : main.channelLast ? dims.slice(1, -1) : dims.slice(2)
+  const spatial = !hasChannels ? dims.slice(1) : main.channelLast ? dims.slice(1, -1) : dims.slice(2)
   const extent = [1, 1, 1, ...spatial].slice(-3) as unknown as Vec3
   const voxels = extent[0] * extent[1] * extent[2]
-  const channels = labels ? 1 : main.channelLast ? dims.at(-1)! : dims[1]!
-  const step = main.channelLast && !labels ? channels : 1
-  return { extent, channels, channelStride: step === 1 ? voxels : 1, step, each: voxels * channels, labels }
+  const channels = !hasChannels ? 1 : main.channelLast ? dims.at(-1)! : dims[1]!
+  const step = main.channelLast && hasChannels ? channels : 1
+  return { extent, channels, channelStride: step === 1 ? voxels : 1, step, each: voxels * channels, hasChannels }
 }
 
 async function inferWindows(request: InferenceRequest, layouts: readonly Layout[], plan: WindowPlan) {
@@ -196,7 +227,7 @@ async function inferWindows(request: InferenceRequest, layouts: readonly Layout[
   const batch = typeof fixed === 'number' ? fixed : Math.max(1, request.window?.batchSize ?? 1)
   const weights = request.window?.blend === 'gaussian' ? gaussianWeights(roi) : undefined
   const buffers = new Map<string, Tensor['data']>()
-  let stitch: Stitch | undefined
+  let stitch: Stitch | LabelStitch | undefined
   for (let first = 0; first < starts.length; first += batch) {
     await request.onProgress(first, starts.length)
     const members = starts.slice(first, first + batch)
@@ -217,11 +248,20 @@ async function inferWindows(request: InferenceRequest, layouts: readonly Layout[
         `output '${request.output.name}' is ${shape.extent.join(' x ')} for a window of ${roi.join(' x ')}`,
       )
     }
+    if (!stitch && holdsLabels(request, shape)) {
+      const [n0, n1, n2] = main.extent
+      const target = labelTarget(request.output.type, n0 * n1 * n2 * shape.channels)
+      stitch = new LabelStitch(target, plan, shape, main.extent)
+    }
     stitch ??= new Stitch(main, plan, shape, weights, request.reduction)
     for (const [i, start] of members.entries()) stitch.add(output.data, i * shape.each, start)
   }
   await request.onProgress(starts.length, starts.length)
-  return resultOf(main, main.extent, stitch!.finish())
+  if (!(stitch instanceof LabelStitch))
+    return resultOf(main, main.extent, stitch!.finish(), contentOf(request.reduction))
+  const [n0, n1, n2] = main.extent
+  const sink = { data: narrowed(stitch.target), channels: stitch.target.length / (n0 * n1 * n2) }
+  return resultOf(main, main.extent, sink, 'labels')
 }
 
 /**
@@ -248,9 +288,8 @@ class Stitch {
     this.#layer = plan.padded[1] * plan.padded[2]
     this.#sums = new Float32Array(shape.channels * plan.roi[0] * this.#layer)
     // dividing every class of a voxel by one number changes no argmax
-    this.#counts =
-      reduction.kind === 'argmax' && !shape.labels ? undefined : new Float32Array(plan.roi[0] * this.#layer)
-    this.#sink = shape.labels ? labelSink(this.#voxels) : makeSink(reduction, shape.channels, this.#voxels)
+    this.#counts = reduction.kind === 'argmax' ? undefined : new Float32Array(plan.roi[0] * this.#layer)
+    this.#sink = makeSink(reduction, shape.channels, this.#voxels)
   }
 
   add(scores: Tensor['data'], offset: number, start: Vec3): void {
@@ -287,18 +326,18 @@ class Stitch {
       const layer = this.#open - before[0]
       if (layer >= 0 && layer < extent[0]) {
         for (let j = 0; j < extent[1]; j++) {
-          const at = ring + (j + before[1]) * padded[2] + before[2]
+          const start = ring + (j + before[1]) * padded[2] + before[2]
           const stretch = {
             scores: this.#sums,
-            start: at,
+            start,
             channelStride: roi[0] * this.#layer,
             step: 1,
             channels,
             length: extent[2],
           }
-          const weights = this.#counts && { data: this.#counts, start: at }
-          const reduction = this.shape.labels ? ROUND : this.reduction
-          reduceStretch(reduction, stretch, this.#sink, (layer * extent[1] + j) * extent[2], this.#voxels, weights)
+          const weights = this.#counts && { data: this.#counts, start }
+          const at = (layer * extent[1] + j) * extent[2]
+          reduceStretch(this.reduction, stretch, this.#sink, at, this.#voxels, weights)
         }
       }
       for (let c = 0; c < channels; c++) {
@@ -338,8 +377,8 @@ function addCounts(
   else for (let k = 0; k < length; k++) counts[to + k]! += weights[at + k]!
 }
 
-function resultOf({ field, order }: Layout, extent: Vec3, sink: Sink): NetworkResult {
+function resultOf({ field, order }: Layout, extent: Vec3, sink: Sink, content: Content): NetworkResult {
   const from = [order[2], order[1], order[0]] as const
   const size: Vec3 = [extent[2], extent[1], extent[0]]
-  return { volume: makeVolume(size, field.volume.affine, sink.data, { channels: sink.channels }), from }
+  return { volume: makeVolume(size, field.volume.affine, sink.data, { channels: sink.channels }), from, content }
 }

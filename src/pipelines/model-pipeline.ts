@@ -38,7 +38,7 @@ export async function applyModels(
     batchSize,
     control,
   )
-  return withImage(item, plan.resultField, slices ?? { ...fresh, volume: coarse, scratch: true })
+  return withImage(item, plan.resultField, slices ?? { ...fresh, volume: coarse, content: 'labels', scratch: true })
 }
 
 /** The 3-D and the 2-D model. Throws BAD_MODEL_CONFIG when there are not just two. */
@@ -53,7 +53,7 @@ export function twoParts(parts: readonly LoadedModel[]): readonly [LoadedModel, 
 
 /** The parts start from the posted image, whatever the pipeline's own transforms made of it. */
 function originalImage(image: ImageField): ImageField {
-  return { volume: restore(image, 'linear').volume, axes: 'XYZ', source: image.source, undo: [] }
+  return { volume: restore(image).volume, content: image.content, axes: 'XYZ', source: image.source, undo: [] }
 }
 
 function withPartImage(item: Item, part: LoadedModel, image: ImageField): Item {
@@ -165,7 +165,7 @@ function placed(field: ImageField, whole: ImageField | undefined): ImageField {
   const slice = field.undo.slice(at + 1).reduceRight((volume, undo) => undo.undo(volume, 'nearest'), field.volume)
   if (!whole) {
     const volume = step.undo(slice, 'nearest')
-    return { volume, axes: 'XYZ', source: field.source, undo: field.undo.slice(0, at), scratch: true }
+    return { ...field, volume, axes: 'XYZ', undo: field.undo.slice(0, at), scratch: true }
   }
   pasteThrough(step.map, slice, whole.volume)
   return whole

@@ -18,6 +18,7 @@ import type { Vec3 } from '../volume/volume.js'
 import { buildPreTransforms } from './extreme-point-steps.js'
 import type { ModelConfig } from './model-config.js'
 import { type NodeMapping, resolveMapping } from './node-mapping.js'
+import { outputContent } from './output-content.js'
 import type { LoadedModel } from './run.js'
 import { inTensorOrderEarly } from './tensor-order.js'
 
@@ -28,6 +29,8 @@ export interface ModelPlan {
   readonly post: readonly BuiltTransform[]
   readonly reduction: Reduction
   readonly mapping: NodeMapping
+  /** What the config says that the main output holds; absent: the type of its tensor says it. */
+  readonly content?: 'labels' | 'scores' | undefined
   /** The field that the writer takes. */
   readonly resultField: string
   /** Whether any transform reads clicks: then results keep the image's own order of axes. */
@@ -57,7 +60,8 @@ export function planModel(model: LoadedModel): ModelPlan {
   const clicks = [...pre, ...post].some(({ traits }) => traits.readsClicks)
   const volumetric = mapping.inputs.every(({ spec }) => spec.dims.length === 5)
   const steps = volumetric && !clicks ? inTensorOrderEarly(pre) : pre
-  return { model, pre: steps, post: rest, reduction, mapping, resultField: written ?? field, clicks }
+  const content = outputContent(config, post, field)
+  return { model, pre: steps, post: rest, reduction, mapping, content, resultField: written ?? field, clicks }
 }
 
 /** A pipeline has no tensors of its own: its models read the posted image and leave one label map. */
@@ -137,7 +141,7 @@ export async function applyAll(
 
 /** Feeds the network and puts its result into the item as the field its config names. */
 export async function applyNetwork(plan: ModelPlan, item: Item, control: JobControl): Promise<Item> {
-  const { model, mapping, reduction } = plan
+  const { model, mapping, reduction, content } = plan
   const { inference } = model.ref.config
   const inputs = mapping.inputs.map(({ spec, field }) => ({ spec, field: requireImage(item, field) }))
   const output = mapping.outputs[0]!
@@ -145,6 +149,7 @@ export async function applyNetwork(plan: ModelPlan, item: Item, control: JobCont
     inputs,
     output: output.spec,
     reduction,
+    content,
     window: inference.scanningWindow,
     format: inference.imageFormat,
     predict: (feeds) => control.withDevice(() => model.predictor.run(feeds)),
@@ -155,7 +160,7 @@ export async function applyNetwork(plan: ModelPlan, item: Item, control: JobCont
 }
 
 /** The network's result as a field: on the image's grid, in the tensor's order of axes unless clicks want the image's. */
-function resultField(image: ImageField, { volume, from }: NetworkResult, { clicks }: ModelPlan): ImageField {
+function resultField(image: ImageField, { volume, from, content }: NetworkResult, { clicks }: ModelPlan): ImageField {
   const moves = from.map((axis) => ({ from: axis, flip: false })) as unknown as AxisMoves
   const full = from.map((axis) => image.volume.size[axis]) as unknown as Vec3
   const grid = moveGrid(image.volume, moves)
@@ -164,7 +169,7 @@ function resultField(image: ImageField, { volume, from }: NetworkResult, { click
   const own = sameSize ? grid : scaledGrid(grid, volume.size)
   const placed = { ...volume, affine: own.affine }
   const channel = image.axes.endsWith('C') ? 'last' : 'first'
-  let field: ImageField = { ...image, axes: withChannel('ZYX', channel), scratch: true }
+  let field: ImageField = { ...image, content, axes: withChannel('ZYX', channel), scratch: true }
   const isMoved = from.some((axis, i) => axis !== i)
   if (isMoved) field = moved(field, field.volume, axisStep('network', 'orient', image.volume, back))
   field = { ...field, volume: placed }

@@ -101,6 +101,7 @@ export function fieldOf({ volume, extension }: ReadResult): ImageField {
   const { size, affine, nifti } = volume
   return {
     volume,
+    content: 'intensity',
     axes: `${flat ? 'XY' : 'XYZ'}${volume.channels > 1 ? 'C' : ''}`,
     source: { size, affine, nifti },
     undo: [],

@@ -32,7 +32,7 @@ export const runInference: RunInference = async (job, context) => {
   const scores = item.values.get(plan.mapping.outputs[0]!.field)
   if (isScores(scores) && !item.images.has(plan.mapping.outputs[0]!.field)) {
     const params = { ...item.result, ...classify(scores, config.labels, classifierOf(buildTransforms(config).post)) }
-    return { params, timings: clock.timings, device, notes }
+    return { params, timings: clock.timings, device, notes: [...notes, ...(item.notes ?? [])] }
   }
   const finished = await clock.stage('post', async () => {
     item = await applyAll(plan.post, item, control, 'post')
@@ -44,7 +44,13 @@ export const runInference: RunInference = async (job, context) => {
     await control.checkpoint('write', 0, 1)
     return writeResult(finished, job, read.source, context.model.ref)
   })
-  return { file, params: withPoints(finished.params), timings: clock.timings, device, notes }
+  return {
+    file,
+    params: withPoints(finished.params),
+    timings: clock.timings,
+    device,
+    notes: [...notes, ...(item.notes ?? [])],
+  }
 }
 
 /**
@@ -100,7 +106,13 @@ async function prepared(
   // From here on the voxels belong to the cache: no later transform may write into them.
   let shared: Item = withValue(item, KEPT, { source, notes })
   for (const [name, field] of item.images) shared = withImage(shared, name, { ...field, scratch: false })
-  shared = withImage(shared, KEPT, { volume: source.volume, axes: 'XYZ', source: source.volume, undo: [] })
+  shared = withImage(shared, KEPT, {
+    volume: source.volume,
+    content: 'intensity',
+    axes: 'XYZ',
+    source: source.volume,
+    undo: [],
+  })
   cache.set(key, shared)
   return { ...read, item: shared }
 }

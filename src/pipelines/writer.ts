@@ -6,8 +6,9 @@ import { writeVolume } from '../formats/write-volume.js'
 import type { InferenceJob, JobResult } from '../runner/job.js'
 import { requireImage } from '../transforms/fields.js'
 import type { Item } from '../transforms/types.js'
-import { modeOf, restore } from '../transforms/undo.js'
+import { restore } from '../transforms/undo.js'
 import { readVersion } from '../util/version.js'
+import { labelArray } from '../volume/label-array.js'
 import { makeVolume, type Volume, voxelCount } from '../volume/volume.js'
 import { labelName, labelStatistics } from './label-statistics.js'
 import type { ModelConfig, ModelRef } from './model-config.js'
@@ -24,7 +25,7 @@ export interface FinishedResult {
 export function finishResult(item: Item, fieldName: string, source: ReadResult, config: ModelConfig): FinishedResult {
   const field = requireImage(item, fieldName)
   const { volume } = restore(field)
-  if (modeOf(volume) === 'linear') return { volume, kind: 'intensity', params: item.result }
+  if (field.content !== 'labels') return { volume, kind: 'intensity', params: item.result }
   const labels = volume.channels > 1 ? mergeChannels(volume, config.labels.length) : volume
   const statistics = labelStatistics(labels, source.volume, config.labels)
   return { volume: labels, kind: 'labels', params: { ...item.result, label_statistics: statistics } }
@@ -37,7 +38,7 @@ export function finishResult(item: Item, fieldName: string, source: ReadResult, 
 function mergeChannels(volume: Volume, labelCount: number): Volume {
   const voxels = voxelCount(volume)
   const offset = volume.channels > labelCount && labelCount > 0 ? 0 : 1
-  const data = new Uint8Array(voxels)
+  const data = labelArray(voxels, 0, volume.channels)
   for (let c = 1 - offset; c < volume.channels; c++) {
     const from = c * voxels
     for (let i = 0; i < voxels; i++) if (volume.data[from + i] !== 0) data[i] = c + offset

@@ -7,7 +7,7 @@ import { AppError } from '../errors.js'
 import { makeVolume, type VoxelArray } from '../volume/volume.js'
 import { fieldArgs, ignored, integer, integers } from './args.js'
 import { eachImage, requireImage, withImage } from './fields.js'
-import type { ImageField, TransformDefinition } from './types.js'
+import type { Content, ImageField, TransformDefinition } from './types.js'
 
 const plainArgs = fieldArgs({})
 
@@ -66,6 +66,7 @@ const squeezeArgs = fieldArgs({ dim: integer.nullable().default(0), update_meta:
 export const squeezeDim: TransformDefinition<typeof squeezeArgs> = {
   names: ['SqueezeDimd', 'SqueezeDimD', 'SqueezeDimDict', 'SqueezeDim'],
   args: squeezeArgs,
+  traits: () => ({ takes: 'either' }),
   create: (a) =>
     eachImage(a, (field) => {
       if (a.dim === null) {
@@ -135,7 +136,8 @@ export function joinChannels(fields: readonly ImageField[], keys: readonly strin
     at += volume.data.length
   }
   const axes = first.axes.includes('C') ? first.axes : `C${first.axes}`
-  return { ...first, axes, volume: makeVolume(size, affine, data, { channels }), scratch: true }
+  const content = fields.every((field) => field.content === first.content) ? first.content : 'intensity'
+  return { ...first, axes, content, volume: makeVolume(size, affine, data, { channels }), scratch: true }
 }
 
 const typeArgs = fieldArgs({
@@ -146,7 +148,10 @@ const typeArgs = fieldArgs({
   track_meta: ignored,
 })
 
-/** ToTensord, ToNumpyd, EnsureTyped, CastToTyped: casts to `dtype` when there is one, otherwise nothing. */
+/**
+ * ToTensord, ToNumpyd, EnsureTyped, CastToTyped: casts to `dtype` when there is one, otherwise nothing. Scores cast to
+ * whole numbers are labels from then on.
+ */
 export const castToType: TransformDefinition<typeof typeArgs> = {
   names: [
     ...['ToTensord', 'ToTensorD', 'ToTensorDict', 'ToTensor', 'ToNumpyd', 'ToNumpyD', 'ToNumpyDict', 'ToNumpy'],
@@ -154,14 +159,20 @@ export const castToType: TransformDefinition<typeof typeArgs> = {
     ...['CastToTyped', 'CastToTypeD', 'CastToTypeDict', 'CastToType', 'ToDeviced', 'ToDeviceD', 'ToDevice'],
   ],
   args: typeArgs,
-  traits: ({ dtype }) => ({ axesOnly: dtype === undefined, identity: dtype === undefined }),
+  traits: ({ dtype }) => {
+    const first = [dtype].flat()[0]
+    const takes = first !== undefined && isWholeArray(arrayTypeOf(first)) ? 'labels' : 'either'
+    return { axesOnly: dtype === undefined, identity: dtype === undefined, takes }
+  },
   create: (a) => {
     const types = a.dtype === undefined ? [] : [a.dtype].flat().map(arrayTypeOf)
     return eachImage(a, (field, index) => {
       const type = types[index] ?? types.at(-1)
-      if (!type || field.volume.data instanceof type) return field
+      if (!type) return field
+      const content: Content = field.content === 'scores' && isWholeArray(type) ? 'labels' : field.content
+      if (field.volume.data instanceof type) return { ...field, content }
       const data = new type(field.volume.data)
-      return { ...field, volume: { ...field.volume, data }, scratch: true }
+      return { ...field, content, volume: { ...field.volume, data }, scratch: true }
     })
   },
 }
@@ -187,6 +198,11 @@ export function arrayTypeOf(name: string): new (values: ArrayLike<number>) => Vo
   const type = ARRAY_TYPES[name.replace(/^(torch|np|numpy)\./, '')]
   if (type) return type
   throw new AppError('BAD_MODEL_CONFIG', `dtype must be one of ${Object.keys(ARRAY_TYPES).join(', ')}, got '${name}'`)
+}
+
+/** Whether the arrays of `arrayTypeOf` hold whole numbers only. */
+export function isWholeArray(type: ReturnType<typeof arrayTypeOf>): boolean {
+  return (type as unknown) !== Float32Array && (type as unknown) !== Float64Array
 }
 
 function lengthOf({ volume }: ImageField, letter: string): number {

@@ -29,6 +29,7 @@ export const keepLargestConnectedComponent: TransformDefinition<typeof largestAr
     ...['KeepLargestConnectedComponentDict', 'KeepLargestConnectedComponent'],
   ],
   args: largestArgs,
+  traits: () => ({ takes: 'labels' }),
   create: (a) =>
     eachImage(a, (field) =>
       keepLargest(field, {
@@ -50,6 +51,7 @@ const claraLargestArgs = fieldArgs({
 export const keepLargestCC: TransformDefinition<typeof claraLargestArgs> = {
   names: ['KeepLargestCC', 'LargestCCd', 'LargestCCD', 'LargestCC'],
   args: claraLargestArgs,
+  traits: () => ({ takes: 'labels' }),
   create: (a) =>
     eachImage(a, (field) =>
       keepLargest(field, {
@@ -104,6 +106,7 @@ const holesArgs = fieldArgs({ applied_labels: integers.nullable().optional(), co
 export const fillHolesTransform: TransformDefinition<typeof holesArgs> = {
   names: ['FillHolesd', 'FillHolesD', 'FillHolesDict', 'FillHoles'],
   args: holesArgs,
+  traits: () => ({ takes: 'labels' }),
   create: (a) =>
     eachImage(a, (field) =>
       perChannel(field, (data, volume, channel) => {
@@ -135,6 +138,7 @@ const smallArgs = fieldArgs({
 export const removeSmallObjects: TransformDefinition<typeof smallArgs> = {
   names: ['RemoveSmallObjectsd', 'RemoveSmallObjectsD', 'RemoveSmallObjectsDict', 'RemoveSmallObjects'],
   args: smallArgs,
+  traits: () => ({ takes: 'labels' }),
   create: (a) =>
     eachImage(a, (field) => {
       const [sx, sy, sz] = spacingOf(field.volume)

@@ -17,12 +17,12 @@ const args = fieldArgs({
 export const enforceClicks: TransformDefinition<typeof args> = {
   names: ['EnforceClicksd', 'EnforceClicksD', 'EnforceClicksDict', 'EnforceClicks'],
   args,
-  traits: () => ({ readsClicks: true, wholeVolume: true }),
+  traits: () => ({ takes: 'labels', readsClicks: true, wholeVolume: true }),
   create: (a) => (item) => {
     let next = item
     for (const key of a.keys) {
       const field = requireImage(item, key)
-      const { volume } = restore(field, 'nearest')
+      const { volume } = restore(field)
       const own = field.scratch || field.undo.length > 0
       const data = own ? volume.data : volume.data.slice()
       const [nx, ny] = volume.size

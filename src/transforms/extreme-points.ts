@@ -64,7 +64,7 @@ export function labelBox({ size, data }: Pick<Volume, 'size' | 'data'>): [Point,
  * are read; a restore later in the config then has nothing left to do.
  */
 function onFileGrid(item: Item, key: string): { item: Item; volume: Volume } {
-  const field = restore(requireImage(item, key), 'nearest')
+  const field = restore(requireImage(item, key))
   return { item: withImage(item, key, field), volume: field.volume }
 }
 
@@ -95,6 +95,7 @@ const pointsArgs = fieldArgs({
 export const extremePointsTransform: TransformDefinition<typeof pointsArgs> = {
   names: ['ExtremePointsd', 'ExtremePointsD', 'ExtremePoints'],
   args: pointsArgs,
+  traits: () => ({ takes: 'labels' }),
   create: (a) => (item) => {
     const found = onFileGrid(item, a.keys[0]!)
     return withResult(found.item, { [a.points]: extremePoints(found.volume) })
@@ -107,6 +108,7 @@ const boxArgs = fieldArgs({ result: z.string().default('result'), bbox: z.string
 export const boundingBox: TransformDefinition<typeof boxArgs> = {
   names: ['BoundingBoxd', 'BoundingBoxD', 'BoundingBox'],
   args: boxArgs,
+  traits: () => ({ takes: 'labels' }),
   create: (a) => (item) => {
     const found = onFileGrid(item, a.keys[0]!)
     return withResult(found.item, { [a.bbox]: labelBox(found.volume) ?? [] })

@@ -27,6 +27,12 @@ export function withResult(item: Item, entries: Readonly<Record<string, unknown>
   return { ...item, result: { ...item.result, ...entries } }
 }
 
+/** Adds a sentence to what the reply's `notes` tell; one that is there already is not said twice. */
+export function withNote(item: Item, note: string): Item {
+  const { notes = [] } = item
+  return notes.includes(note) ? item : { ...item, notes: [...notes, note] }
+}
+
 /** Applies `change` to each named image, in order. */
 export function eachImage(
   { keys, allow_missing_keys }: FieldKeys,

@@ -11,7 +11,7 @@ import type { ImageField, TransformDefinition } from './types.js'
 
 /**
  * Lets `change` rewrite the voxels as float32: of the whole image, or channel by channel. They are the field's own when
- * nobody else holds them, else a copy.
+ * nobody else holds them, else a copy. Labels that were scaled are labels no more.
  */
 function rescaled(
   field: ImageField,
@@ -27,6 +27,7 @@ function rescaled(
   }
   return {
     ...field,
+    content: field.content === 'labels' ? 'intensity' : field.content,
     volume: makeVolume(volume.size, volume.affine, data, { channels: volume.channels }),
     scratch: true,
   }

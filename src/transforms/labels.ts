@@ -2,6 +2,7 @@
 import { z } from 'zod'
 import { AppError } from '../errors.js'
 import { roundHalfEven } from '../volume/affine.js'
+import { labelArray, narrowed } from '../volume/label-array.js'
 import { makeVolume, type Volume, type VoxelArray, voxelCount } from '../volume/volume.js'
 import { fieldArgs, ignored, integer, integers, names, number } from './args.js'
 import { eachImage, ownFloats, requireImage, withImage } from './fields.js'
@@ -25,6 +26,7 @@ export function reduceField(field: ImageField, reduction: Reduction): ImageField
   return {
     ...field,
     volume: makeVolume(volume.size, volume.affine, sink.data, { channels: sink.channels }),
+    content: reduction.kind === 'scores' ? 'scores' : 'labels',
     scratch: true,
   }
 }
@@ -35,7 +37,7 @@ const argmaxArgs = fieldArgs({})
 export const argmaxAcrossChannels: TransformDefinition<typeof argmaxArgs> = {
   names: ['ArgmaxAcrossChannels'],
   args: argmaxArgs,
-  traits: () => ({ reduces: { kind: 'argmax' } }),
+  traits: () => ({ reduces: { kind: 'argmax' }, takes: 'scores' }),
   create: (a) =>
     eachImage(a, (field) => {
       const labels = reduceField(field, { kind: 'argmax' })
@@ -54,7 +56,7 @@ const activationArgs = fieldArgs({
 export const activations: TransformDefinition<typeof activationArgs> = {
   names: ['Activationsd', 'ActivationsD', 'ActivationsDict', 'Activations'],
   args: activationArgs,
-  traits: (a) => ({ activates: activationOf(a, 0) }),
+  traits: (a) => ({ activates: activationOf(a, 0), takes: 'scores' }),
   create: (a) =>
     eachImage(a, (field, index) => {
       const activation = activationOf(a, index)
@@ -78,7 +80,7 @@ function activated(field: ImageField, run: (data: Float32Array, channels: number
   const { volume } = field
   const data = ownFloats(field)
   run(data, volume.channels)
-  return { ...field, volume: { ...volume, data }, scratch: true }
+  return { ...field, volume: { ...volume, data }, content: 'scores', scratch: true }
 }
 
 function sigmoidOf(data: Float32Array): void {
@@ -120,7 +122,8 @@ export const asDiscrete: TransformDefinition<typeof discreteArgs> = {
   args: discreteArgs,
   traits: (a) => {
     const reductions = reductionsOf(a, 0)
-    return reductions.length === 1 ? { reduces: reductions[0] } : {}
+    if (reductions.length === 0) return { takes: a.rounding === 'torchrounding' ? 'labels' : 'either' }
+    return reductions.length === 1 ? { reduces: reductions[0], takes: 'scores' } : { takes: 'scores' }
   },
   create: (a) =>
     eachImage(a, (field, index) => {
@@ -144,17 +147,9 @@ type LabelReduction = NonNullable<Traits['reduces']>
 /** torch.round: to the nearest whole number, halves to the even one. Whole numbers are labels, so they get a label's type. */
 function rounded(field: ImageField): ImageField {
   const { volume } = field
-  const data = new Float32Array(volume.data.length)
-  let least = 0
-  let most = 0
-  for (let i = 0; i < data.length; i++) {
-    const value = roundHalfEven(volume.data[i]!)
-    data[i] = value
-    if (value < least) least = value
-    if (value > most) most = value
-  }
-  const Type = least < 0 ? Int32Array : most > 255 ? Uint16Array : Uint8Array
-  return { ...field, volume: { ...volume, data: most > 65_535 ? data : Type.from(data) }, scratch: true }
+  const whole = new Int32Array(volume.data.length)
+  for (let i = 0; i < whole.length; i++) whole[i] = roundHalfEven(volume.data[i]!)
+  return { ...field, volume: { ...volume, data: narrowed(whole) }, content: 'labels', scratch: true }
 }
 
 const thresholdArgs = fieldArgs({
@@ -167,29 +162,34 @@ const thresholdArgs = fieldArgs({
 export const applyThreshold: TransformDefinition<typeof thresholdArgs> = {
   names: ['ApplyThreshold', 'FilterProbabilityThreshold', 'ThresholdProbability'],
   args: thresholdArgs,
-  traits: (a) => ({ reduces: { kind: 'threshold', at: a.threshold, activation: 'none' } }),
+  traits: (a) => ({ reduces: { kind: 'threshold', at: a.threshold, activation: 'none' }, takes: 'scores' }),
   create: (a) =>
     eachImage(a, (field) => reduceField(field, { kind: 'threshold', at: a.threshold, activation: 'none' })),
 }
 
-/** The map with each label replaced by `change` of it, in the smallest type of the usual two that holds them. */
+/** The map with each label replaced by `change` of it, in the smallest type that holds the new ones. */
 function relabelled(field: ImageField, change: (label: number) => number): ImageField {
   const { volume } = field
   const table = new Map<number, number>()
-  const data = new (volume.data instanceof Uint8Array ? Uint8Array : Uint16Array)(volume.data.length)
-  let last = Number.NaN
-  let mapped = 0
-  for (let i = 0; i < data.length; i++) {
-    const label = volume.data[i]!
-    if (label !== last) {
-      last = label
-      const known = table.get(label)
-      mapped = known ?? change(label)
-      if (known === undefined) table.set(label, mapped)
-    }
-    data[i] = mapped
+  eachRun(volume.data, (label) => {
+    if (!table.has(label)) table.set(label, change(label))
+  })
+  const data = labelArray(volume.data.length, Math.min(0, ...table.values()), Math.max(0, ...table.values()))
+  eachRun(volume.data, (label, start, end) => {
+    data.fill(table.get(label)!, start, end)
+  })
+  return { ...field, volume: { ...volume, data }, content: 'labels', scratch: true }
+}
+
+/** Calls `visit` with each stretch of equal values: most of a label map's voxels are like the one before. */
+function eachRun(data: VoxelArray, visit: (label: number, start: number, end: number) => void): void {
+  for (let start = 0; start < data.length; ) {
+    const label = data[start]!
+    let end = start + 1
+    while (end < data.length && data[end] === label) end++
+    visit(label, start, end)
+    start = end
   }
-  return { ...field, volume: { ...volume, data }, scratch: true }
 }
 
 const filterArgs = fieldArgs({ applied_labels: integers })
@@ -198,6 +198,7 @@ const filterArgs = fieldArgs({ applied_labels: integers })
 export const labelFilter: TransformDefinition<typeof filterArgs> = {
   names: ['LabelFilterd', 'LabelFilterD', 'LabelFilterDict', 'LabelFilter'],
   args: filterArgs,
+  traits: () => ({ takes: 'labels' }),
   create: (a) => eachImage(a, (field) => relabelled(field, (label) => (a.applied_labels.includes(label) ? label : 0))),
 }
 
@@ -207,6 +208,7 @@ const maskArgs = fieldArgs({ select_labels: integers, merge_channels: z.boolean(
 export const labelToMask: TransformDefinition<typeof maskArgs> = {
   names: ['LabelToMaskd', 'LabelToMaskD', 'LabelToMaskDict', 'LabelToMask'],
   args: maskArgs,
+  traits: () => ({ takes: 'labels' }),
   create: (a) => eachImage(a, (field) => relabelled(field, (label) => (a.select_labels.includes(label) ? 1 : 0))),
 }
 
@@ -220,22 +222,17 @@ const mapArgs = fieldArgs({
 export const mapLabelValue: TransformDefinition<typeof mapArgs> = {
   names: ['MapLabelValued', 'MapLabelValueD', 'MapLabelValueDict', 'MapLabelValue'],
   args: mapArgs,
+  traits: () => ({ takes: 'labels' }),
   create: (a) => {
     if (a.orig_labels.length !== a.target_labels.length) {
       throw new AppError('BAD_MODEL_CONFIG', 'orig_labels and target_labels must be of one length')
     }
-    const wide = a.target_labels.some((label) => label > 255)
-    return eachImage(a, (field) => {
-      const { volume } = field
-      const source =
-        wide && volume.data instanceof Uint8Array
-          ? { ...field, volume: { ...volume, data: Uint16Array.from(volume.data) } }
-          : field
-      return relabelled(source, (label) => {
+    return eachImage(a, (field) =>
+      relabelled(field, (label) => {
         const at = a.orig_labels.indexOf(label)
         return at < 0 ? label : a.target_labels[at]!
-      })
-    })
+      }),
+    )
   },
 }
 
@@ -245,6 +242,7 @@ const splitLabelArgs = fieldArgs({ label_names: names, input_channels: ignored }
 export const splitBasedOnLabel: TransformDefinition<typeof splitLabelArgs> = {
   names: ['SplitBasedOnLabel'],
   args: splitLabelArgs,
+  traits: () => ({ takes: 'labels' }),
   create: (a) => (item) => {
     const field = requireImage(item, a.keys[0]!)
     return a.label_names.reduce(

@@ -170,11 +170,14 @@ export function scaledGrid(grid: Grid, size: Vec3, alignCorners = false): Grid {
   return { size, affine: affineFrom(linear, transformPoint(grid.affine, shift)) }
 }
 
-/** Resizes a field, and notes the way back: labels by nearest voxel in the manner of `back`, scores linearly. */
+/**
+ * Resizes a field, and notes the way back: labels by nearest voxel in the manner of `back`, scores linearly. Labels take
+ * nearest voxels on the way there too: a blend of two of their numbers is a third.
+ */
 export function resizeTo(
   field: ImageField,
   size: Vec3,
-  mode: Mode,
+  stated: Mode,
   alignCorners: boolean,
   name: string,
   back: 'nearest' | 'nearest-exact' = 'nearest-exact',
@@ -182,6 +185,8 @@ export function resizeTo(
   const before = field.volume
   if (size.every((n, axis) => n === before.size[axis])) return field
   checkNewGrid(before, size, name)
+  const blends = stated === 'linear' || stated === 'area'
+  const mode = blends && field.content === 'labels' ? 'nearest-exact' : stated
   const grid = scaledGrid(before, size, alignCorners && mode === 'linear')
   const volume = resizeVolume(before, grid, mode, alignCorners)
   const step = resizeStep(name, before, nearestMap(size, before.size, back), (scores) =>

@@ -26,7 +26,8 @@ const args = fieldArgs({
  * Brings a label map or scores back through everything that was done to `ref_image`, newest first: resizing, cropping,
  * spacing, slicing.
  *
- * In mode `nearest` resizes are undone the way MONAI does it, with torch's `nearest`: the voxel at floor(index x old / new),
+ * Labels always move by nearest voxel, since a blend of two label numbers is a third; `mode` says how scores do. In mode
+ * `nearest` resizes are undone the way MONAI does it, with torch's `nearest`: the voxel at floor(index x old / new),
  * which moves a mask by up to half a voxel of the grid it returns to. Scores brought back in mode `bilinear` or `trilinear`
  * and thresholded afterwards stay where they are. `slice_only` and `restore_slicing: false` leave a slice a slice; the
  * writer still puts it into a full volume, since a client gets its own grid back. What is not undone here (the first step
@@ -45,7 +46,7 @@ export const restoreLabel: TransformDefinition<typeof args> = {
     'RestoreCroppedLabelDict',
   ],
   args,
-  traits: (a) => ({ wholeVolume: a.restore_slicing && !a.slice_only }),
+  traits: (a) => ({ takes: 'either', wholeVolume: a.restore_slicing && !a.slice_only }),
   create: (a) => {
     const modes = [a.mode].flat().map(checkMode)
     const undoes = (step: UndoStep): boolean => {
@@ -55,7 +56,10 @@ export const restoreLabel: TransformDefinition<typeof args> = {
       if (step.kind === 'resize') return a.restore_resizing
       return true
     }
-    return eachImage(a, (field, index) => restoreField(field, undoes, modes[index] ?? modes.at(-1)!))
+    return eachImage(a, (field, index) => {
+      const stated = modes[index] ?? modes.at(-1)!
+      return restoreField(field, undoes, field.content === 'labels' ? 'nearest' : stated)
+    })
   },
 }
 

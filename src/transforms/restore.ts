@@ -19,7 +19,7 @@ const invertArgs = fieldArgs({
 export const invert: TransformDefinition<typeof invertArgs> = {
   names: ['Invertd', 'InvertD', 'InvertDict'],
   args: invertArgs,
-  traits: () => ({ restores: true, wholeVolume: true }),
+  traits: () => ({ takes: 'either', restores: true, wholeVolume: true }),
   create: (a) => eachImage(a, (field) => restore(field)),
 }
 
@@ -35,7 +35,7 @@ const restoredArgs = fieldArgs({
 export const restored: TransformDefinition<typeof restoredArgs> = {
   names: ['Restored', 'RestoreD'],
   args: restoredArgs,
-  traits: () => ({ restores: true, wholeVolume: true }),
+  traits: () => ({ takes: 'either', restores: true, wholeVolume: true }),
   create: (a) => eachImage(a, (field) => restore(field)),
 }
 
@@ -45,7 +45,7 @@ const shapeArgs = fieldArgs({ src_field: ignored, is_label: z.boolean().default(
 export const restoreOriginalShape: TransformDefinition<typeof shapeArgs> = {
   names: ['RestoreOriginalShape'],
   args: shapeArgs,
-  traits: () => ({ restores: true, wholeVolume: true }),
+  traits: () => ({ takes: 'either', restores: true, wholeVolume: true }),
   create: (a) => eachImage(a, (field) => restore(field)),
 }
 
@@ -55,5 +55,6 @@ const copyArgs = z.strictObject({ keys: names, from_field: z.string().optional()
 export const copyProperties: TransformDefinition<typeof copyArgs> = {
   names: ['CopyProperties'],
   args: copyArgs,
+  traits: () => ({ takes: 'either' }),
   create: () => (item) => item,
 }

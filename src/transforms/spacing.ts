@@ -143,7 +143,7 @@ function zoomed(linear: Float64Array, spacing: Vec3, diagonal: boolean): Float64
   return multiply3(multiply3(linear, invert3(upper)), scale)
 }
 
-/** Resamples a field onto another grid of the same world, and notes the way back. */
+/** Resamples a field onto another grid of the same world (labels by nearest voxel), and notes the way back. */
 export function resampleTo(
   field: ImageField,
   grid: Grid,
@@ -157,7 +157,9 @@ export function resampleTo(
   if (isSameGrid(toSource, grid.size, size)) return field
   const sampling = { toSource, size: grid.size, affine: grid.affine, outside }
   const volume: Volume =
-    mode === 'nearest' ? resampleNearest(field.volume, sampling) : resampleLinear(field.volume, sampling)
+    mode === 'nearest' || field.content === 'labels'
+      ? resampleNearest(field.volume, sampling)
+      : resampleLinear(field.volume, sampling)
   const back = { toSource: indexToIndex(field.volume, grid), size, affine, outside }
   const step: UndoStep = {
     name,

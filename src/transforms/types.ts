@@ -33,8 +33,16 @@ export interface UndoStep {
   readonly exact?: boolean | undefined
 }
 
+/**
+ * What the numbers of a field are, as what made it said; never told from the type of their array. Labels are names in the
+ * form of numbers: they move by nearest voxel and never blend. Scores (of a network, before an argmax or a threshold) and
+ * intensities (of an image) move linearly.
+ */
+export type Content = 'labels' | 'scores' | 'intensity'
+
 export interface ImageField {
   readonly volume: Volume
+  readonly content: Content
   /** Slowest axis first, as a C-contiguous array: letters of X, Y, Z and C. An axis of length 1 may be absent. */
   readonly axes: string
   /** The grid of the file it came from. */
@@ -53,6 +61,8 @@ export interface Item {
   readonly values: ReadonlyMap<string, FieldValue>
   /** The JSON the client gets as `params`. */
   readonly result: Readonly<Record<string, unknown>>
+  /** What the user should know of how the result came about, a sentence each; they ride along as `notes` of the params. */
+  readonly notes?: readonly string[] | undefined
 }
 
 /** Takes an item and gives a new one; never writes into the one it got, except into buffers it made itself. */
@@ -87,4 +97,6 @@ export interface Traits {
   readonly activates?: 'sigmoid' | 'softmax' | undefined
   /** How it turns the scores of its first field into labels; the inferer does the same, and sooner. */
   readonly reduces?: Exclude<Reduction, { kind: 'scores' }> | undefined
+  /** What the config says by using it: that its first field holds labels, or scores; `either`: it takes both as they are. */
+  readonly takes?: 'labels' | 'scores' | 'either' | undefined
 }

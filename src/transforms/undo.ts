@@ -1,7 +1,7 @@
 /** Recording what was done to a grid, and bringing a label map (or scores) back to the grid of the file. */
 import { type AxisMap, composeAxisMaps, gather } from '../volume/resample.js'
 import { type Grid, makeVolume, type Volume } from '../volume/volume.js'
-import type { ImageField, UndoStep } from './types.js'
+import type { Content, ImageField, UndoStep } from './types.js'
 
 /** A field whose grid changed: the new volume, and the way back. */
 export function moved(field: ImageField, volume: Volume, step: UndoStep): ImageField {
@@ -33,7 +33,7 @@ export function resizeStep(
  * The field's volume on the grid of its file, with that file's own affine. Runs of axis-wise steps are put together
  * into one table per axis first, so that a label map is moved once however long the chain was.
  */
-export function restore(field: ImageField, mode: 'nearest' | 'linear' = modeOf(field.volume)): ImageField {
+export function restore(field: ImageField, mode: 'nearest' | 'linear' = modeOf(field.content)): ImageField {
   let volume = field.volume
   let pending: AxisMap | undefined
   const flush = (): void => {
@@ -53,7 +53,7 @@ export function restore(field: ImageField, mode: 'nearest' | 'linear' = modeOf(f
   return { ...field, volume: makeVolume(size, affine, volume.data, { channels: volume.channels, nifti }), undo: [] }
 }
 
-/** Label maps are whole numbers and move by nearest voxel; scores move linearly. */
-export function modeOf(volume: Volume): 'nearest' | 'linear' {
-  return volume.data instanceof Float32Array || volume.data instanceof Float64Array ? 'linear' : 'nearest'
+/** Label maps move by nearest voxel, whatever array holds them; scores and intensities move linearly. */
+export function modeOf(content: Content): 'nearest' | 'linear' {
+  return content === 'labels' ? 'nearest' : 'linear'
 }

@@ -95,7 +95,7 @@ describe('label maps come back as MONAI brings them back', () => {
   it.each(golden.inverses)('$name ($crop)', async ({ crop, steps, threshold, ...want }) => {
     const field = await prepare(crop, steps)
     const data = Uint8Array.from(field.volume.data, (value) => (value > threshold ? 1 : 0))
-    const back = restore({ ...field, volume: { ...field.volume, data } })
+    const back = restore({ ...field, content: 'labels', volume: { ...field.volume, data } })
     const source = await load(crop)
     expect(back.volume.affine).toEqual(source.volume.affine)
     const got = asArray(back)

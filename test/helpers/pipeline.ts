@@ -34,6 +34,24 @@ export function voxelNetwork(
   return { inputs: [input], outputs: [output], device: 'cpu', run, async close() {} }
 }
 
+/** A network that ends in labels: one whole number a voxel, of its first channel, in a tensor of `type`. */
+export function labelNetwork(
+  label: (value: number) => number,
+  type: 'uint8' | 'int32' | 'int64' | 'float32',
+  { rank = 3, channelAxis = true }: { rank?: 2 | 3; channelAxis?: boolean } = {},
+): Predictor {
+  const spatial = ['d', 'h', 'w'].slice(-rank)
+  const Values = { uint8: Uint8Array, int32: Int32Array, int64: Float64Array, float32: Float32Array }[type]
+  const run = async (feeds: Readonly<Record<string, Tensor>>): Promise<Record<string, Tensor>> => {
+    const { dims, data } = feeds.x!
+    const channels = channelAxis ? [1] : []
+    return { y: { dims: [dims[0]!, ...channels, ...dims.slice(2)], data: Values.from(Array.from(data, label)) } }
+  }
+  const inputs: TensorSpec[] = [{ name: 'x', type: 'float32', dims: ['n', 1, ...spatial] }]
+  const outputs: TensorSpec[] = [{ name: 'y', type, dims: channelAxis ? ['n', 1, ...spatial] : ['n', ...spatial] }]
+  return { inputs, outputs, device: 'cpu', run, async close() {} }
+}
+
 export interface PipelineRun {
   readonly config: Record<string, unknown>
   readonly predictor: Predictor

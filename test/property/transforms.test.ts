@@ -49,7 +49,7 @@ async function run(
   steps: readonly (readonly [string, Record<string, unknown>])[],
 ): Promise<{ first: ImageField; last: ImageField }> {
   const volume = volumeOf(n, { make: (length) => new Uint8Array(length), value: (i) => (i * 37) % 251 })
-  const first: ImageField = { volume, axes: 'CXYZ', source: volume, undo: [] }
+  const first: ImageField = { volume, content: 'labels', axes: 'CXYZ', source: volume, undo: [] }
   let item: Item = { images: new Map([['image', first]]), values: new Map(), result: {} }
   for (const [name, args] of steps) item = await buildTransform({ name, args: { keys: 'image', ...args } }).apply(item)
   return { first, last: item.images.get('image')! }

@@ -9,7 +9,7 @@ function item(...edges: number[]): Item {
   const images = new Map<string, ImageField>()
   for (const [i, edge] of edges.entries()) {
     const volume = makeVolume([edge, edge, edge], IDENTITY, new Float32Array(edge ** 3))
-    images.set(`image${i}`, { volume, axes: 'XYZ', source: volume, undo: [] })
+    images.set(`image${i}`, { volume, content: 'intensity', axes: 'XYZ', source: volume, undo: [] })
   }
   return { images, values: new Map(), result: {} }
 }

@@ -9,7 +9,7 @@ const empty: Item = { images: new Map(), values: new Map(), result: {} }
 function itemOf(axes: string, size: [number, number, number] = [4, 3, 2], channels = 1): Item {
   const volume = volumeOf(size, { channels, affine: scaleAffine([1, 2, 3]) })
   const source = { size: volume.size, affine: volume.affine }
-  return { ...empty, images: new Map([['image', { volume, axes, source, undo: [] }]]) }
+  return { ...empty, images: new Map([['image', { volume, content: 'intensity', axes, source, undo: [] }]]) }
 }
 
 const apply = async (name: string, args: Record<string, unknown>, item: Item) =>

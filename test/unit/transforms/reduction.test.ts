@@ -65,7 +65,7 @@ describe('transforms that reduce', () => {
       value: (i) => values[i]!,
     })
     return {
-      images: new Map([['pred', { volume, axes: 'CXYZ', source: volume, undo: [] }]]),
+      images: new Map([['pred', { volume, content: 'scores', axes: 'CXYZ', source: volume, undo: [] }]]),
       values: new Map(),
       result: {},
     }

@@ -16,7 +16,11 @@ function boxItem(): { item: Item; data: Float32Array } {
   const source = { size: volume.size, affine: volume.affine }
   return {
     data,
-    item: { images: new Map([['pred', { volume, axes: 'CXYZ', source, undo: [] }]]), values: new Map(), result: {} },
+    item: {
+      images: new Map([['pred', { volume, content: 'scores', axes: 'CXYZ', source, undo: [] }]]),
+      values: new Map(),
+      result: {},
+    },
   }
 }
 
