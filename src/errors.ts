@@ -72,7 +72,28 @@ export interface ErrorRecord {
   readonly stack?: string | undefined
 }
 
-export function toErrorRecord(error: unknown): ErrorRecord {
+/** What the system says when the machine gives out, by its error codes: nobody's request is at fault, and none of our code. */
+const MACHINE_FAULTS: Readonly<Record<string, readonly [message: string, hint: string]>> = {
+  ENOSPC: ['the disk of the server is full', 'an administrator must make room where --workspace lies; then try again'],
+  EDQUOT: ['the disk quota of the server is used up', 'an administrator must raise it or make room; then try again'],
+  EROFS: ['the disk of the server cannot be written', 'an administrator must look at where --workspace lies'],
+  EIO: ['the disk of the server fails', 'an administrator must look at where --workspace lies'],
+  EMFILE: ['the server has too many files open', 'try again when other requests have ended'],
+  ENFILE: ['the machine of the server has too many files open', 'try again when other requests have ended'],
+}
+const MACHINE_RETRY_SECONDS = 60
+
+/** A full or failing disk, or a full table of open files, as a BUSY that says so; undefined for every other error. */
+export function machineFault(error: unknown): AppError | undefined {
+  if (error instanceof AppError || !(error instanceof Error)) return undefined
+  const found = MACHINE_FAULTS[(error as NodeJS.ErrnoException).code ?? '']
+  if (!found) return undefined
+  const [message, hint] = found
+  return new AppError('BUSY', message, { hint, retryAfterSeconds: MACHINE_RETRY_SECONDS, cause: error })
+}
+
+export function toErrorRecord(thrown: unknown): ErrorRecord {
+  const error = machineFault(thrown) ?? thrown
   if (error instanceof AppError) {
     return { code: error.code, message: error.message, hint: error.hint, retryAfterSeconds: error.retryAfterSeconds }
   }

@@ -101,6 +101,8 @@ export async function createServices(config: Config): Promise<Services> {
     ...BOARD_DEFAULTS,
     clock: systemClock,
     resultExpirySeconds: config.resultExpiry,
+    maxKept: config.maxKeptResults,
+    log: logger,
   })
   const preload = startPreload(config.preload, registry, scheduler, logger)
   let closing = false

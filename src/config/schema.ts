@@ -224,6 +224,15 @@ export const Config = z.object({
   resultExpiry: seconds(1)
     .default(600)
     .meta(about('limits', 'SECONDS', 'how long the result of an asynchronous request waits to be fetched')),
+  maxKeptResults: count(1, 100_000)
+    .default(100)
+    .meta(
+      about(
+        'limits',
+        'COUNT',
+        'results of asynchronous requests that may wait to be fetched, those still computed included; then 503',
+      ),
+    ),
 
   sessionExpiry: seconds(1)
     .default(3600)

@@ -8,7 +8,7 @@ import { type Readable, Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { createBrotliDecompress, createGunzip, createInflate } from 'node:zlib'
 import { z } from 'zod'
-import { AppError } from '../errors.js'
+import { AppError, machineFault } from '../errors.js'
 import type { FetchContext, Fetched } from './fetch-context.js'
 
 const Text = z.string().max(8192)
@@ -201,6 +201,8 @@ async function send(hop: HttpRequest, { policy, signal }: FetchContext): Promise
 export function connectionFault(error: unknown, host: string, signal: AbortSignal): unknown {
   if (error instanceof AppError) return error
   if (signal.aborted) return signal.reason
+  const machine = machineFault(error)
+  if (machine) return machine
   const code = (error as NodeJS.ErrnoException).code ?? ''
   if (code === 'ECONNREFUSED') return failed(`${host} refused the connection`, error)
   if (/CERT|TLS|SSL|SELF_SIGNED|ALTNAME|UNABLE_TO/.test(code))

@@ -3,7 +3,7 @@
  * clicks and masks fit the file as it is. Colour profiles are not applied either; transparency is dropped. 8-bit and
  * 16-bit samples stay what they are. A picture says nothing about millimetres: its affine is the identity.
  */
-import { readFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { AppError } from '../errors.js'
 import { identity4 } from '../volume/affine.js'
 import { makeVolume, type Volume, type VoxelArray } from '../volume/volume.js'
@@ -101,7 +101,9 @@ export async function writePicture(
   const raw = sharp(toSamples(data, channels), { raw: { width, height, channels }, limitInputPixels: false })
   const grey = dtype === 'uint16' ? 'grey16' : 'b-w'
   const image = raw.toColourspace(channels === 1 ? grey : dtype === 'uint16' ? 'rgb16' : 'srgb')
-  await (format === 'png' ? image.png({ compressionLevel: 6 }) : image.jpeg({ quality: 95 })).toFile(path)
+  const bytes = await (format === 'png' ? image.png({ compressionLevel: 6 }) : image.jpeg({ quality: 95 })).toBuffer()
+  // Not by libvips itself, whose error would not say that the disk is full.
+  await writeFile(path, bytes)
 }
 
 function toSamples(data: Uint8Array | Uint16Array, channels: number): Uint8Array | Uint16Array

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import type { Socket } from 'node:net'
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import { hasZodFastifySchemaValidationErrors, isResponseSerializationError } from 'fastify-type-provider-zod'
-import { AppError, type ErrorCode } from '../errors.js'
+import { AppError, type ErrorCode, machineFault } from '../errors.js'
 import type { ErrorBody } from './schemas.js'
 
 /** What an error of the framework or of a library means to a client; undefined when it is our own fault. */
@@ -17,9 +17,6 @@ const CODE_OF_STATUS: Readonly<Record<number, ErrorCode>> = {
   415: 'UNSUPPORTED_FORMAT',
   429: 'TOO_MANY_REQUESTS',
 }
-
-/** The disk or the table of open files is full: not the client's fault, and over when other requests have ended. */
-const OUT_OF_ROOM: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EMFILE', 'ENFILE'])
 
 const CONNECTION_FAULTS: Readonly<Record<string, readonly [number, string]>> = {
   ERR_HTTP_REQUEST_TIMEOUT: [408, 'the request did not arrive in time'],
@@ -40,8 +37,8 @@ export function toAppError(error: FastifyError): AppError {
   if (isResponseSerializationError(error)) return new AppError('INTERNAL', 'internal error', { cause: error })
   if (error.code === 'FST_ERR_CTP_INVALID_JSON_BODY' || error.code === 'FST_ERR_CTP_EMPTY_JSON_BODY')
     return new AppError('BAD_REQUEST', 'the body is not valid JSON', { cause: error })
-  if (OUT_OF_ROOM.has(error.code))
-    return new AppError('BUSY', 'the server has no room left for this request', { cause: error, retryAfterSeconds: 60 })
+  const machine = machineFault(error)
+  if (machine) return machine
   if (error.code === 'FST_ERR_BAD_URL')
     return new AppError('BAD_REQUEST', 'the URL is not well formed: a % must be followed by two hexadecimal digits')
   const code = error.statusCode === undefined ? undefined : CODE_OF_STATUS[error.statusCode]

@@ -4,7 +4,10 @@
  */
 import { AppError, type ErrorRecord, toErrorRecord } from '../errors.js'
 import type { JobResult } from '../runner/job.js'
+import { Background } from '../util/background.js'
 import type { Clock } from '../util/clock.js'
+import type { Log } from '../util/log.js'
+import type { Timers } from '../util/timers.js'
 import type { JobProgress } from './scheduler.js'
 
 export type RequestState = 'queued' | 'running' | 'done' | 'failed' | 'cancelled'
@@ -31,8 +34,19 @@ export interface RequestView {
 
 export interface StoredResult {
   readonly result: JobResult
-  /** Frees what the result occupies on disk. Called once, when it has been fetched or has expired. */
+  /** The kind of reply that was asked for when the request was made, and that the result was computed for. */
+  readonly output?: string | undefined
+  /** Frees what the result occupies on disk. Called once, when it has been delivered or has expired. */
   readonly discard: () => Promise<void>
+}
+
+/** A stored result while it is being sent: its files stay until it is given back. */
+export interface BorrowedResult extends Omit<StoredResult, 'discard'> {
+  /**
+   * Ends the loan, once. `delivered` says whether the client has the result, which then is gone; if not it waits to be
+   * fetched again. While a promise of it is open nobody else is given the result.
+   */
+  readonly giveBack: (delivered: boolean | Promise<boolean>) => void
 }
 
 export interface BoardOptions {
@@ -43,9 +57,16 @@ export interface BoardOptions {
   readonly lingerSeconds: number
   /** Ended requests remembered at most; the oldest go first. */
   readonly maxEnded: number
+  /** Results that may wait to be fetched, those still being computed included (`--max-kept-results`). */
+  readonly maxKept: number
+  readonly log: Log
+  readonly timers?: Timers
 }
 
 export const BOARD_DEFAULTS = { lingerSeconds: 60, maxEnded: 1000 } as const
+
+/** Retry-After when too many results wait to be fetched. */
+const KEPT_RETRY_SECONDS = 10
 
 /** How often what has expired is looked for. */
 const SWEEP_MS = 10_000
@@ -56,6 +77,8 @@ export interface NewRequest {
   readonly client: string
   readonly task: string
   readonly model?: string | undefined
+  /** Whether its result will wait to be fetched. */
+  readonly keepsResult?: boolean
   /** Called with the reason when a client calls the request off. */
   readonly abort: (reason: AppError) => void
 }
@@ -71,27 +94,38 @@ export interface RequestHandle {
 interface Entry {
   view: RequestView
   readonly abort: NewRequest['abort']
+  readonly keepsResult: boolean
   stored: StoredResult | undefined
+  /** Delivered, thrown away or expired: not given out again, and freed with the last loan. */
+  spent: boolean
+  /** Loans of `stored` that are out, and those of them of which it is not known yet whether the client has the result. */
+  borrowers: number
+  delivering: number
   readonly listeners: Set<() => void>
 }
 
 export class RequestBoard {
   readonly #options: BoardOptions
   readonly #entries = new Map<string, Entry>()
-  readonly #sweeper: NodeJS.Timeout
+  readonly #background: Background
 
   constructor(options: BoardOptions) {
     this.#options = options
-    this.#sweeper = setInterval(() => void this.sweep(), SWEEP_MS)
-    this.#sweeper.unref()
+    this.#background = new Background(options.log, options.timers)
+    this.#background.every(SWEEP_MS, 'expired results', () => this.sweep())
   }
 
-  /** Rejects BUSY_NAME while a request of that id is under way or its result waits. */
+  /** Throws BUSY_NAME while a request of that id is under way or its result waits, BUSY when too many results wait. */
   open(request: NewRequest): RequestHandle {
     const known = this.#entries.get(request.id)
     if (known && (isUnderWay(known.view) || known.stored))
       throw new AppError('BUSY_NAME', `a request with the id '${request.id}' is under way`, {
         hint: 'give every request its own X-Request-Id, or none',
+      })
+    if (request.keepsResult && this.#kept() >= this.#options.maxKept)
+      throw new AppError('BUSY', `${this.#options.maxKept} results of async requests wait to be fetched already`, {
+        hint: 'fetch or DELETE those you have; --max-kept-results sets how many may wait',
+        retryAfterSeconds: KEPT_RETRY_SECONDS,
       })
     const entry: Entry = {
       view: {
@@ -108,7 +142,11 @@ export class RequestBoard {
         hasResult: false,
       },
       abort: request.abort,
+      keepsResult: request.keepsResult ?? false,
       stored: undefined,
+      spent: false,
+      borrowers: 0,
+      delivering: 0,
       listeners: known?.listeners ?? new Set(),
     }
     this.#entries.delete(request.id)
@@ -130,18 +168,18 @@ export class RequestBoard {
   }
 
   /** Calls the request off, or throws its waiting result away. */
-  async cancel(id: string): Promise<RequestView> {
+  cancel(id: string): RequestView {
     const entry = this.#entry(id)
     if (isUnderWay(entry.view)) entry.abort(new AppError('CANCELLED', 'the request was cancelled by DELETE'))
-    else await this.#discard(entry)
+    else this.#throwAway(entry)
     return entry.view
   }
 
   /**
-   * The result of an asynchronous request, once: the caller discards it when it has been sent. Throws REQUEST_NOT_READY,
-   * or the error the request ended with.
+   * Lends the result of an asynchronous request to be sent. Throws REQUEST_NOT_READY, or the error the request ended with,
+   * or REQUEST_NOT_FOUND when the result was delivered already or has expired.
    */
-  take(id: string): StoredResult {
+  borrow(id: string): BorrowedResult {
     const entry = this.#entry(id)
     const { view, stored } = entry
     if (isUnderWay(view))
@@ -150,7 +188,7 @@ export class RequestBoard {
         retryAfterSeconds: 1,
       })
     if (view.error) throw new AppError(view.error.code, view.error.message, hintOf(view.error))
-    if (!stored)
+    if (!stored || !view.hasResult)
       throw new AppError(
         'REQUEST_NOT_FOUND',
         'the result of this request was fetched already, has expired or was sent',
@@ -158,9 +196,14 @@ export class RequestBoard {
           hint: 'only requests made with async=true keep a result, for one fetch',
         },
       )
-    entry.stored = undefined
-    this.#change(entry, { hasResult: false })
-    return stored
+    entry.borrowers++
+    let isOut = true
+    const giveBack: BorrowedResult['giveBack'] = (delivered) => {
+      if (!isOut) return
+      isOut = false
+      void this.#endLoan(entry, delivered)
+    }
+    return { result: stored.result, output: stored.output, giveBack }
   }
 
   /** Calls `listener` on every change of the request until the returned function is called. Throws REQUEST_NOT_FOUND. */
@@ -179,16 +222,17 @@ export class RequestBoard {
     for (const [i, entry] of ended.entries()) {
       const age = now - entry.view.finishedAt!
       const expired = age >= (entry.stored ? resultExpirySeconds : lingerSeconds) * 1000
-      if (!expired && (i >= surplus || entry.stored)) continue
+      if (entry.borrowers > 0 || (!expired && (i >= surplus || entry.stored))) continue
       this.#entries.delete(entry.view.id)
-      await this.#discard(entry)
+      this.#throwAway(entry)
     }
   }
 
   async close(): Promise<void> {
-    clearInterval(this.#sweeper)
-    for (const entry of this.#entries.values()) await this.#discard(entry)
+    // What is being sent just now goes with the server's temporary folder.
+    for (const entry of this.#entries.values()) this.#throwAway(entry)
     this.#entries.clear()
+    await this.#background.close()
   }
 
   #entry(id: string): Entry {
@@ -212,12 +256,42 @@ export class RequestBoard {
     for (const listener of [...entry.listeners]) listener()
   }
 
-  async #discard(entry: Entry): Promise<void> {
+  async #endLoan(entry: Entry, delivered: boolean | Promise<boolean>): Promise<void> {
+    if (delivered !== false) {
+      entry.delivering++
+      this.#offer(entry)
+      if (await delivered) entry.spent = true
+      entry.delivering--
+    }
+    entry.borrowers--
+    this.#offer(entry)
+    this.#freeIfSpent(entry)
+  }
+
+  #throwAway(entry: Entry): void {
+    entry.spent = true
+    this.#offer(entry)
+    this.#freeIfSpent(entry)
+  }
+
+  /** Shows whether there is a result to fetch. */
+  #offer(entry: Entry): void {
+    const hasResult = entry.stored !== undefined && !entry.spent && entry.delivering === 0
+    if (hasResult !== entry.view.hasResult) this.#change(entry, { hasResult })
+  }
+
+  #freeIfSpent(entry: Entry): void {
     const { stored } = entry
-    if (!stored) return
+    if (!stored || !entry.spent || entry.borrowers > 0) return
     entry.stored = undefined
-    this.#change(entry, { hasResult: false })
-    await stored.discard()
+    void this.#background.start('removing a result', stored.discard)
+  }
+
+  #kept(): number {
+    let kept = 0
+    for (const { keepsResult, view } of this.#entries.values())
+      if (view.hasResult || (keepsResult && isUnderWay(view))) kept++
+    return kept
   }
 }
 

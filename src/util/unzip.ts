@@ -8,9 +8,9 @@ import { join } from 'node:path'
 import { type Readable, Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { promisify } from 'node:util'
-import { constants, inflateRaw } from 'node:zlib'
+import { constants, crc32, inflateRaw } from 'node:zlib'
 import * as yauzl from 'yauzl'
-import { AppError } from '../errors.js'
+import { AppError, machineFault } from '../errors.js'
 import { forEachConcurrently } from './concurrently.js'
 
 export interface UnzipLimits {
@@ -80,7 +80,10 @@ export async function unzipTo(
   } catch (error) {
     if (error instanceof AppError) throw error
     signal?.throwIfAborted()
-    throw new AppError('UNREADABLE_IMAGE', `the zip archive is damaged: ${reason(error)}`, { cause: error })
+    throw (
+      machineFault(error) ??
+      new AppError('UNREADABLE_IMAGE', `the zip archive is damaged: ${reason(error)}`, { cause: error })
+    )
   } finally {
     zip.close()
     await archive?.close()
@@ -154,6 +157,7 @@ async function extractAtOnce(archive: FileHandle, entry: yauzl.Entry, path: stri
   const room = declared + 1
   const bytes = await inflate(packed, { maxOutputLength: room, chunkSize: Math.max(constants.Z_MIN_CHUNK, room) })
   if (bytes.length !== declared) throw new Error('an entry is not as long as declared')
+  if (crc32(bytes) !== entry.crc32) throw wrongSum()
   await writeFile(path, bytes, { flag: 'wx' })
   return Uint8Array.from(bytes.subarray(0, HEAD_BYTES))
 }
@@ -177,8 +181,10 @@ async function extractStreaming(
   signal: AbortSignal | undefined,
 ): Promise<Uint8Array> {
   let head = Buffer.alloc(0)
+  let sum = 0
   const counted = new Transform({
     transform(chunk: Buffer, _encoding, done) {
+      sum = crc32(chunk, sum)
       if (head.length < HEAD_BYTES) head = Buffer.concat([head, chunk.subarray(0, HEAD_BYTES - head.length)])
       room.left -= chunk.length
       if (room.left < 0) done(tooLarge(`over ${limits.maxBytes} bytes`, `${limits.maxBytes} bytes`))
@@ -187,7 +193,13 @@ async function extractStreaming(
   })
   const source = await openEntry(zip, entry)
   await pipeline(source, counted, createWriteStream(path, { flags: 'wx' }), signal ? { signal } : {})
+  if (sum !== entry.crc32) throw wrongSum()
   return head
+}
+
+/** yauzl leaves the checksum to its caller. */
+function wrongSum(): Error {
+  return new Error('the checksum of an entry is wrong')
 }
 
 function openEntry(zip: yauzl.ZipFile, entry: yauzl.Entry): Promise<Readable> {

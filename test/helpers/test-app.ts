@@ -14,6 +14,7 @@ import { BOARD_DEFAULTS, RequestBoard } from '../../src/scheduler/request-board.
 import type { Services } from '../../src/services.js'
 import { createSessions } from '../../src/sessions/create-sessions.js'
 import { systemClock } from '../../src/util/clock.js'
+import { silentLog } from '../../src/util/log.js'
 import { type Answer, type FakeScheduler, fakeScheduler } from './fake-scheduler.js'
 
 export interface TestAppOptions {
@@ -51,6 +52,8 @@ export async function testApp({ answer, flags = [], services: overrides = {} }: 
     ...BOARD_DEFAULTS,
     clock: systemClock,
     resultExpirySeconds: config.resultExpiry,
+    maxKept: config.maxKeptResults,
+    log: silentLog,
   })
   const logs = new LogRing()
   const tmpRoot = join(workspace, 'tmp')

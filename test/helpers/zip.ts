@@ -12,20 +12,22 @@ export interface ZipEntry {
   readonly method?: number
   /** The unpacked size to claim. */
   readonly declared?: number
+  /** The checksum to claim. */
+  readonly sum?: number
 }
 
 export function zipBytes(entries: readonly ZipEntry[]): Buffer {
   const parts: Buffer[] = []
   const directory: Buffer[] = []
   let offset = 0
-  for (const { name, data, store, mode = 0o100644, flags = 0, method, declared } of entries) {
+  for (const { name, data, store, mode = 0o100644, flags = 0, method, declared, sum } of entries) {
     const raw = Buffer.from(data as Uint8Array)
     const packed = store ? raw : deflateRawSync(raw)
     const fields = Buffer.alloc(26)
     fields.writeUInt16LE(20, 0)
     fields.writeUInt16LE(flags, 2)
     fields.writeUInt16LE(method ?? (store ? 0 : 8), 4)
-    fields.writeUInt32LE(crc32(raw), 10)
+    fields.writeUInt32LE(sum ?? crc32(raw), 10)
     fields.writeUInt32LE(packed.length, 14)
     fields.writeUInt32LE(declared ?? raw.length, 18)
     fields.writeUInt16LE(Buffer.byteLength(name), 22)

@@ -1,3 +1,7 @@
+import { once } from 'node:events'
+import { writeFile } from 'node:fs/promises'
+import { connect } from 'node:net'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { AppError } from '../../src/errors.js'
 import { type Answer, labelMap, untilCancelled } from '../helpers/fake-scheduler.js'
@@ -96,6 +100,78 @@ test('async: 202 at once, then the result where Location says, once', async () =
   expect(fetched.body).toContain('label map')
   expect((await app.inject(location)).statusCode).toBe(404)
   await expect.poll(() => app.leftovers()).toEqual([])
+})
+
+/** An asynchronous request whose result waits; gives where. */
+async function kept(app: TestApp, id: string, query = ''): Promise<string> {
+  const accepted = await post(app, id, `&async=true${query}`)
+  const { location } = accepted.headers
+  const url = `/v1/requests/${accepted.json().id}`
+  await expect.poll(async () => (await app.inject(url)).json().result).toBe(location)
+  return location!
+}
+
+test.each([
+  { name: 'a HEAD', url: '', method: 'HEAD', status: 200 },
+  { name: 'an unknown output', url: '?output=nonsense', method: 'GET', status: 400 },
+  { name: 'an output that it was not computed for', url: '?output=dicom_seg', method: 'GET', status: 400 },
+] as const)('async: $name leaves the result where it is', async ({ url, method, status }) => {
+  await using app = await testApp()
+  const location = await kept(app, 'later')
+  const other = await app.inject({ method, url: `${location}${url}` })
+  expect(other.statusCode).toBe(status)
+  if (status === 400) expect(other.json()).toMatchObject({ code: 'BAD_PARAMS' })
+  const fetched = await app.inject(location)
+  expect([fetched.statusCode, fetched.body.includes('label map')]).toEqual([200, true])
+  expect((await app.inject(location)).statusCode).toBe(404)
+})
+
+test.each([
+  { name: 'before its end', bytes: 32 * 1024 * 1024 },
+  { name: 'unread, though its last byte has left', bytes: 64 * 1024 },
+])('async: a download that breaks off $name leaves the result where it is', async ({ bytes }) => {
+  const answer: Answer = async (job) => {
+    const path = join(job.outDir, 'result.nii.gz')
+    await writeFile(path, Buffer.alloc(bytes, 'x'))
+    const file = { path, extension: '.nii.gz', contentType: 'application/octet-stream' }
+    return { file, params: {}, timings: {}, notes: [] }
+  }
+  await using app = await testApp({ answer })
+  const port = await app.listen()
+  const location = await kept(app, 'later')
+  const socket = connect(port, '127.0.0.1')
+  socket.write(`GET ${location}?output=image HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n`)
+  await once(socket, 'readable')
+  socket.read(1)
+  socket.destroy()
+  await expect.poll(async () => (await app.inject(location)).statusCode).toBe(200)
+  await expect.poll(() => app.leftovers()).toEqual([])
+})
+
+test('async: the reply is of the kind that the request asked for: output=dicom_seg gives the DICOM SEG', async () => {
+  const answer: Answer = async (job) => {
+    expect(job.wish).toMatchObject({ file: true, dicomSeg: true })
+    const path = join(job.outDir, 'result.dcm')
+    await writeFile(path, 'segments')
+    return { file: { path, extension: '.dcm', contentType: 'application/dicom' }, params: {}, timings: {}, notes: [] }
+  }
+  await using app = await testApp({ answer })
+  const location = await kept(app, 'later', '&output=dicom_seg')
+  expect((await app.inject(`${location}?output=image`)).statusCode).toBe(400)
+  const fetched = await app.inject(location)
+  expect([fetched.headers['content-type'], fetched.body]).toEqual(['application/dicom', 'segments'])
+})
+
+test('async: results that wait are bounded by --max-kept-results', async () => {
+  await using app = await testApp({ flags: ['--max-kept-results', '2'] })
+  const first = await kept(app, 'one')
+  await kept(app, 'two')
+  const refused = await post(app, 'three', '&async=true')
+  expect([refused.statusCode, refused.headers['retry-after']]).toEqual([503, '10'])
+  expect(refused.json()).toMatchObject({ code: 'BUSY', hint: expect.stringContaining('--max-kept-results') })
+  expect((await post(app, 'direct')).statusCode).toBe(200)
+  await app.inject(first)
+  expect((await post(app, 'three', '&async=true')).statusCode).toBe(202)
 })
 
 test('async: the error of the job comes where the result would', async () => {

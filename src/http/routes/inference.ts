@@ -94,15 +94,31 @@ export const inferenceRoutes: FastifyPluginAsyncZod<InferenceRouteOptions> = asy
           return prepare(task, query, upload, scope, options)
         }
         if (query.async) {
-          const { id } = await withDetachedScope(request, reply, options.scope, receive, (scope, prepared) => {
-            const handle = options.board.open(entryOf(request, scope, task, query))
-            const running = run(model, prepared, scope, options, handle)
-            const done = (result: JobResult, discard: () => Promise<void>) => handle.keep({ result, discard })
-            return { running, outcome: { done, failed: handle.end } }
-          })
+          const accept = async (scope: RequestScope) => {
+            const entry = { ...entryOf(request, scope, task, query), keepsResult: true }
+            const handle = options.board.open(entry)
+            try {
+              return { handle, prepared: await receive(scope) }
+            } catch (error) {
+              handle.end(scope.signal.aborted ? scope.signal.reason : error)
+              throw error
+            }
+          }
+          const { prepared: accepted } = await withDetachedScope(
+            request,
+            reply,
+            options.scope,
+            accept,
+            (scope, { handle, prepared }) => {
+              const running = run(model, prepared, scope, options, handle)
+              const done = (result: JobResult, discard: () => Promise<void>) =>
+                handle.keep({ result, output: query.output, discard })
+              return { running, outcome: { done, failed: handle.end } }
+            },
+          )
           // Without a scheme and host: a reverse proxy may have other ones.
-          reply.code(202).header('location', `/v1/requests/${id}/result`)
-          return infoOf(options.board.get(id), Date.now())
+          reply.code(202).header('location', `/v1/requests/${accepted.id}/result`)
+          return infoOf(options.board.get(accepted.id), Date.now())
         }
         return withScope(request, reply, options.scope, async (scope) => {
           const handle = options.board.open(entryOf(request, scope, task, query))

@@ -1,12 +1,17 @@
 /** /v1/requests: where a request stands, in one look or as a stream of events; calling it off; fetching a kept result. */
-import { Readable } from 'node:stream'
+import type { Socket } from 'node:net'
+import { finished, Readable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
+import { AppError } from '../../errors.js'
 import { isUnderWay, type RequestBoard, type RequestView } from '../../scheduler/request-board.js'
 import { RESULT_RESPONSE } from '../openapi-upload.js'
-import { OUTPUTS, sendResult } from '../reply.js'
+import { OUTPUTS, type Output, sendResult, wantsFile } from '../reply.js'
 import { refusals } from '../schemas.js'
+
+/** A reply that has left for a client that is gone is refused by its machine within this time, on any usual network. */
+const REFUSAL_MS = 500
 
 /** A line that keeps proxies from closing a quiet stream. */
 const HEARTBEAT_MS = 15_000
@@ -118,7 +123,9 @@ export const requestRoutes: FastifyPluginAsyncZod<RequestRouteOptions> = async (
         tags: ['requests'],
         summary: 'The result of a request made with async=true; it can be fetched once',
         description:
-          'Answers 202 with where the request stands until it has ended. The error of a failed request comes back as such.',
+          'Answers 202 with where the request stands until it has ended. The error of a failed request comes back as such. ' +
+          'Without `output` the reply is of the kind that the request itself asked for. A HEAD, a refused `output` and a ' +
+          'download that breaks off leave the result where it is.',
         params: RequestId,
         querystring: z.object({ output: z.enum(OUTPUTS).optional() }),
         response: { 202: RequestInfo, ...refusals(400, 404, 409, 422, 499, 500, 503, 504) },
@@ -128,9 +135,12 @@ export const requestRoutes: FastifyPluginAsyncZod<RequestRouteOptions> = async (
     async (request, reply) => {
       const view = board.get(request.params.id)
       if (isUnderWay(view)) return reply.code(202).header('retry-after', 1).send(infoOf(view, now()))
-      const stored = board.take(request.params.id)
-      reply.raw.once('close', () => void stored.discard())
-      return sendResult(request, reply, stored.result, request.query.output)
+      const { result, output: computedFor, giveBack } = board.borrow(request.params.id)
+      finished(reply.raw, (error) => {
+        const isSent = !error && request.method === 'GET' && reply.statusCode === 200
+        giveBack(isSent && received(request.raw.socket))
+      })
+      return sendResult(request, reply, result, outputOf(request.query.output, computedFor as Output | undefined))
     },
   )
 
@@ -145,8 +155,41 @@ export const requestRoutes: FastifyPluginAsyncZod<RequestRouteOptions> = async (
         response: { 200: RequestInfo, ...refusals(404) },
       },
     },
-    async (request) => infoOf(await board.cancel(request.params.id), now()),
+    async (request) => infoOf(board.cancel(request.params.id), now()),
   )
+}
+
+/** The reply to send: what the fetch asks for, as far as the result was computed for it. Throws BAD_PARAMS. */
+function outputOf(asked: Output | undefined, computedFor: Output | undefined): Output | undefined {
+  if (asked === undefined) return computedFor
+  const isSeg = computedFor === 'dicom_seg'
+  const isOtherFile = (asked === 'dicom_seg' && !isSeg) || (asked === 'image' && isSeg)
+  if (isOtherFile || (wantsFile(asked) && !wantsFile(computedFor)))
+    throw new AppError('BAD_PARAMS', `query parameter 'output': the result was not computed for output=${asked}`, {
+      hint: `leave output out here, or make the request itself with output=${asked}`,
+    })
+  return asked
+}
+
+/**
+ * Whether the client's machine took a reply whose last bytes have left. One that hung up before it had read them all
+ * refuses them with a reset, which comes a moment later.
+ */
+function received(socket: Socket): Promise<boolean> {
+  return new Promise((resolve) => {
+    const settle = (isReceived: boolean) => {
+      clearTimeout(timer)
+      socket.off('error', refused)
+      socket.off('close', closed)
+      resolve(isReceived)
+    }
+    const refused = () => settle(false)
+    const closed = (hadError: boolean) => settle(!hadError)
+    const timer = setTimeout(() => settle(true), REFUSAL_MS)
+    timer.unref()
+    socket.once('error', refused)
+    socket.once('close', closed)
+  })
 }
 
 export function infoOf(view: RequestView, now: number): z.infer<typeof RequestInfo> {

@@ -1,13 +1,22 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { AppError } from '../../../src/errors.js'
 import { RequestBoard } from '../../../src/scheduler/request-board.js'
+import { silentLog } from '../../../src/util/log.js'
+import { FakeTime } from '../../helpers/fake-time.js'
 
 let now = 0
 let board: RequestBoard
 
 beforeEach(() => {
   now = 1_000_000
-  board = new RequestBoard({ clock: { now: () => now }, resultExpirySeconds: 600, lingerSeconds: 60, maxEnded: 3 })
+  board = new RequestBoard({
+    clock: { now: () => now },
+    resultExpirySeconds: 600,
+    lingerSeconds: 60,
+    maxEnded: 3,
+    maxKept: 2,
+    log: silentLog,
+  })
 })
 afterEach(() => board.close())
 
@@ -60,33 +69,97 @@ test('an id under way, or whose result waits, is not given twice', () => {
   expect(() => board.open(request('a'))).toThrow(code('BUSY_NAME'))
   handle.keep(stored())
   expect(() => board.open(request('a'))).toThrow(code('BUSY_NAME'))
-  board.take('a')
+  board.cancel('a')
   expect(board.open(request('a'))).toBeDefined()
 })
 
 test('cancel aborts what runs and throws away what waits', async () => {
   const abort = vi.fn()
   const running = board.open(request('a', abort))
-  await board.cancel('a')
+  board.cancel('a')
   expect(abort).toHaveBeenCalledWith(code('CANCELLED'))
   const discard = vi.fn(async () => {})
   running.keep(stored(discard))
-  await board.cancel('a')
+  board.cancel('a')
   expect(discard).toHaveBeenCalledOnce()
-  expect(() => board.take('a')).toThrow(code('REQUEST_NOT_FOUND'))
+  expect(() => board.borrow('a')).toThrow(code('REQUEST_NOT_FOUND'))
 })
 
-test('a result is taken once, and only when it is there', () => {
+test('a result is given only when it is there, and is gone when it was delivered', async () => {
+  const discard = vi.fn(async () => {})
   const handle = board.open(request('a'))
-  expect(() => board.take('a')).toThrow(code('REQUEST_NOT_READY'))
-  handle.keep(stored())
-  expect(board.take('a').result.params).toEqual({ a: 1 })
-  expect(() => board.take('a')).toThrow(code('REQUEST_NOT_FOUND'))
+  expect(() => board.borrow('a')).toThrow(code('REQUEST_NOT_READY'))
+  handle.keep(stored(discard))
+  const loan = board.borrow('a')
+  expect(loan.result.params).toEqual({ a: 1 })
+  loan.giveBack(true)
+  expect(() => board.borrow('a')).toThrow(code('REQUEST_NOT_FOUND'))
+  await expect.poll(() => discard.mock.calls.length).toBe(1)
+})
+
+test('an asynchronous result that was not delivered waits to be fetched again', async () => {
+  const discard = vi.fn(async () => {})
+  board.open(request('a')).keep(stored(discard))
+  board.borrow('a').giveBack(false)
+  let tell = (_delivered: boolean) => {}
+  const delivery = new Promise<boolean>((resolve) => {
+    tell = resolve
+  })
+  board.borrow('a').giveBack(delivery)
+  expect(() => board.borrow('a')).toThrow(code('REQUEST_NOT_FOUND'))
+  tell(false)
+  await expect.poll(() => board.get('a').hasResult).toBe(true)
+  expect(discard).not.toHaveBeenCalled()
+  expect(board.borrow('a').result.params).toEqual({ a: 1 })
+})
+
+test('a result keeps its files while it is being sent, whatever happens to it meanwhile', async () => {
+  const discard = vi.fn(async () => {})
+  board.open(request('a')).keep(stored(discard))
+  const [one, other] = [board.borrow('a'), board.borrow('a')]
+  one.giveBack(true)
+  now += 600_000
+  await board.sweep()
+  board.cancel('a')
+  expect(discard).not.toHaveBeenCalled()
+  other.giveBack(false)
+  await expect.poll(() => discard.mock.calls.length).toBe(1)
+})
+
+test('a result whose files cannot be removed is tried again, and ends nothing', async () => {
+  const time = new FakeTime()
+  const failing = new RequestBoard({
+    clock: time,
+    timers: time,
+    resultExpirySeconds: 600,
+    lingerSeconds: 60,
+    maxEnded: 3,
+    maxKept: 2,
+    log: silentLog,
+  })
+  const discard = vi.fn().mockRejectedValueOnce(new Error('EIO')).mockResolvedValue(undefined)
+  failing.open(request('a')).keep(stored(discard))
+  failing.cancel('a')
+  await expect.poll(() => time.pending).toBe(2)
+  expect(discard).toHaveBeenCalledOnce()
+  time.advance(1_000)
+  await expect.poll(() => discard.mock.calls.length).toBe(2)
+  await failing.close()
+})
+
+test('results that wait have a bound, those still computed included', () => {
+  const keeping = (id: string) => ({ ...request(id), keepsResult: true })
+  const first = board.open(keeping('a'))
+  board.open(keeping('b')).keep(stored())
+  expect(() => board.open(keeping('c'))).toThrow(expect.objectContaining({ code: 'BUSY', retryAfterSeconds: 10 }))
+  board.open(request('d')).end()
+  first.end(new AppError('BAD_PARAMS', 'no points'))
+  expect(board.open(keeping('c'))).toBeDefined()
 })
 
 test('a failed request gives its error instead of a result', () => {
   board.open(request('a')).end(new AppError('BAD_PARAMS', 'no points', { hint: 'send some' }))
-  expect(() => board.take('a')).toThrow(expect.objectContaining({ code: 'BAD_PARAMS', hint: 'send some' }))
+  expect(() => board.borrow('a')).toThrow(expect.objectContaining({ code: 'BAD_PARAMS', hint: 'send some' }))
 })
 
 test('a result that nobody fetches expires, and its files with it', async () => {
@@ -98,7 +171,7 @@ test('a result that nobody fetches expires, and its files with it', async () => 
   now += 1_000
   await board.sweep()
   expect(discard).toHaveBeenCalledOnce()
-  expect(() => board.take('a')).toThrow(code('REQUEST_NOT_FOUND'))
+  expect(() => board.borrow('a')).toThrow(code('REQUEST_NOT_FOUND'))
 })
 
 test('no more than maxEnded ended requests are remembered', async () => {

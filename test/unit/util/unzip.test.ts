@@ -41,6 +41,18 @@ describe('unzipTo', () => {
     expect((await readFile(file!.path)).equals(data)).toBe(true)
   })
 
+  it.each([
+    { name: 'a stored entry', store: true, bytes: 1000 },
+    { name: 'a deflated entry', store: false, bytes: 1000 },
+    { name: 'an entry too large for one call', store: false, bytes: 17 * 1024 * 1024 },
+  ])('refuses $name whose bytes do not have the checksum', async ({ store, bytes }) => {
+    const entry = { name: 'damaged', data: Buffer.alloc(bytes, 7), store, sum: 0x12345678 }
+    await expect(unpack([entry], { maxEntries: 1, maxBytes: bytes })).rejects.toMatchObject({
+      code: 'UNREADABLE_IMAGE',
+      message: expect.stringContaining('checksum'),
+    })
+  })
+
   it('leaves an archive inside the archive packed', async () => {
     const inner = zipBytes([{ name: 'x', data: 'y' }])
     const [file] = await unpack([{ name: 'inner.zip', data: inner }])
