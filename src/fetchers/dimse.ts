@@ -8,6 +8,7 @@ import dimse, { type association, type requests, type responses } from 'dcmjs-di
 import { z } from 'zod'
 import { AppError } from '../errors.js'
 import { SUPPORTED_TRANSFER_SYNTAXES } from '../formats/dicom-pixels.js'
+import { plainAddress } from '../util/ip-address.js'
 import { createInstanceStore, type InstanceStore } from './dimse-store.js'
 import type { FetchContext, Fetched } from './fetch-context.js'
 import type { Endpoint } from './fetch-policy.js'
@@ -159,9 +160,9 @@ async function retrieve(
   const title = source.calling_ae_title ?? options.aeTitle
   const life = createLifeSign(context.limits.silenceSeconds, endpoint.host)
   const store = createInstanceStore(context, kind.toLowerCase(), life.touch)
-  const service = kind === 'C-MOVE' ? await listen(title, store, endpoint, options, context) : undefined
+  const service = kind === 'C-MOVE' ? await listen(options.aeTitle, store, endpoint, options, context) : undefined
   try {
-    const request = kind === 'C-GET' ? getRequest(query) : moveRequest(query, title)
+    const request = kind === 'C-GET' ? getRequest(query) : moveRequest(query, options.aeTitle)
     const answer = await converse(request, kind, source, title, endpoint, store, life, options, context)
     return { ...answer, paths: store.paths }
   } finally {
@@ -181,6 +182,7 @@ function getRequest({ keys, patientRoot }: Query): RetrieveRequest {
   return request
 }
 
+/** The images go to us: a client that could name another destination would have the server send them anywhere it knows. */
 function moveRequest({ keys, patientRoot }: Query, destination: string): RetrieveRequest {
   const request = new dimse.requests.CMoveRequest()
   if (patientRoot) request.setAffectedSopClassUid(PATIENT_ROOT_MOVE)
@@ -362,7 +364,7 @@ async function listen(
 }
 
 function mayStore(address: string, endpoint: Endpoint, policy: FetchContext['policy']): boolean {
-  const plain = address.replace(/^::ffff:(?=\d+\.)/i, '')
+  const plain = plainAddress(address)
   return plain === endpoint.address || policy.namesAddress(plain)
 }
 

@@ -115,6 +115,8 @@ describe.skipIf(!ready || !hasDcmqrscp || !hasProgram('dcm2niix'))(
     it('that refuses C-GET is asked to C-MOVE', async () => {
       expect(await expectSeries(query(moveOnly), { scpPort: moveOnly.movePort })).toMatchObject({ reported: 20 })
     })
+    it('that refuses C-GET is asked to C-MOVE to us, whatever the client says it is called', () =>
+      expectSeries(query(moveOnly, { calling_ae_title: 'ELSEWHERE' }), { scpPort: moveOnly.movePort }))
     it('that refuses C-GET is asked to C-MOVE, two at a time', async () => {
       const port = { scpPort: moveOnly.movePort }
       // The same fetcher serves both, and its storage port is one.
