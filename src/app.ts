@@ -25,6 +25,7 @@ import { traceId } from './http/request-id.js'
 import { adminModelRoutes } from './http/routes/admin-models.js'
 import { fixpolygonRoutes } from './http/routes/fixpolygon.js'
 import { inferenceRoutes } from './http/routes/inference.js'
+import { logRoutes } from './http/routes/logs.js'
 import { mask2polygonRoutes } from './http/routes/mask2polygon.js'
 import { modelRoutes } from './http/routes/models.js'
 import { requestRoutes } from './http/routes/requests.js'
@@ -98,7 +99,6 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
 
   await app.register(serverRoutes, {
     version: readVersion(),
-    logs: services.logs,
     readiness: services.readiness,
     page: readPage(),
   })
@@ -131,6 +131,7 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
     admin.addHook('onRequest', adminGuard)
     acceptBareBodies(admin, MODEL_CONFIG_BYTES)
     const limits = { maxModelBytes: config.maxModelBytes, maxConfigBytes: MODEL_CONFIG_BYTES }
+    await admin.register(logRoutes, { logs: services.logs })
     await admin.register(adminModelRoutes, { registry, scheduler, scope, limits })
   })
   return app

@@ -3,8 +3,8 @@ import type { AddressInfo } from 'node:net'
 import closeWithGrace from 'close-with-grace'
 import { buildApp } from './app.js'
 import type { Config } from './config/schema.js'
-import { isLoopback } from './http/plugins/host-guard.js'
 import { createServices, type Services } from './services.js'
+import { isLoopback } from './util/ip-address.js'
 
 /** After the grace for running jobs, this long for sockets and children to go; then the process ends anyway. */
 const CLOSE_MS = 10_000
@@ -38,14 +38,16 @@ export async function startServer(config: Config): Promise<RunningServer> {
   }
 }
 
-/** Starts, says where everything is, and closes with grace on SIGTERM, SIGINT or an uncaught error. */
-export async function serve(config: Config): Promise<void> {
+/** `unknown` names variables of the environment that look like settings and are none. Starts, says where everything is, and closes with grace on SIGTERM, SIGINT or an uncaught error. */
+export async function serve(config: Config, unknown: readonly string[] = []): Promise<void> {
   const server = await startServer(config)
   closeWithGrace({ delay: config.shutdownGrace * 1000 + CLOSE_MS, logger: false }, async ({ signal, err }) => {
     if (err) server.services.logger.fatal({ err }, 'uncaught error; closing')
     else server.services.logger.info({ signal }, 'closing')
     await server.close()
   })
+  if (unknown.length > 0)
+    server.services.logger.warn({ variables: unknown }, 'variables of the environment that are no settings are ignored')
   const lines = [
     `Aidant listens on ${server.url}`,
     `  API        ${server.url}/v1/models`,

@@ -47,7 +47,7 @@ export interface Services {
 
 export async function createServices(config: Config): Promise<Services> {
   // First what only reads settings, so that a wrong one is told before anything is open.
-  const fetchSource = createFetchSource({
+  const fetchSource = openFetching({
     allow: config.allowFetch,
     limits: {
       maxBytes: config.maxUploadBytes,
@@ -128,6 +128,15 @@ export async function createServices(config: Config): Promise<Services> {
       await sessions.close()
       await tmp.close()
     },
+  }
+}
+
+function openFetching(settings: Parameters<typeof createFetchSource>[0]): FetchSource {
+  try {
+    return createFetchSource(settings)
+  } catch (error) {
+    if (error instanceof RangeError) throw new ConfigError([`--allow-fetch: ${error.message}`])
+    throw error
   }
 }
 

@@ -19,6 +19,8 @@ export class ConfigError extends Error {
  */
 export function loadConfig(words: readonly string[], env: Readonly<Record<string, string | undefined>>): Config {
   const { values, problems } = readFlags(words)
+  for (const { name, near } of unknownVariables(env))
+    if (near !== undefined) problems.push(`${name}: no such setting (did you mean ${near}?)`)
   const sources = new Map<string, string>()
   const input: Record<string, unknown> = {}
   for (const setting of SETTINGS) {
@@ -45,7 +47,35 @@ export function loadConfig(words: readonly string[], env: Readonly<Record<string
 }
 
 /** Kubernetes gives every pod AIDANT_PORT=tcp://… when a service is called aidant; that is not a setting. */
-const SERVICE_LINK = /^tcp:\/\//
+const SERVICE_LINK = /^(tcp|udp|sctp):\/\//
+/** What it gives beside that, for a service called aidant and for each called aidant-something. */
+const SERVICE_VARIABLE = /_SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$/
+/** Read by the commands that ask a server. */
+const OTHER_VARIABLES: readonly string[] = ['AIDANT_SERVER']
+
+export interface UnknownVariable {
+  readonly name: string
+  /** The variable that was probably meant, where one is near. */
+  readonly near: string | undefined
+}
+
+/** What `env` holds under our prefix that is no setting: a slip of the hand where a name is near, else somebody else's. */
+export function unknownVariables(env: Readonly<Record<string, string | undefined>>): UnknownVariable[] {
+  const known = new Set([...SETTINGS.map((setting) => setting.env), ...OTHER_VARIABLES])
+  const bare = new Map([...known].map((name) => [squeezed(name), name]))
+  return Object.entries(env)
+    .filter(([name, value]) => /^AIDANT_/i.test(name) && !known.has(name) && value !== undefined)
+    .map(([name, value]) => {
+      if (SERVICE_VARIABLE.test(name) || SERVICE_LINK.test(value!)) return { name, near: undefined }
+      const near = nearestWord(squeezed(name), [...bare.keys()])
+      return { name, near: near === undefined ? undefined : bare.get(near) }
+    })
+}
+
+/** The name without our prefix and its underscores, which are what is forgotten first. */
+function squeezed(name: string): string {
+  return name.slice('AIDANT_'.length).replaceAll('_', '').toUpperCase()
+}
 
 function readFlags(words: readonly string[]): { values: Map<string, unknown>; problems: string[] } {
   const byFlag = new Map<string, Setting>(SETTINGS.map((setting) => [setting.flag, setting]))

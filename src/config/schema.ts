@@ -66,6 +66,40 @@ const hostList = () =>
     z.array(z.string().refine(isHostEntry, { error: 'a block is an address and a length, as in 10.0.0.0/8' })),
   )
 
+/** Names as a Host header has them; the port is left out there. */
+const nameList = () =>
+  z.preprocess(
+    toList,
+    z.array(
+      z.string().refine((entry) => entry === '*' || isHostName(entry), {
+        error: 'a host is a name or an address alone, without scheme, port or pattern; * stands for any',
+      }),
+    ),
+  )
+
+function isHostName(entry: string): boolean {
+  return isIP(entry.replace(/^\[|\]$/g, '')) !== 0 || /^[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?$/i.test(entry)
+}
+
+const originList = () =>
+  z.preprocess(
+    toList,
+    z
+      .array(
+        z.string().refine((entry) => ['*', 'none', 'null'].includes(entry) || isOrigin(entry), {
+          error: 'an origin is a scheme, a host and perhaps a port, as in https://viewer.example:8443; * or none',
+        }),
+      )
+      .refine((entries) => entries.length === 1 || !entries.includes('none'), { error: 'none stands alone' }),
+  )
+
+/** As a browser sends it: no path; a default port is left out. */
+function isOrigin(entry: string): boolean {
+  const plain = entry.replace(/\/$/, '').toLowerCase()
+  if (!/^[a-z][a-z0-9+.-]*:\/\/[^/?#@*\s]+$/.test(plain) || !URL.canParse(plain)) return false
+  return !plain.startsWith('http') || new URL(plain).origin === plain
+}
+
 /** Names and addresses are looked up at start; a block can be wrong before that. */
 function isHostEntry(entry: string): boolean {
   const [address, bits, rest] = entry.split('/')
@@ -108,25 +142,25 @@ export const Config = z.object({
       about(
         'server',
         'HOSTS',
-        'who may call /admin: *, or addresses, CIDR blocks and names, by comma; checked on the socket',
+        'who may call /admin and /logs: *, or addresses, CIDR blocks and names, by comma; checked on the socket',
       ),
     ),
-  allowedHosts: list()
+  allowedHosts: nameList()
     .default([])
     .meta(
       about(
         'server',
         'NAMES',
-        'further Host header names to answer on a loopback bind (a reverse proxy needs it); * for any',
+        'further Host header names to answer for /admin and /logs, and on a loopback bind for all; * for any',
       ),
     ),
-  corsOrigins: list()
+  corsOrigins: originList()
     .default(['*'])
     .meta(
       about(
         'server',
         'ORIGINS',
-        'web origins whose pages may call the API; * for any (never /admin), none for no page at all',
+        'web origins whose pages may call the API; * for any (never /admin or /logs), none for no page at all',
       ),
     ),
   autoReload: flag()

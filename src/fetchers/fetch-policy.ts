@@ -7,8 +7,9 @@
  * link-local addresses. A wide block does not name those either: they must be named themselves.
  */
 import { lookup as dnsLookup } from 'node:dns/promises'
-import { BlockList, isIP, SocketAddress } from 'node:net'
+import { BlockList, isIP } from 'node:net'
 import { AppError } from '../errors.js'
+import { dottedQuad, ipv6Words, plainAddress } from '../util/ip-address.js'
 
 export interface ResolvedAddress {
   readonly address: string
@@ -123,9 +124,13 @@ function within(inner: Block, outer: Block): boolean {
   return inner.family === outer.family && inner.bits >= outer.bits && outer.list.check(inner.address, version)
 }
 
+const HOST_NAME = /^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*$/
+
 function parseRule(text: string): Rule {
   const bad = () =>
-    new RangeError(`'${text}' is not a host to allow; write host[:port], address[/bits][:port], e.g. 10.0.0.0/8:104`)
+    new RangeError(
+      `'${text}' is not a host to allow; write host[:port] or address[/bits][:port], as in pacs.example:104 or 10.0.0.0/8`,
+    )
   const match =
     /^(\[[^\]]+\]|[^:/[\]]+|[0-9a-f:]+:[0-9a-f:.]*)(?::(\d{1,5}))?(?:\/(?:(.+)\/)?(\d{1,3}))?(?::(\d{1,5}))?$/i.exec(
       text,
@@ -140,7 +145,8 @@ function parseRule(text: string): Rule {
     const bits = bitsText === undefined ? undefined : Number(bitsText)
     if (range !== undefined) return { name: host, block: block(bare(range), bits!), port }
     if (!isIP(host)) {
-      if (bits !== undefined) throw bad()
+      // A pattern would match nothing: names are compared as they are.
+      if (bits !== undefined || !HOST_NAME.test(host)) throw bad()
       return { name: host, block: undefined, port }
     }
     const { address, family } = bits === undefined ? unmapped(host) : { address: host, family: isIP(host) as 4 | 6 }
@@ -181,31 +187,13 @@ const bare = (host: string): string => host.replace(/^\[|\]$/g, '')
  * (0.0.0.0, ::) stands for this one, since that is where a connection to it ends.
  */
 function unmapped(address: string): ResolvedAddress {
-  const plain = address.split('%')[0]!
+  const plain = plainAddress(address)
   if (isIP(plain) === 4) return { address: plain === '0.0.0.0' ? '127.0.0.1' : plain, family: 4 }
-  const words = expandIpv6(plain)
+  const words = ipv6Words(plain)
   if (words.every((word) => word === 0)) return { address: '::1', family: 6 }
-  const zeros = (count: number) => words.slice(0, count).every((word) => word === 0)
-  const mapped = zeros(5) && words[5] === 0xffff
-  const compatible = zeros(6) && words[6] !== 0
+  const compatible = words[6] !== 0 && words.slice(0, 6).every((word) => word === 0)
   const nat64 = words[0] === 0x64 && words[1] === 0xff9b && words.slice(2, 6).every((word) => word === 0)
-  if (mapped || compatible || nat64) return unmapped(quad(words[6]!, words[7]!))
-  if (words[0] === 0x2002) return unmapped(quad(words[1]!, words[2]!))
+  if (compatible || nat64) return unmapped(dottedQuad(words[6]!, words[7]!))
+  if (words[0] === 0x2002) return unmapped(dottedQuad(words[1]!, words[2]!))
   return { address: plain, family: 6 }
-}
-
-const quad = (high: number, low: number): string => [high >> 8, high & 255, low >> 8, low & 255].join('.')
-
-function expandIpv6(address: string): number[] {
-  // SocketAddress writes the canonical form, so only one '::' and perhaps a dotted tail are left to expand.
-  const text = new SocketAddress({ address, family: 'ipv6' }).address
-  const dotted = /^(.*:)(\d+)\.(\d+)\.(\d+)\.(\d+)$/.exec(text)
-  const plain = dotted
-    ? `${dotted[1]}${((Number(dotted[2]) << 8) | Number(dotted[3])).toString(16)}:${((Number(dotted[4]) << 8) | Number(dotted[5])).toString(16)}`
-    : text
-  const [head, tail] = plain.split('::')
-  const left = head ? head.split(':') : []
-  const right = tail ? tail.split(':') : []
-  const gap = tail === undefined ? 0 : 8 - left.length - right.length
-  return [...left, ...Array.from({ length: gap }, () => '0'), ...right].map((word) => Number.parseInt(word, 16))
 }

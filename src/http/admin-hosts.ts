@@ -3,6 +3,7 @@ import { lookup } from 'node:dns/promises'
 import { BlockList, isIP } from 'node:net'
 import type { FastifyRequest } from 'fastify'
 import { AppError } from '../errors.js'
+import { plainAddress } from '../util/ip-address.js'
 
 /** A hook for the routes that only admin hosts may call. */
 export type AdminGuard = (request: FastifyRequest) => Promise<void>
@@ -27,7 +28,7 @@ export async function createAdminGuard(adminHosts: readonly string[]): Promise<A
 
 async function addEntry(allowed: BlockList, entry: string): Promise<void> {
   const [base, bits, rest] = entry.split('/')
-  const address = plainAddress(base!.replace(/^\[|\]$/g, ''))
+  const address = plainAddress(base!)
   const version = isIP(address)
   if (bits !== undefined) {
     const most = version === 4 ? 32 : 128
@@ -46,9 +47,4 @@ async function addEntry(allowed: BlockList, entry: string): Promise<void> {
   } catch (cause) {
     throw new Error(`--admin-hosts: the name '${entry}' does not resolve`, { cause })
   }
-}
-
-/** An IPv4 address as a dual-stack socket shows it (::ffff:10.0.0.1), and without a zone (fe80::1%eth0). */
-function plainAddress(address: string): string {
-  return address.replace(/%.*$/, '').replace(/^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/i, '')
 }

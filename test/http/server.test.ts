@@ -1,3 +1,4 @@
+import { hostname } from 'node:os'
 import { describe, expect, it, test } from 'vitest'
 import { AppError } from '../../src/errors.js'
 import { testApp } from '../helpers/test-app.js'
@@ -143,6 +144,12 @@ describe('admin hosts', () => {
     expect((await app.inject({ ...from('203.0.113.9'), headers })).statusCode).toBe(403)
   })
 
+  test('guard the log', async () => {
+    await using app = await testApp({ flags: ['--admin-hosts', '127.0.0.1'] })
+    expect((await app.inject({ url: '/logs', remoteAddress: '203.0.113.9' })).statusCode).toBe(403)
+    expect((await app.inject({ url: '/logs', remoteAddress: '127.0.0.1' })).statusCode).toBe(200)
+  })
+
   test('leave the other routes alone', async () => {
     await using app = await testApp({ flags: ['--admin-hosts', '127.0.0.1'] })
     expect((await app.inject({ url: '/v1/models', remoteAddress: '203.0.113.9' })).statusCode).toBe(200)
@@ -175,6 +182,40 @@ describe('the Host header, on a loopback bind', () => {
     await using app = await testApp({ flags })
     const reply = await app.inject({ url: '/health', headers: { host: 'aidant.hospital.example' } })
     expect(reply.statusCode).toBe(status)
+  })
+})
+
+describe('the Host header, on a bind that other machines reach', () => {
+  const wide = ['--host', '0.0.0.0']
+  const own = hostname()
+  const rows = [
+    { host: 'evil.example:5000', flags: wide, status: 403 },
+    { host: 'evil.example', flags: ['--host', '192.168.1.5'], status: 403 },
+    { host: 'evil.example', flags: ['--host', '::'], status: 403 },
+    { host: '127.evil.example', flags: wide, status: 403 },
+    { host: 'evil.example', flags: [...wide, '--admin-hosts', '127.0.0.1'], status: 403 },
+    { host: 'evil.example', flags: [...wide, '--allowed-hosts', 'aidant.hospital.example'], status: 403 },
+    { host: 'aidant.hospital.example', flags: [...wide, '--allowed-hosts', 'aidant.hospital.example'], status: 200 },
+    { host: '10.1.2.3:5000', flags: wide, status: 200 },
+    { host: '[fd00::5]:5000', flags: wide, status: 200 },
+    { host: 'localhost:5000', flags: wide, status: 200 },
+    { host: `${own.toUpperCase()}.:5000`, flags: wide, status: 200 },
+    { host: 'aidant.lan', flags: ['--host', 'aidant.lan'], status: 200 },
+  ]
+  it.each(rows.flatMap((row) => ['/admin/model/spleen', '/logs', '/%6cogs'].map((url) => ({ ...row, url }))))(
+    'DNS rebinding: $url as $host with $flags gets a $status',
+    async ({ host, flags, status, url }) => {
+      await using app = await testApp({ flags })
+      const reply = await app.inject({ url, headers: { host } })
+      expect(reply.statusCode).toBe(status)
+      if (status === 403)
+        expect(reply.json()).toMatchObject({ code: 'FORBIDDEN', hint: expect.stringContaining('--allowed-hosts') })
+    },
+  )
+
+  it.each(['/v1/models', '/health', '/session/x', '/'])('may be any name for %s', async (url) => {
+    await using app = await testApp({ flags: wide })
+    expect((await app.inject({ url, headers: { host: 'aidant.swarm:5000' } })).statusCode).not.toBe(403)
   })
 })
 
@@ -227,6 +268,39 @@ describe('pages of other origins', () => {
       expect(reply.statusCode).toBe(status)
     }
   })
+
+  test.each([
+    { from: 'https://evil.example', status: 403 },
+    { from: 'null', status: 403 },
+    { from: 'http://127.0.0.1:5000', status: 200 },
+    { from: origin, status: 200 },
+  ])('may not read the log: $from', async ({ from, status }) => {
+    await using app = await testApp({ flags: ['--cors-origins', `*,${origin}`] })
+    const reply = await app.inject({ url: '/logs', headers: { host: '127.0.0.1:5000', origin: from } })
+    expect(reply.statusCode).toBe(status)
+    expect(reply.headers['access-control-allow-origin']).not.toBe('*')
+  })
+
+  test.each([
+    { cors: 'none', method: 'POST', url: '/v1/segmentation?model=spleen', from: origin, refused: true },
+    { cors: 'none', method: 'POST', url: '/v1/segmentation?model=spleen', from: 'null', refused: true },
+    { cors: 'none', method: 'PUT', url: '/session', from: origin, refused: true },
+    { cors: 'none', method: 'DELETE', url: '/v1/requests/x', from: origin, refused: true },
+    { cors: 'https://other.example', method: 'POST', url: '/v1/fixpolygon', from: origin, refused: true },
+    { cors: origin, method: 'POST', url: '/v1/segmentation?model=spleen', from: origin, refused: false },
+    { cors: '*', method: 'POST', url: '/v1/segmentation?model=spleen', from: origin, refused: false },
+    { cors: 'none', method: 'POST', url: '/v1/segmentation?model=spleen', from: 'http://127.0.0.1', refused: false },
+    { cors: 'none', method: 'POST', url: '/v1/segmentation?model=spleen', from: undefined, refused: false },
+  ] as const)(
+    '--cors-origins $cors: a $method of a page of $from, which no preflight asks for, is refused: $refused',
+    async ({ cors, method, url, from, refused }) => {
+      await using app = await testApp({ flags: ['--cors-origins', cors] })
+      const headers = { host: '127.0.0.1', ...(from === undefined ? {} : { origin: from }) }
+      const reply = await app.inject({ method, url, headers })
+      expect(reply.json().hint?.includes('--cors-origins') ?? false).toBe(refused)
+      if (refused) expect(reply.statusCode).toBe(403)
+    },
+  )
 
   test('are kept out when not in the list', async () => {
     await using app = await testApp({ flags: ['--cors-origins', 'https://other.example'] })

@@ -1,5 +1,5 @@
 /** `aidant serve`: settings from flags and environment, then the server. */
-import { ConfigError, loadConfig } from '../../config/load.js'
+import { ConfigError, loadConfig, unknownVariables } from '../../config/load.js'
 import { SETTINGS, type SettingMeta, showDefault } from '../../config/schema.js'
 import { serve } from '../../server.js'
 
@@ -18,7 +18,11 @@ export async function runServe(words: readonly string[]): Promise<number> {
     return 0
   }
   try {
-    await serve(loadConfig(words, process.env))
+    const config = loadConfig(words, process.env)
+    await serve(
+      config,
+      unknownVariables(process.env).map(({ name }) => name),
+    )
     return 0
   } catch (error) {
     process.stderr.write(`${describe(error)}\n`)

@@ -1,11 +1,16 @@
 /**
- * DNS rebinding: a web page that makes its own name point at 127.0.0.1 reaches a loopback server with its name in the
- * Host header. So a server bound to loopback answers to addresses, to localhost and to what the operator names, only.
+ * DNS rebinding: a web page that makes its own name point at this server reaches it with that name in the Host header,
+ * and its browser takes the two for one origin. So /admin and /logs, and on a loopback bind everything, answer only to
+ * what such a page cannot be called: an address, a loopback name, this machine's own name, and what the operator lists.
+ * On other binds /v1 and /session answer to any name, since clients reach a container by names it does not know.
  */
 import { isIP } from 'node:net'
+import { hostname } from 'node:os'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { AppError } from '../../errors.js'
+import { isLoopback } from '../../util/ip-address.js'
+import { isAdminPath } from '../admin-paths.js'
 
 export interface HostGuardOptions {
   /** The address the server is bound to. */
@@ -15,28 +20,37 @@ export interface HostGuardOptions {
 
 export const hostGuard = fp(
   async (app: FastifyInstance, { host, allowedHosts }: HostGuardOptions) => {
-    if (!isLoopback(host) || allowedHosts.includes('*')) return
-    const names = new Set(['localhost', host.toLowerCase(), ...allowedHosts.map((name) => name.toLowerCase())])
+    if (allowedHosts.includes('*')) return
+    const everywhere = isLoopback(host)
+    const names = new Set([host, ...machineNames(), ...allowedHosts].map((name) => name.toLowerCase()))
     app.addHook('onRequest', async (request) => {
+      // The route that was found, since a path can be spelled in many ways.
+      if (!everywhere && !isAdminPath(request.routeOptions.url ?? request.url)) return
       const header = request.headers.host
       if (header === undefined || header === '') return
       const name = hostName(header)
-      if (names.has(name) || name.endsWith('.localhost') || isIP(name) !== 0) return
-      throw new AppError('FORBIDDEN', `this server does not answer to the host name '${name.slice(0, 80)}'`, {
-        hint: 'use http://127.0.0.1, or start the server with --allowed-hosts naming it (--host for other machines)',
-      })
+      if (isIP(name) !== 0 || isLoopback(name) || names.has(name)) return
+      throw new AppError(
+        'FORBIDDEN',
+        `this server does not answer ${everywhere ? '' : 'here '}to the host name '${name.slice(0, 80)}'`,
+        {
+          hint: `use its address, or start it with --allowed-hosts naming it${everywhere ? ' (--host for other machines)' : ''}`,
+        },
+      )
     })
   },
   { name: 'host-guard' },
 )
 
-export function isLoopback(host: string): boolean {
-  const name = host.replace(/^\[|\]$/g, '').toLowerCase()
-  return name === 'localhost' || name === '::1' || /^127\./.test(name) || /^::ffff:127\./.test(name)
+/** What this machine calls itself: in full, in short, and as multicast DNS has it. */
+function machineNames(): string[] {
+  const full = hostname()
+  const short = full.split('.')[0]!
+  return [full, short, `${short}.local`]
 }
 
-/** 'Name:5000' → 'name', '[::1]:5000' → '::1'. */
+/** 'Name.:5000' → 'name', '[::1]:5000' → '::1'. */
 function hostName(header: string): string {
   const bracketed = /^\[([^\]]*)\]/.exec(header)
-  return (bracketed ? bracketed[1]! : header.replace(/:\d*$/, '')).toLowerCase()
+  return (bracketed ? bracketed[1]! : header.replace(/:\d*$/, '').replace(/\.$/, '')).toLowerCase()
 }

@@ -1,11 +1,9 @@
-/** What the server says of itself: GET /, /health, /logs. */
+/** What the server says of itself to everybody: GET /, /health. */
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
-import type { LogRing } from '../../observability/log-ring.js'
 
 export interface ServerRouteOptions {
   readonly version: string
-  readonly logs: LogRing
   /** Undefined when every wanted model can answer now; else why not. */
   readonly readiness: () => string | undefined
   /** The page that browsers get at /. */
@@ -26,7 +24,7 @@ const ServerInfo = z
 const Health = z.object({ status: z.enum(['ok', 'unavailable']), reason: z.string().optional() }).meta({ id: 'Health' })
 
 export const serverRoutes: FastifyPluginAsyncZod<ServerRouteOptions> = async (app, options) => {
-  const { version, logs, readiness, page } = options
+  const { version, readiness, page } = options
 
   app.get(
     '/',
@@ -81,23 +79,5 @@ export const serverRoutes: FastifyPluginAsyncZod<ServerRouteOptions> = async (ap
       const reason = readiness()
       return reason === undefined ? live : reply.code(503).send({ status: 'unavailable', reason })
     },
-  )
-
-  app.get(
-    '/logs',
-    {
-      schema: {
-        operationId: 'getLogs',
-        tags: ['server'],
-        summary: 'The last lines of the log, as text; without patient data',
-        querystring: z.object({ lines: z.coerce.number().int().min(1).max(2000).default(100) }),
-      },
-      config: {
-        openapi: {
-          responses: { 200: { description: 'log lines', content: { 'text/plain': { schema: { type: 'string' } } } } },
-        },
-      },
-    },
-    async ({ query }, reply) => reply.type('text/plain; charset=utf-8').send(`${logs.last(query.lines).join('\n')}\n`),
   )
 }

@@ -1,5 +1,5 @@
 import { describe, expect, it, test } from 'vitest'
-import { ConfigError, loadConfig } from '../../../src/config/load.js'
+import { ConfigError, loadConfig, unknownVariables } from '../../../src/config/load.js'
 import { SETTINGS } from '../../../src/config/schema.js'
 
 const problemsOf = (words: readonly string[], env: Record<string, string> = {}): readonly string[] => {
@@ -51,11 +51,45 @@ describe('precedence', () => {
 
 it.each([
   { words: ['--auto_reload', 'maybe'], says: /^--auto-reload: must be true or false, not "maybe"$/ },
+  { words: ['--allowed-hosts', 'name:5000'], says: /^--allowed-hosts: .*without scheme, port or pattern/ },
+  { words: ['--allowed-hosts', '*.hospital.example'], says: /^--allowed-hosts: .*pattern/ },
+  { words: ['--cors-origins', 'viewer.example'], says: /^--cors-origins: .*https:\/\/viewer/ },
+  { words: ['--cors-origins', 'https://viewer.example/app'], says: /^--cors-origins: / },
+  { words: ['--cors-origins', 'https://*.example'], says: /^--cors-origins: / },
+  { words: ['--cors-origins', 'none,https://viewer.example'], says: /^--cors-origins: none stands alone/ },
   { words: ['--admin_hosts', '*,10.0.0.0/99'], says: /^--admin-hosts: .*10\.0\.0\.0\/8.*"\*,10\.0\.0\.0\/99"/ },
 ])('says which flag $words is wrong', ({ words, says }) => {
   const problems = problemsOf(words)
   expect(problems).toHaveLength(1)
   expect(problems[0]).toMatch(says)
+})
+
+describe('variables of the environment that are no settings', () => {
+  it.each([
+    { name: 'AIDANT_ADMINHOSTS', near: 'AIDANT_ADMIN_HOSTS' },
+    { name: 'AIDANT_HOSTS', near: 'AIDANT_HOST' },
+    { name: 'AIDANT_ALLOW_FETCHES', near: 'AIDANT_ALLOW_FETCH' },
+    { name: 'AIDANT_MAX_UPLOAD_BYTE', near: 'AIDANT_MAX_UPLOAD_BYTES' },
+    { name: 'aidant_admin_hosts', near: 'AIDANT_ADMIN_HOSTS' },
+  ])('$name stops the start, which names $near', ({ name, near }) => {
+    expect(problemsOf([], { [name]: '10.0.0.0/8' })).toEqual([`${name}: no such setting (did you mean ${near}?)`])
+  })
+
+  it.each([
+    { name: 'AIDANT_SERVICE_HOST', value: '10.0.0.1' },
+    { name: 'AIDANT_SERVICE_PORT_HTTP', value: '5000' },
+    { name: 'AIDANT_PORT_5000_TCP_ADDR', value: '10.0.0.1' },
+    { name: 'AIDANT_DICOM_SERVICE_PORT', value: '104' },
+    { name: 'AIDANT_PROXY_PORT', value: 'tcp://10.0.0.2:80' },
+    { name: 'AIDANT_OF_SOMEBODY_ELSE', value: '1' },
+  ])('$name is passed over, and told', ({ name, value }) => {
+    expect(problemsOf([], { [name]: value })).toEqual([])
+    expect(unknownVariables({ [name]: value })).toEqual([{ name, near: undefined }])
+  })
+
+  it.each(['AIDANT_SERVER', 'AIDANT_PORT', 'AIDANTS', 'HOME'])('%s is none of them', (name) => {
+    expect(unknownVariables({ [name]: '1' })).toEqual([])
+  })
 })
 
 it('reports every problem at once, each naming where it was set', () => {

@@ -129,10 +129,22 @@ describe('rules that name it', () => {
   })
 })
 
-it.each(['', ':80', 'a b', 'host:0', 'host:99999', '10.0.0.0/33', 'host/8', 'http://host', 'user@host', '10.0.0.0/-1'])(
-  "'%s' is no rule",
-  (rule) => expect(() => createFetchPolicy([rule], lookup)).toThrow(RangeError),
-)
+it.each([
+  '*',
+  '*:104',
+  '*.hospital.example',
+  '10.0.*',
+  '',
+  ':80',
+  'a b',
+  'host:0',
+  'host:99999',
+  '10.0.0.0/33',
+  'host/8',
+  'http://host',
+  'user@host',
+  '10.0.0.0/-1',
+])("'%s' is no rule", (rule) => expect(() => createFetchPolicy([rule], lookup)).toThrow(RangeError))
 
 it.each(['', ' ', 'a/b', 'a?b', 'user@host', 'a#b', 'a:80', '[::1', 'a%00b'])("'%s' is no host", async (host) => {
   const policy = createFetchPolicy(['pacs.example'], lookup)
