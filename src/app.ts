@@ -90,9 +90,10 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
   })
   await app.register(crossOrigin, { origins: config.corsOrigins })
   await app.register(multipart, { throwFileSizeLimit: false })
-  await app.register(docs, { version: readVersion() })
-
   const { board, registry, scheduler, sessions } = services
+  const models = () => registry.list().flatMap(({ name, config: known }) => (known ? [{ name, type: known.type }] : []))
+  await app.register(docs, { version: readVersion(), models })
+
   const scope = { tmpRoot: services.tmpRoot, deadlineSeconds: config.requestDeadline }
   const readLimits = { maxVolumeBytes: config.maxVolumeBytes, maxVoxels: config.maxVoxels }
   const adminGuard = await createAdminGuard(config.adminHosts)

@@ -2,10 +2,13 @@
 
 const file = (description: string) => ({ type: 'string', format: 'binary', description })
 
-/** A request body with one image; `required` says whether a session can stand in for it. */
+/**
+ * A request body with one image and params. `example` works as it stands on any image of at least 32 by 32 pixels. The
+ * part is declared as JSON: a string whose default parses as JSON is sent by Swagger UI as `[object Object]`.
+ */
 export function uploadBody(
-  paramsExample: string,
-  image = 'the image: NIfTI, NRRD, PNG, JPEG, DICOM or a zip of DICOM slices',
+  example: Readonly<Record<string, unknown>>,
+  image = 'the image: NIfTI, NRRD, PNG, JPEG, DICOM or a zip of DICOM slices; leave it out when a session is named',
 ) {
   return {
     required: false,
@@ -14,15 +17,22 @@ export function uploadBody(
         schema: {
           type: 'object',
           properties: {
-            params: { type: 'string', description: 'a JSON object', default: paramsExample },
+            params: { type: 'object', description: 'a JSON object', additionalProperties: true, examples: [example] },
             image: file(image),
           },
         },
-        encoding: { params: { contentType: 'text/plain' } },
+        encoding: { params: { contentType: 'application/json' } },
       },
     },
   } as const
 }
+
+/** The 200 of a reply that is a file: what it may be, besides NIfTI and NRRD. */
+export const FILE_CONTENT = {
+  'application/octet-stream': { schema: file('NIfTI or NRRD') },
+  'image/png': { schema: file('a picture') },
+  'image/jpeg': { schema: file('a picture') },
+} as const
 
 /** The 200 of an inference route, by `output`. */
 export const RESULT_RESPONSE = {
@@ -34,7 +44,8 @@ export const RESULT_RESPONSE = {
         type: 'object',
         properties: {
           params: {
-            type: 'string',
+            type: 'object',
+            additionalProperties: true,
             description: 'a JSON object: points, label statistics, whatever the model computes',
           },
           file: file('the result on the grid of the input'),
@@ -42,7 +53,8 @@ export const RESULT_RESPONSE = {
         required: ['params'],
       },
     },
-    'application/octet-stream': { schema: file('the result file') },
+    ...FILE_CONTENT,
+    'application/dicom': { schema: file('a DICOM SEG object (output=dicom_seg)') },
     'application/json': { schema: { type: 'object', additionalProperties: true } },
   },
 } as const
@@ -51,6 +63,14 @@ export const RESULT_RESPONSE = {
 export interface OpenApiExtra {
   readonly requestBody?: unknown
   readonly responses?: Readonly<Record<string, unknown>>
+  /** Which models its `model` parameter offers, when the document is served. */
+  readonly models?: ModelChoice
+}
+
+/** What a route needs of a model: its type; a route that names none takes every model. */
+export interface ModelChoice {
+  readonly parameter: string
+  readonly types?: readonly string[]
 }
 
 declare module 'fastify' {

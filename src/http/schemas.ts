@@ -5,11 +5,11 @@ import type { ERROR_STATUS, ErrorCode } from '../errors.js'
 export const ErrorBody = z
   .object({
     error: z.object({
-      type: z.string().meta({ description: 'the code in AIAA spelling', examples: ['ModelNotFound'] }),
+      type: z.string().meta({ description: 'the code in AIAA spelling' }),
       message: z.array(z.string()),
     }),
     success: z.literal(false),
-    code: z.string().meta({ examples: ['MODEL_NOT_FOUND'] }),
+    code: z.string().meta({ description: 'what went wrong, from a closed list' }),
     hint: z.string().optional().meta({ description: 'what the user can do about it' }),
     request_id: z.string(),
   })
@@ -23,8 +23,12 @@ export function refusals<S extends ErrorStatus>(...statuses: readonly S[]): Reco
   return Object.fromEntries(statuses.map((status) => [status, ErrorBody])) as Record<S, typeof ErrorBody>
 }
 
-/** `true`, `1` or the bare word in a query string. */
+/** What computing on an image may end in; the result of an asynchronous request ends in the same. */
+export const INFERENCE_REFUSALS = [400, 404, 409, 413, 415, 422, 440, 499, 500, 503, 504] as const
+
+/** `true`, `1` or the bare word in a query string; documented as the boolean it means. */
 export const QueryFlag = z
   .enum(['true', 'false', 'True', 'False', '1', '0', ''])
-  .default('false')
-  .transform((word) => ['true', 'True', '1', ''].includes(word))
+  .optional()
+  .transform((word) => word !== undefined && ['true', 'True', '1', ''].includes(word))
+  .meta({ type: 'boolean', enum: [true, false], default: false })

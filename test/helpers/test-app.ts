@@ -75,6 +75,7 @@ export async function testApp({ answer, flags = [], services: overrides = {} }: 
     ...overrides,
   }
   const app = await buildApp(services, config)
+  const undocumented = watchStatuses(app)
   return {
     app,
     services,
@@ -93,8 +94,22 @@ export async function testApp({ answer, flags = [], services: overrides = {} }: 
       await app.close()
       await services.close()
       await rm(workspace, { recursive: true, force: true })
+      if (undocumented.size > 0) throw new Error(`not in the OpenAPI document: ${[...undocumented].join(', ')}`)
     },
   }
+}
+
+/** Every answer of a documented route has a status that the document lists; gives those that do not, as they come. */
+function watchStatuses(app: FastifyInstance): ReadonlySet<string> {
+  type Operations = Record<string, Record<string, { responses: Record<string, unknown> }> | undefined>
+  const undocumented = new Set<string>()
+  app.addHook('onResponse', async ({ method, routeOptions }, { statusCode }) => {
+    const path = routeOptions.url?.replace(/:([^/]+)/g, '{$1}') ?? ''
+    const operation = (app.swagger().paths as Operations)[path]?.[method.toLowerCase()]
+    if (operation !== undefined && !(statusCode in operation.responses))
+      undocumented.add(`${method} ${path} answers ${statusCode}`)
+  })
+  return undocumented
 }
 
 const config: ModelConfig = {

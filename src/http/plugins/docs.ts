@@ -4,6 +4,7 @@ import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { jsonSchemaTransform, jsonSchemaTransformObject } from 'fastify-type-provider-zod'
+import { completeDocument, type OpenApiDocument, offerModels } from '../openapi-document.js'
 import type { OpenApiExtra } from '../openapi-upload.js'
 
 const TAGS = [
@@ -16,32 +17,28 @@ const TAGS = [
   { name: 'server', description: 'Health, log, version' },
 ]
 
-/** What the statuses mean here, for the routes whose schema does not say more. */
-const MEANINGS: Readonly<Record<string, string>> = {
-  200: 'success',
-  202: 'accepted; the work goes on',
-  400: 'bad parameters, or an unreadable image; the message names the parameter',
-  403: 'this host, page or fetch is not allowed',
-  404: 'no such model, session, request or URL',
-  405: 'the URL is there, the method is not',
-  409: 'another change of this name, or a request of this id, is under way',
-  413: 'a limit was crossed; the hint names its flag',
-  415: 'a format the server does not read',
-  422: 'the model or its config is wrong; the message names the key or tensor',
-  440: 'the session has expired or never was',
-  499: 'the request was cancelled',
-  500: 'a fault of the server; its log has the request id',
-  502: 'another server did not deliver',
-  503: 'full, shutting down, or the process of the model crashed; Retry-After says when to try again',
-  504: 'the deadline has passed',
-}
-
 const LOGO =
   '<svg xmlns="http://www.w3.org/2000/svg" width="120" height="40"><text x="0" y="29" fill="#fff" ' +
   'font-family="system-ui, sans-serif" font-size="26" font-weight="600">Aidant</text></svg>'
 
+/** Swagger UI writes style attributes into the page; results are shown and downloaded from blobs. Nothing leaves the origin. */
+const POLICY = {
+  'default-src': ["'self'"],
+  'base-uri': ["'self'"],
+  'frame-ancestors': ["'self'"],
+  'img-src': ["'self'", 'data:', 'blob:'],
+  'object-src': ["'none'"],
+  'style-src': ["'self'", "'unsafe-inline'"],
+}
+
+export interface DocsOptions {
+  readonly version: string
+  /** The models there are when the document is served. */
+  readonly models: () => readonly { readonly name: string; readonly type: string }[]
+}
+
 export const docs = fp(
-  async (app: FastifyInstance, { version }: { readonly version: string }) => {
+  async (app: FastifyInstance, { version, models }: DocsOptions) => {
     const extras = new Map<string, OpenApiExtra>()
     app.addHook('onRoute', ({ method, url, config }) => {
       const extra = (config as { openapi?: OpenApiExtra } | undefined)?.openapi
@@ -63,13 +60,19 @@ export const docs = fp(
         tags: TAGS,
       },
       transform: jsonSchemaTransform,
-      transformObject: (document) => addExtras(jsonSchemaTransformObject(document), extras),
+      transformObject: (source) => {
+        const document = jsonSchemaTransformObject(source)
+        completeDocument(document as OpenApiDocument, extras)
+        return document
+      },
     })
     await app.register(swaggerUi, {
       routePrefix: '/docs',
-      staticCSP: true,
-      // Hospitals serve plain HTTP inside; the page's own requests must not be turned into HTTPS.
-      transformStaticCSP: (header) => header.replace(/\s*upgrade-insecure-requests;?/, ''),
+      staticCSP: POLICY,
+      transformSpecification: (document) => {
+        offerModels(document as OpenApiDocument, extras, models())
+        return document
+      },
       theme: { title: 'Aidant API' },
       logo: { type: 'image/svg+xml', content: Buffer.from(LOGO), href: '/', target: '_self' },
       uiConfig: {
@@ -83,23 +86,3 @@ export const docs = fp(
   },
   { name: 'docs' },
 )
-
-type OpenApiObject = ReturnType<typeof jsonSchemaTransformObject>
-
-/** What zod cannot say of a route (multipart bodies, replies that are files), laid over what it did say. */
-function addExtras(document: OpenApiObject, extras: ReadonlyMap<string, OpenApiExtra>): OpenApiObject {
-  const paths = (document as { paths?: Record<string, Record<string, Record<string, unknown>>> }).paths ?? {}
-  for (const [path, operations] of Object.entries(paths)) {
-    for (const [verb, operation] of Object.entries(operations)) {
-      for (const [status, response] of Object.entries(operation.responses as Record<string, { description?: string }>))
-        if (response.description === 'Default Response') response.description = MEANINGS[status] ?? status
-      const extra = extras.get(`${verb} ${path}`)
-      if (extra === undefined) continue
-      if (extra.requestBody !== undefined) operation.requestBody = extra.requestBody
-      operation.responses = { ...extra.responses, ...(operation.responses as object) }
-      for (const [status, response] of Object.entries(extra.responses ?? {}))
-        (operation.responses as Record<string, unknown>)[status] = response
-    }
-  }
-  return document
-}

@@ -136,7 +136,7 @@ export const adminModelRoutes: FastifyPluginAsyncZod<AdminModelRouteOptions> = a
           'generation of this one ({"generation"}). The model is proved first: until it has loaded and run, and if it ' +
           'does not, the old one keeps serving.',
         params: ModelName,
-        response: { 200: AdminModel, ...refusals(400, 403, 404, 409, 413, 422, 499, 500, 503, 504) },
+        response: { 200: AdminModel, ...refusals(400, 403, 404, 409, 413, 415, 422, 499, 500, 503, 504) },
       },
       config: { openapi: { requestBody: PUT_BODY } },
     },
@@ -156,7 +156,7 @@ export const adminModelRoutes: FastifyPluginAsyncZod<AdminModelRouteOptions> = a
         summary: 'Replace the config of a model and keep its weights',
         description: 'The body is the whole new config_aiaa.json. Proved like a PUT.',
         params: ModelName,
-        response: { 200: AdminModel, ...refusals(400, 403, 404, 409, 413, 422, 499, 500, 503, 504) },
+        response: { 200: AdminModel, ...refusals(400, 403, 404, 409, 413, 415, 422, 499, 500, 503, 504) },
       },
       config: { openapi: { requestBody: PATCH_BODY } },
     },

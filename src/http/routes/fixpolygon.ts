@@ -8,9 +8,21 @@ import { runToolRequest, SessionQuery, type ToolRouteOptions } from '../tool-req
 
 const POLYGON_OUTPUTS = OUTPUTS.filter((output) => output !== 'dicom_seg')
 
-const EXAMPLE =
-  '{"dimension": 2, "poly": [[[40,40],[60,40],[60,60],[40,60]]], "polygon_index": 0, "vertex_index": 2, ' +
-  '"vertex_offset": [4,3], "propagate_neighbor": 1}'
+const EXAMPLE = {
+  dimension: 2,
+  poly: [
+    [
+      [10, 10],
+      [24, 10],
+      [24, 24],
+      [10, 24],
+    ],
+  ],
+  polygon_index: 0,
+  vertex_index: 2,
+  vertex_offset: [4, 3],
+  propagate_neighbor: 1,
+}
 
 export const fixpolygonRoutes: FastifyPluginAsyncZod<ToolRouteOptions> = async (app, options) => {
   app.post(
@@ -30,7 +42,10 @@ export const fixpolygonRoutes: FastifyPluginAsyncZod<ToolRouteOptions> = async (
           output: z
             .enum(POLYGON_OUTPUTS, { error: `must be one of ${POLYGON_OUTPUTS.join(', ')}` })
             .optional()
-            .meta({ description: 'what comes back: both (absent, all), the mask (image) or the polygons (results)' }),
+            .meta({
+              description: 'what comes back: both (absent, all), the mask (image) or the polygons (results)',
+              examples: ['image'],
+            }),
         }),
         response: refusals(400, 409, 413, 415, 440, 499, 500, 503, 504),
       },

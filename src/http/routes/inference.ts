@@ -14,7 +14,7 @@ import { RESULT_RESPONSE, uploadBody } from '../openapi-upload.js'
 import { OUTPUTS, type Output, sendResult } from '../reply.js'
 import { clientOf, type RequestScope, type ScopeOptions, withDetachedScope, withScope } from '../request-scope.js'
 import { readWish } from '../result-wish.js'
-import { QueryFlag, refusals } from '../schemas.js'
+import { INFERENCE_REFUSALS, QueryFlag, refusals } from '../schemas.js'
 import { imagesOf, paramsOf, receiveUpload, type Upload, type UploadLimits } from '../upload.js'
 import { infoOf, RequestInfo } from './requests.js'
 
@@ -44,6 +44,7 @@ export const InferenceQuery = z.object({
     .meta({
       description:
         'what comes back: both (absent, all), the file (image, dicom_seg) or the JSON (results, result, json)',
+      examples: ['image'],
     }),
   async: QueryFlag.meta({
     description: 'true: answer 202 at once; Location is where the result can be fetched, once, when it is there',
@@ -54,26 +55,39 @@ type InferenceQuery = z.infer<typeof InferenceQuery>
 interface TaskRoute {
   readonly task: InferenceTask
   readonly summary: string
-  readonly example: string
+  /** Model types that its parameters suit; absent for every one. The route itself runs any model. */
+  readonly types?: readonly string[]
+  readonly example: Readonly<Record<string, unknown>>
 }
 
 const TASKS: readonly TaskRoute[] = [
-  { task: 'segmentation', summary: 'Label an image', example: '{}' },
+  { task: 'segmentation', summary: 'Label an image', types: ['segmentation', 'others'], example: {} },
   {
     task: 'dextr3d',
     summary: 'Label one structure from its six extreme points',
-    example: '{"points": [[93,106,64],[40,108,64],[29,66,64],[47,20,64],[93,32,64],[99,68,64]]}',
+    types: ['annotation'],
+    example: {
+      points: [
+        [8, 20, 8],
+        [26, 20, 8],
+        [17, 8, 8],
+        [17, 30, 8],
+        [17, 20, 2],
+        [17, 20, 14],
+      ],
+    },
   },
   {
     task: 'deepgrow',
     summary: 'Label one structure from foreground and background clicks',
-    example: '{"foreground": [[155,189,78]], "background": []}',
+    types: ['deepgrow'],
+    example: { foreground: [[17, 20, 0]], background: [] },
   },
-  { task: 'inference', summary: 'Run any model', example: '{}' },
+  { task: 'inference', summary: 'Run any model', example: {} },
 ]
 
 export const inferenceRoutes: FastifyPluginAsyncZod<InferenceRouteOptions> = async (app, options) => {
-  for (const { task, summary, example } of TASKS) {
+  for (const { task, summary, types, example } of TASKS) {
     app.post(
       `/v1/${task}`,
       {
@@ -82,9 +96,15 @@ export const inferenceRoutes: FastifyPluginAsyncZod<InferenceRouteOptions> = asy
           tags: ['inference'],
           summary,
           querystring: InferenceQuery,
-          response: { 202: RequestInfo, ...refusals(400, 404, 409, 413, 415, 422, 440, 499, 500, 503, 504) },
+          response: { 202: RequestInfo, ...refusals(...INFERENCE_REFUSALS) },
         },
-        config: { openapi: { requestBody: uploadBody(example), responses: { 200: RESULT_RESPONSE } } },
+        config: {
+          openapi: {
+            requestBody: uploadBody(example),
+            responses: { 200: RESULT_RESPONSE },
+            models: { parameter: 'model', ...(types === undefined ? {} : { types }) },
+          },
+        },
       },
       async (request, reply) => {
         const { query } = request

@@ -39,7 +39,7 @@ export const mask2polygonRoutes: FastifyPluginAsyncZod<ToolRouteOptions> = async
       },
       config: {
         openapi: {
-          requestBody: uploadBody('{"more_points": 10}', 'the mask: NIfTI, NRRD, PNG or DICOM'),
+          requestBody: uploadBody({ more_points: 10 }, 'the mask: NIfTI, NRRD, PNG or DICOM'),
           responses: { 200: POLYGONS_RESPONSE },
         },
       },

@@ -36,6 +36,7 @@ export const modelRoutes: FastifyPluginAsyncZod<ModelRouteOptions> = async (app,
         querystring: ModelsQuery,
         response: { 200: z.union([z.array(ModelInfo), ModelInfo]), ...refusals(400, 404, 500, 503) },
       },
+      config: { openapi: { models: { parameter: 'model' } } },
     },
     async ({ query: { model, label, type } }) => {
       const runners = scheduler.status()

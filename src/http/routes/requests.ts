@@ -8,7 +8,7 @@ import { AppError } from '../../errors.js'
 import { isUnderWay, type RequestBoard, type RequestView } from '../../scheduler/request-board.js'
 import { RESULT_RESPONSE } from '../openapi-upload.js'
 import { OUTPUTS, type Output, sendResult, wantsFile } from '../reply.js'
-import { refusals } from '../schemas.js'
+import { INFERENCE_REFUSALS, refusals } from '../schemas.js'
 
 /** A reply that has left for a client that is gone is refused by its machine within this time, on any usual network. */
 const REFUSAL_MS = 500
@@ -52,6 +52,13 @@ const RequestList = z
   })
   .meta({ id: 'RequestList' })
 
+const EVENTS = { 'text/event-stream': { schema: { type: 'string' } } } as const
+
+const VIEW_RESPONSE = {
+  description: 'where the request stands; as events when the Accept header asks for them',
+  content: { 'application/json': { schema: { $ref: '#/components/schemas/RequestInfo' } }, ...EVENTS },
+} as const
+
 const RequestId = z.object({ id: z.string().max(100) })
 
 export interface RequestRouteOptions {
@@ -90,8 +97,9 @@ export const requestRoutes: FastifyPluginAsyncZod<RequestRouteOptions> = async (
         description:
           'With `Accept: text/event-stream`, or at /v1/requests/{id}/events, as server-sent events until it ends.',
         params: RequestId,
-        response: { 200: z.union([RequestInfo, z.unknown()]), ...refusals(404) },
+        response: { 200: z.union([RequestInfo, z.unknown()]), ...refusals(400, 404) },
       },
+      config: { openapi: { responses: { 200: VIEW_RESPONSE } } },
     },
     async (request, reply) => {
       const { id } = request.params
@@ -110,7 +118,11 @@ export const requestRoutes: FastifyPluginAsyncZod<RequestRouteOptions> = async (
         params: RequestId,
         response: refusals(404),
       },
-      config: { openapi: { responses: { 200: { description: 'events named `progress`, each a RequestInfo' } } } },
+      config: {
+        openapi: {
+          responses: { 200: { description: 'events named `progress`, each a RequestInfo', content: EVENTS } },
+        },
+      },
     },
     async (request, reply) => sendEvents(reply, board, request.params.id, now),
   )
@@ -128,7 +140,7 @@ export const requestRoutes: FastifyPluginAsyncZod<RequestRouteOptions> = async (
           'download that breaks off leave the result where it is.',
         params: RequestId,
         querystring: z.object({ output: z.enum(OUTPUTS).optional() }),
-        response: { 202: RequestInfo, ...refusals(400, 404, 409, 422, 499, 500, 503, 504) },
+        response: { 202: RequestInfo, ...refusals(...INFERENCE_REFUSALS) },
       },
       config: { openapi: { responses: { 200: RESULT_RESPONSE } } },
     },

@@ -8,7 +8,7 @@ import { RESULT_EXTENSIONS, type ReadLimits } from '../../formats/format.js'
 import type { JobImage } from '../../runner/job.js'
 import type { Scheduler } from '../../scheduler/scheduler.js'
 import type { Session, SessionMeta, Sessions } from '../../sessions/sessions.js'
-import { uploadBody } from '../openapi-upload.js'
+import { FILE_CONTENT } from '../openapi-upload.js'
 import { sendFile } from '../reply.js'
 import { type ScopeOptions, withScope } from '../request-scope.js'
 import { QueryFlag, refusals } from '../schemas.js'
@@ -69,6 +69,54 @@ const SessionInfo = z
   .meta({ id: 'SessionInfo' })
 const NewSessionReply = z.object({ session_id: z.string(), session_info: SessionInfo }).meta({ id: 'NewSession' })
 
+const PUT_BODY = {
+  required: true,
+  content: {
+    'multipart/form-data': {
+      schema: {
+        type: 'object',
+        properties: {
+          image: {
+            type: 'string',
+            format: 'binary',
+            description:
+              'NIfTI, NRRD, PNG, JPEG, DICOM or a zip of DICOM slices; the slices of a series as image0, image1 …',
+          },
+        },
+      },
+    },
+    'application/json': {
+      schema: { type: 'object', additionalProperties: true },
+      examples: {
+        dicom: {
+          summary: 'from a DICOM server',
+          value: {
+            dicom: {
+              server_address: '10.0.0.7',
+              server_port: 11112,
+              ae_title: 'DCM4CHEE',
+              query_level: 'SERIES',
+              patient_id: 'P1',
+              study_uid: '1.2.3',
+              series_uid: '1.2.3.4',
+            },
+          },
+        },
+        dicomweb: {
+          summary: 'by DICOMweb',
+          value: { dicomweb: { url: 'http://10.0.0.7/dicom-web', study_uid: '1.2.3', series_uid: '1.2.3.4' } },
+        },
+        http: { summary: 'from a URL', value: { http: { url: 'http://10.0.0.7/scans/7', method: 'GET' } } },
+      },
+    },
+  },
+} as const
+
+const GET_RESPONSE = {
+  description: 'what the session holds; with image=true the stored image itself',
+  content: { 'application/json': { schema: { $ref: '#/components/schemas/SessionInfo' } }, ...FILE_CONTENT },
+} as const
+
 /** What the ingest job says of the image. */
 const Ingested = z.object({
   extension: z.enum(RESULT_EXTENSIONS),
@@ -92,7 +140,7 @@ export const sessionRoutes: FastifyPluginAsyncZod<SessionRouteOptions> = async (
         querystring: PutQuery,
         response: { 200: NewSessionReply, ...refusals(400, 403, 404, 413, 415, 499, 500, 502, 503, 504) },
       },
-      config: { openapi: { requestBody: uploadBody('{}') } },
+      config: { openapi: { requestBody: PUT_BODY } },
     },
     async (request, reply) =>
       withScope(request, reply, options.scope, async (scope) => {
@@ -137,6 +185,7 @@ export const sessionRoutes: FastifyPluginAsyncZod<SessionRouteOptions> = async (
         querystring: GetQuery,
         response: { 200: z.union([SessionInfo, z.unknown()]), ...refusals(400, 404, 500) },
       },
+      config: { openapi: { responses: { 200: GET_RESPONSE } } },
     },
     async (request, reply) => {
       const held = await sessions.get(request.params.id, { renew: request.query.update_ts })
