@@ -5,6 +5,7 @@ import { type ByteSource, openBytes } from './byte-source.js'
 import { detect, unknownFormat } from './detect.js'
 import { readDicomSeries } from './dicom-series.js'
 import { expandUpload } from './expand-upload.js'
+import { replaceNonFinite } from './finite-voxels.js'
 import type { ReadLimits, ReadResult } from './format.js'
 import { decodeNiftiHeader, HEADER_BYTES, niftiKind } from './nifti-header.js'
 import { readNiftiVoxels } from './nifti-read.js'
@@ -18,7 +19,8 @@ const HEAD_BYTES = HEADER_BYTES[2]
 
 /**
  * Reads one image: one file, the objects of one DICOM series in any order, or the two halves of a .hdr/.img pair in
- * either order. A zip of these is unpacked beside itself. Voxels come as uint8, int16, float32 or float64.
+ * either order. A zip of these is unpacked beside itself. Voxels come as uint8, int16, float32 or float64,
+ * all of them finite: what was not is replaced, with a note (see finite-voxels).
  * Errors: UNREADABLE_IMAGE (damaged, cut short, a header that cannot be believed), UNSUPPORTED_FORMAT, TOO_LARGE,
  * BAD_GEOMETRY (DICOM slices that make no grid); an aborted `signal` rejects with its reason.
  */
@@ -31,8 +33,13 @@ export async function readVolume(
   if (only === undefined) throw new AppError('MISSING_IMAGE', 'no image was sent')
   const { paths, notes } = await expandUpload(given, dirname(only), limits, signal)
   const found = await readFiles(paths, limits, signal)
-  const read = { ...found, volume: { ...found.volume, data: toWorkingType(found.volume.data) } }
-  return paths === given ? read : { ...read, files: paths, notes: [...notes, ...read.notes] }
+  const note = replaceNonFinite(found.volume)
+  const read = {
+    ...found,
+    volume: { ...found.volume, data: toWorkingType(found.volume.data) },
+    notes: [...notes, ...found.notes, ...(note === undefined ? [] : [note])],
+  }
+  return paths === given ? read : { ...read, files: paths }
 }
 
 async function readFiles(

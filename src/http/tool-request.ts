@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import type { ReadLimits } from '../formats/format.js'
-import type { JobImage, JobResult, ToolJob } from '../runner/job.js'
+import type { JobResult, ToolJob } from '../runner/job.js'
 import type { RequestBoard } from '../scheduler/request-board.js'
 import type { Scheduler } from '../scheduler/scheduler.js'
 import type { HeldSession, Sessions } from '../sessions/sessions.js'
@@ -12,6 +12,7 @@ import { imagesFromOneSource } from './one-source.js'
 import type { Output } from './reply.js'
 import { clientOf, type RequestScope, type ScopeOptions, withScope } from './request-scope.js'
 import { readWish } from './result-wish.js'
+import { sessionImage } from './session-image.js'
 import { imagesOf, paramsOf, receiveUpload, type Upload, type UploadLimits } from './upload.js'
 
 export interface ToolRouteOptions {
@@ -83,7 +84,3 @@ async function toolJob(
 
 /** Polygons of a whole mask take megabytes; parsing them here would keep everybody waiting. */
 const LONG_PARAMS = 256 * 1024
-
-function sessionImage({ meta, volumePath }: HeldSession): JobImage {
-  return { field: 'image', paths: [volumePath], cacheKey: meta.id, extension: meta.extension }
-}

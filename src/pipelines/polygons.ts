@@ -3,7 +3,6 @@ import { open, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AppError } from '../errors.js'
 import type { ReadResult, ResultExtension } from '../formats/format.js'
-import { readVolume } from '../formats/read-volume.js'
 import { writeVolume } from '../formats/write-volume.js'
 import { fixPolygons } from '../geometry/fix-polygon.js'
 import { type RowAxis, slicePolygons, sliceScratch } from '../geometry/mask-to-polygon.js'
@@ -20,6 +19,7 @@ import {
   parseMaskToPolygonParams,
   type SliceFrame,
 } from './polygon-params.js'
+import { readJobImage } from './read-job-image.js'
 import { parseWishParams } from './wish-params.js'
 
 /** Slices between two looks for a cancel message; a slice takes well under a millisecond. */
@@ -127,7 +127,7 @@ async function readImage(job: ToolJob, control: JobControl): Promise<ReadImage> 
     throw new AppError('BAD_PARAMS', `${job.kind} works on one image, but ${job.images.length} were sent`)
   await control.checkpoint('read', 0, 1)
   const started = performance.now()
-  const read = await readVolume(image.paths, job.limits)
+  const read = await readJobImage(image, job.limits)
   return { read, rowAxis: rowAxisOf(image, read), readMs: performance.now() - started }
 }
 

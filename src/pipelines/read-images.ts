@@ -2,11 +2,11 @@
 import { AppError } from '../errors.js'
 import { turnRows } from '../formats/dicom-rows.js'
 import type { ReadResult } from '../formats/format.js'
-import { readVolume } from '../formats/read-volume.js'
 import type { InferenceJob, JobImage, ResultWish } from '../runner/job.js'
 import type { ImageField, Item } from '../transforms/types.js'
 import { makeVolume, spacingOf, type VoxelArray, voxelCount } from '../volume/volume.js'
 import type { ModelPlan } from './model-run.js'
+import { readJobImage } from './read-job-image.js'
 
 export interface ReadImages {
   readonly item: Item
@@ -19,7 +19,7 @@ export interface ReadImages {
 export async function readImages(job: InferenceJob, plan: ModelPlan): Promise<ReadImages> {
   const results: ReadResult[] = []
   for (const image of job.images) {
-    const read = await readVolume(image.paths, job.limits)
+    const read = await readJobImage(image, job.limits)
     const fromDicom = image.fromDicom || (read.format === 'dicom' && read.extension !== '.png')
     const turned = wantsDicomRows({ ...image, fromDicom }, job.wish)
     results.push(turned ? { ...read, volume: turnRows(read.volume) } : read)

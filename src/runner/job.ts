@@ -11,6 +11,8 @@ export interface JobImage {
   readonly extension?: ResultExtension | undefined
   /** True where `paths` hold a decoded copy of a DICOM series: an NRRD result has its rows in the series' own order then. */
   readonly fromDicom?: boolean | undefined
+  /** What the reader of the client's own file said of it, where `paths` hold a decoded copy. */
+  readonly notes?: readonly string[] | undefined
 }
 
 export interface ResultWish {

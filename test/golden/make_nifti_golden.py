@@ -3,7 +3,8 @@
     python test/golden/make_nifti_golden.py ../shared/data/robust test/golden/nifti_golden.json
 
 One entry for each file that nibabel reads as an image of real numbers: its shape, affine, and the voxels as minimum,
-maximum (NaN left out) and SHA-256 of their float64 bytes in Fortran order. Files are told by content, as Aidant does:
+maximum and SHA-256 of their float64 bytes in Fortran order. NaN and infinite voxels are first replaced as Aidant replaces
+them: by the least finite voxel of the channel, or 0 where that is greater. Files are told by content, as Aidant does:
 they are unpacked here and handed to nibabel as bytes, so that a wrong name does not count. Voxels scaled by other than
 whole numbers are rounded to float32 first, since Aidant keeps them so (float64 stays).
 """
@@ -66,12 +67,14 @@ def main(folder: Path, target: Path) -> None:
             print(f"{name}: {type(error).__name__}: {str(error)[:100]}")
             continue
         numbers = data.astype("<f8").ravel(order="F")
-        finite = numbers[np.isfinite(numbers)]
+        for channel in np.split(numbers, max(1, numbers.size // int(np.prod(data.shape[:3])))):
+            finite = np.isfinite(channel)
+            channel[~finite] = min(0, channel[finite].min(initial=0))
         golden[name] = {
             "shape": list(data.shape),
             "affine": image.affine.ravel().tolist(),
-            "min": float(finite.min()),
-            "max": float(finite.max()),
+            "min": float(numbers.min()),
+            "max": float(numbers.max()),
             "sha256": hashlib.sha256(numbers.tobytes()).hexdigest(),
         }
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(entry)}" for name, entry in golden.items())

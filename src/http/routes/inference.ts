@@ -15,6 +15,7 @@ import { OUTPUTS, type Output, sendResult } from '../reply.js'
 import { clientOf, type RequestScope, type ScopeOptions, withDetachedScope, withScope } from '../request-scope.js'
 import { readWish } from '../result-wish.js'
 import { INFERENCE_REFUSALS, QueryFlag, refusals } from '../schemas.js'
+import { sessionImage } from '../session-image.js'
 import { imagesOf, paramsOf, receiveUpload, type Upload, type UploadLimits } from '../upload.js'
 import { infoOf, RequestInfo } from './requests.js'
 
@@ -182,7 +183,7 @@ async function prepare(
   const uploaded = await imagesOf(upload)
   const session = query.session_id ? await options.sessions.hold(query.session_id) : undefined
   try {
-    const images = imagesFromOneSource(uploaded, session, (held) => sessionImage(held, query.output))
+    const images = imagesFromOneSource(uploaded, session, (held) => imageOf(held, query.output))
     const wish = readWish(params, query.output, session?.meta.extension)
     const { readLimits: limits } = options
     const job: InferenceJob = { kind: 'inference', task, images, params, wish, outDir: scope.folder, limits }
@@ -208,8 +209,8 @@ async function run(
 }
 
 /** A DICOM SEG refers to the slices themselves; every other result is computed from the volume decoded at upload. */
-function sessionImage({ meta, volumePath, seriesPaths }: HeldSession, output: Output | undefined): JobImage {
+function imageOf(session: HeldSession, output: Output | undefined): JobImage {
+  const { seriesPaths } = session
   if (output === 'dicom_seg' && seriesPaths.length > 0) return { field: 'image', paths: seriesPaths }
-  const fromDicom = meta.image.format === 'dicom' && meta.extension !== '.png'
-  return { field: 'image', paths: [volumePath], cacheKey: meta.id, fromDicom }
+  return sessionImage(session)
 }

@@ -97,8 +97,11 @@ describe('mask2polygon', () => {
     expect(asSession).toEqual(asPicture)
   })
 
-  it('counts negative and fractional voxels as foreground, and what is no number as background', async () => {
-    const volume = makeVolume([3, 1, 1], scaleAffine([1, 1, 1]), Float32Array.of(-0.5, Number.NaN, -0))
+  it.each([
+    { name: 'negative and fractional voxels as foreground', voxels: [-0.5, 0, -0] },
+    { name: 'what is no number as background', voxels: [0.5, Number.NaN, -0] },
+  ])('counts $name', async ({ voxels }) => {
+    const volume = makeVolume([3, 1, 1], scaleAffine([1, 1, 1]), Float32Array.from(voxels))
     await using folder = await tempFolder()
     const path = join(folder.path, 'input.nii')
     await writeVolume(volume, path, { extension: '.nii', kind: 'intensity' })

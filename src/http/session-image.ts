@@ -1,0 +1,14 @@
+/** The image of a session, as a job takes it. */
+import { z } from 'zod'
+import type { JobImage } from '../runner/job.js'
+import type { HeldSession } from '../sessions/sessions.js'
+
+/** Of what ingest wrote down of the image, the part that jobs need. */
+const Facts = z.object({ format: z.string(), notes: z.array(z.string()).optional() })
+
+/** The volume decoded at upload, with what its reader said of the file. */
+export function sessionImage({ meta, volumePath }: HeldSession): JobImage {
+  const { format, notes } = Facts.parse(meta.image)
+  const fromDicom = format === 'dicom' && meta.extension !== '.png'
+  return { field: 'image', paths: [volumePath], cacheKey: meta.id, extension: meta.extension, fromDicom, notes }
+}
