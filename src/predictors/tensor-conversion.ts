@@ -1,5 +1,5 @@
 /** Between our tensors and the element types of a network. */
-import { float32FromHalf, halfFromFloat32 } from './float16.js'
+import { float32FromHalf, halfFromFloat32 } from '../util/float16.js'
 import type { Tensor, TensorType } from './predictor.js'
 
 /** Element arrays as onnxruntime and the Open Inference Protocol take them. */

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { float32FromHalf, halfFromFloat32 } from '../../../src/predictors/float16.js'
+import { float32FromHalf, halfFromFloat32 } from '../../../src/util/float16.js'
 
 const golden = JSON.parse(readFileSync(new URL('../../golden/float16.json', import.meta.url), 'utf8')) as {
   float32: number[]
