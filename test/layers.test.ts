@@ -9,7 +9,7 @@ const SRC = fileURLToPath(new URL('../src', import.meta.url))
 /** Folders and root files of src/, lowest first. Those of one row do not know each other. */
 const LAYERS: readonly (readonly string[])[] = [
   ['errors.ts', 'util'],
-  ['volume', 'geometry'],
+  ['volume', 'geometry', 'onnx'],
   ['formats', 'transforms'],
   ['inferers'],
   ['pipelines'],
@@ -34,6 +34,7 @@ const DOORS: Readonly<Record<string, RegExp>> = {
   fastify: /^(http\/|app\.ts$|server\.ts$)/,
   pino: /^(observability\/|app\.ts$|services\.ts$)/,
   commander: /^cli\//,
+  '@bufbuild/protobuf': /^onnx\//,
 }
 
 interface Import {

@@ -5,7 +5,7 @@
 import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
-import { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node'
+import { env, InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node'
 import { AppError } from '../errors.js'
 import type { SessionSettings } from '../pipelines/model-config.js'
 import { checkFeeds, describeTensor } from './check-feeds.js'
@@ -19,6 +19,27 @@ export interface OnnxSettings {
   readonly session: SessionSettings
   /** Off where memory is short: 10 to 20 % slower, and a lower peak on large volumes. */
   readonly arena: boolean
+}
+
+/** The engine and its version, as a measurement of a network's speed must name them. */
+export const ENGINE = `onnxruntime-node ${env.versions.node ?? env.versions.common}`
+
+/** A network as a file, with external data beside it if it has some, or as the bytes of one without. */
+type NetworkSource = string | Uint8Array
+
+keepHalfFloatsAsBits()
+
+/**
+ * Where JavaScript has half floats of its own (Node 24 and later), the library wraps them so, and its native part then
+ * finds no bytes in them. It looks for the type once, with the first tensor: for that moment there is none.
+ */
+function keepHalfFloatsAsBits(): void {
+  const global = globalThis as { Float16Array?: unknown }
+  if (!global.Float16Array) return
+  const { Float16Array } = global
+  delete global.Float16Array
+  new OrtTensor('uint8', new Uint8Array(1), [1])
+  global.Float16Array = Float16Array
 }
 
 const TYPES: ReadonlySet<string> = new Set<TensorType>([
@@ -35,11 +56,11 @@ const TYPES: ReadonlySet<string> = new Set<TensorType>([
 ])
 
 /**
- * Loads an ONNX file, with the external data beside it if it has some, on the GPU where there is one and it is wanted,
- * else on the CPU. Rejects BAD_MODEL in words when the file is not a network that can run here.
+ * Loads an ONNX network on the GPU where there is one and it is wanted, else on the CPU. Rejects BAD_MODEL in words when
+ * it is not a network that can run here.
  */
-export async function createOnnxPredictor(path: string, settings: OnnxSettings): Promise<Predictor> {
-  const { session, device, fallbackReason } = await createSession(path, settings)
+export async function createOnnxPredictor(source: NetworkSource, settings: OnnxSettings): Promise<Predictor> {
+  const { session, device, fallbackReason } = await createSession(source, settings)
   const inputs = session.inputMetadata.map((m) => toSpec(m, 'input'))
   const outputs = session.outputMetadata.map((m) => toSpec(m, 'output'))
   return {
@@ -58,15 +79,15 @@ interface Session {
   readonly fallbackReason?: string | undefined
 }
 
-async function createSession(path: string, settings: OnnxSettings): Promise<Session> {
+async function createSession(source: NetworkSource, settings: OnnxSettings): Promise<Session> {
   const gpu = gpuWanted(settings.device)
-  if (!gpu.tryIt) return { session: await open(path, settings, undefined), device: 'cpu', fallbackReason: gpu.reason }
+  if (!gpu.tryIt) return { session: await open(source, settings, undefined), device: 'cpu', fallbackReason: gpu.reason }
   try {
-    const session = await open(path, settings, settings.device.index)
+    const session = await open(source, settings, settings.device.index)
     return { session, device: `cuda:${settings.device.index}` }
   } catch (error) {
     // A model that does not load on the CPU either says so there, in better words.
-    const session = await open(path, settings, undefined)
+    const session = await open(source, settings, undefined)
     return { session, device: 'cpu', fallbackReason: `CUDA could not be used (${whyNoCuda(error)})` }
   }
 }
@@ -89,10 +110,10 @@ function cudaProviderInstalled(): boolean {
   )
 }
 
-async function open(path: string, settings: OnnxSettings, gpu: number | undefined): Promise<InferenceSession> {
+async function open(source: NetworkSource, settings: OnnxSettings, gpu: number | undefined): Promise<InferenceSession> {
   const { intraOpThreads, optimisation } = settings.session
   try {
-    return await InferenceSession.create(path, {
+    const options: InferenceSession.SessionOptions = {
       executionProviders: gpu === undefined ? ['cpu'] : [{ name: 'cuda', deviceId: gpu }, 'cpu'],
       // Measured: on large volumes the memory pattern doubles the peak and gains nothing.
       enableMemPattern: false,
@@ -101,7 +122,11 @@ async function open(path: string, settings: OnnxSettings, gpu: number | undefine
       ...(intraOpThreads === undefined ? {} : { intraOpNumThreads: intraOpThreads }),
       // What goes wrong is thrown; the engine need not print it too.
       logSeverityLevel: 4,
-    })
+    }
+    // The library tells a path from bytes by its type, which TypeScript asks to be known.
+    return typeof source === 'string'
+      ? await InferenceSession.create(source, options)
+      : await InferenceSession.create(source, options)
   } catch (error) {
     if (isOutOfMemory(error)) throw new OutOfMemoryError('loading the model', error)
     throw new AppError('BAD_MODEL', `the weights are not a network that can run here: ${inWords(error)}`, {

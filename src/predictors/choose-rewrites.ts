@@ -1,0 +1,148 @@
+/**
+ * Whether a network runs faster rewritten, on this machine and with this engine: both are tried on the same input. A
+ * choice belongs to the engine that it was measured with; with another one it is made anew.
+ */
+import { performance } from 'node:perf_hooks'
+import { readModelFile, writeModel } from '../onnx/model-file.js'
+import { applicablePlans, applyPlan } from '../onnx/rewrite-plans.js'
+import { createOnnxPredictor, ENGINE, type OnnxSettings } from './onnxruntime.js'
+import { isOutOfMemory } from './out-of-memory.js'
+import type { Predictor, Tensor } from './predictor.js'
+
+/** What was measured, and what follows from it. Kept with a published model. */
+export interface RewriteChoice {
+  /** The engine and its version. */
+  readonly engine: string
+  /** The plan that paid, or null: the network as it was exported. */
+  readonly plan: string | null
+  /** By rewrite of the plan, how many nodes it replaced. */
+  readonly rewrites: Readonly<Record<string, number>>
+  /** One run of the network as exported and as chosen, the best of those timed. */
+  readonly originalMs: number
+  readonly chosenMs: number
+}
+
+/** Protobuf ends at 2 GiB, and a rewrite holds a network and its copy in memory. */
+const MAX_MODEL_BYTES = 2 ** 30
+/** A plan is taken when it saves at least this share of a run: less is noise. */
+const WORTHWHILE = 0.95
+/** Timed runs of each side; of networks that take longer than LONG_RUN_MS, one. */
+const RUNS = 3
+const LONG_RUN_MS = 2000
+/** Rewritten results may differ by rounding: of the largest value, and, of whole numbers, in the share of elements. */
+const TOLERANCE = 1e-4
+
+export interface TrialLimits {
+  /** A network whose one run takes longer than this is not tried: the trial would hold up its first user. */
+  readonly trialMs: number
+}
+
+/**
+ * Times the network in `path` as it is and as each plan that changes it, on `feeds`. Undefined when no plan applies, the
+ * network is too large to rewrite, or its run is too long to be tried.
+ */
+export async function chooseRewrites(
+  path: string,
+  settings: OnnxSettings,
+  feeds: Readonly<Record<string, Tensor>>,
+  { trialMs }: TrialLimits,
+): Promise<RewriteChoice | undefined> {
+  const model = await readModelFile(path, MAX_MODEL_BYTES)
+  const candidates = model ? applicablePlans(model) : []
+  if (candidates.length === 0) return undefined
+  const original = await measure(() => createOnnxPredictor(path, settings), feeds, trialMs)
+  if (!original) return undefined
+  let best: RewriteChoice = {
+    engine: ENGINE,
+    plan: null,
+    rewrites: {},
+    originalMs: original.ms,
+    chosenMs: original.ms,
+  }
+  for (const candidate of candidates) {
+    const rewritten = await tryRewritten(writeModel(candidate.model), settings, feeds, original.ms)
+    if (!rewritten || !agree(original.outputs, rewritten.outputs)) continue
+    if (rewritten.ms < Math.min(best.chosenMs, WORTHWHILE * original.ms))
+      best = { ...best, plan: candidate.plan, rewrites: candidate.rewrites, chosenMs: rewritten.ms }
+  }
+  return best
+}
+
+/** The network in `path`, rewritten as `choice` says. A choice of another engine, or none, leaves it as it is. */
+export async function createChosenPredictor(
+  path: string,
+  settings: OnnxSettings,
+  choice: RewriteChoice | undefined,
+): Promise<Predictor> {
+  const plan = choice?.engine === ENGINE ? choice.plan : null
+  const model = plan === null ? undefined : await readModelFile(path, MAX_MODEL_BYTES)
+  const rewritten = model && applyPlan(model, plan!)
+  return createOnnxPredictor(rewritten ? writeModel(rewritten.model) : path, settings)
+}
+
+interface Measured {
+  readonly ms: number
+  readonly outputs: Readonly<Record<string, Tensor>>
+}
+
+async function measure(
+  create: () => Promise<Predictor>,
+  feeds: Readonly<Record<string, Tensor>>,
+  limitMs: number,
+): Promise<Measured | undefined> {
+  const predictor = await create()
+  try {
+    // The first run allocates; it is not timed, but tells whether more are affordable.
+    const first = await timed(predictor, feeds)
+    if (first.ms > limitMs) return undefined
+    let best = await timed(predictor, feeds)
+    for (let run = 1; run < RUNS && best.ms < LONG_RUN_MS; run++) {
+      const next = await timed(predictor, feeds)
+      if (next.ms < best.ms) best = next
+    }
+    return best
+  } finally {
+    await predictor.close()
+  }
+}
+
+/** A rewrite that the engine refuses, or that needs more memory than there is, is no candidate. */
+async function tryRewritten(
+  bytes: Uint8Array,
+  settings: OnnxSettings,
+  feeds: Readonly<Record<string, Tensor>>,
+  originalMs: number,
+): Promise<Measured | undefined> {
+  try {
+    return await measure(() => createOnnxPredictor(bytes, settings), feeds, 2 * originalMs)
+  } catch (error) {
+    if (isOutOfMemory(error)) throw error
+    return undefined
+  }
+}
+
+async function timed(predictor: Predictor, feeds: Readonly<Record<string, Tensor>>): Promise<Measured> {
+  const start = performance.now()
+  const outputs = await predictor.run(feeds)
+  return { ms: performance.now() - start, outputs }
+}
+
+/** Equal but for rounding. Whole numbers, such as labels, may differ where two classes were as good as each other. */
+function agree(wanted: Measured['outputs'], got: Measured['outputs']): boolean {
+  return Object.entries(wanted).every(([name, { dims, data }]) => {
+    const other = got[name]
+    if (!other || other.dims.join() !== dims.join()) return false
+    if (!(data instanceof Float32Array || data instanceof Float64Array)) {
+      let different = 0
+      for (let i = 0; i < data.length; i++) if (data[i] !== other.data[i]) different++
+      return different <= TOLERANCE * data.length
+    }
+    let largest = 0
+    let difference = 0
+    for (let i = 0; i < data.length; i++) {
+      largest = Math.max(largest, Math.abs(data[i]!))
+      difference = Math.max(difference, Math.abs(data[i]! - other.data[i]!))
+    }
+    return difference <= TOLERANCE * largest
+  })
+}
