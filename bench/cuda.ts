@@ -9,8 +9,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node'
+import type { Predictor, Tensor } from '../src/contract/tensor.js'
 import { createOnnxPredictor } from '../src/predictors/onnxruntime.js'
-import type { Predictor, Tensor } from '../src/predictors/predictor.js'
 import { sharedData } from '../test/helpers/shared-data.js'
 
 const RUNS = 5

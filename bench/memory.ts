@@ -8,9 +8,9 @@ import { existsSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs'
 import { freemem, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { ModelRef } from '../src/pipelines/model-config.js'
+import type { InferenceJob } from '../src/contract/job.js'
+import type { ModelRef } from '../src/contract/model.js'
 import { parseModelConfig } from '../src/pipelines/parse-model-config.js'
-import type { InferenceJob } from '../src/runner/job.js'
 import { createScheduler, SCHEDULER_DEFAULTS } from '../src/scheduler/create-scheduler.js'
 import { sharedData } from '../test/helpers/shared-data.js'
 import { memoryOf } from './compiled-server.js'
@@ -79,7 +79,7 @@ async function measure(ref: ModelRef, path: string, runs: number, float32Bytes: 
   for (let run = 1; run <= runs; run++) {
     const start = performance.now()
     const { timings } = await scheduler.runModel(
-      { id: `${ref.name}-${run}`, client: 'bench', deadlineMs: 3_600_000 },
+      { trace: `${ref.name}-${run}`, client: 'bench', deadlineMs: 3_600_000 },
       ref,
       job(path),
       never,

@@ -1,14 +1,10 @@
-/** The image formats Aidant speaks, and the limits every reader keeps. Types only: the doors are read-volume and write-volume. */
+/** The image formats Aidant speaks, and the limits every reader keeps. The doors are read-volume and write-volume. */
+import type { ResultExtension } from '../contract/files.js'
 import type { Volume } from '../volume/volume.js'
 
-export type FormatName = 'nifti' | 'nrrd' | 'png' | 'jpeg' | 'dicom'
+export { type DtypeName, RESULT_EXTENSIONS, type ReadLimits, type ResultExtension } from '../contract/files.js'
 
-export interface ReadLimits {
-  /** Bytes of one unpacked image: checked against the header before allocating, and while inflating. */
-  readonly maxVolumeBytes: number
-  /** Voxels of one image, channels included. */
-  readonly maxVoxels: number
-}
+export type FormatName = 'nifti' | 'nrrd' | 'png' | 'jpeg' | 'dicom'
 
 export interface ReadResult {
   readonly volume: Volume
@@ -20,9 +16,3 @@ export interface ReadResult {
   /** The files it was read from, where those are not the ones that were given: what came out of a zip. */
   readonly files?: readonly string[] | undefined
 }
-
-export const RESULT_EXTENSIONS = ['.nii.gz', '.nii', '.nrrd', '.png', '.jpg'] as const
-export type ResultExtension = (typeof RESULT_EXTENSIONS)[number]
-
-/** numpy's names, which `result_dtype` and writers use. */
-export type DtypeName = 'uint8' | 'int8' | 'uint16' | 'int16' | 'uint32' | 'int32' | 'float32' | 'float64'

@@ -1,6 +1,6 @@
 /** A model as clients see it: AIAA's fields in the types its clients insist on, the config's own additions, then ours. */
 import { z } from 'zod'
-import { MODEL_TYPES } from '../pipelines/model-config.js'
+import { MODEL_TYPES } from '../contract/model.js'
 import type { ModelEntry } from '../registry/registry.js'
 import type { RunnerStatus } from '../scheduler/scheduler.js'
 

@@ -1,6 +1,7 @@
 /** A request computes on what it uploads or on a session's image: on one of them, and not on both. */
+
+import type { JobImage } from '../contract/job.js'
 import { AppError } from '../errors.js'
-import type { JobImage } from '../runner/job.js'
 import type { HeldSession } from '../sessions/sessions.js'
 
 /** The uploaded images, or what `ofSession` makes of the session. Rejects MISSING_IMAGE for neither, BAD_PARAMS for both. */

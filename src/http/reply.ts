@@ -7,8 +7,8 @@ import { createReadStream } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { Readable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { JobResult } from '../contract/job.js'
 import { AppError } from '../errors.js'
-import type { JobResult } from '../runner/job.js'
 
 /** As the first AIAA servers called it: an old client looks for this suffix of its own. */
 const RESULT_NAME = 'aas_result'

@@ -13,6 +13,8 @@ export interface ScopeOptions {
 }
 
 export interface RequestScope {
+  /** The server's own and secret: it opens the result in /v1/requests and names the folder. */
+  readonly id: string
   /** The request's own folder: uploads and results go there. */
   readonly folder: string
   /** Aborted with an AppError as its reason when the client goes away, calls the request off, or the deadline passes. */
@@ -46,7 +48,8 @@ async function openScope(request: FastifyRequest, options: ScopeOptions): Promis
     folder: folder.path,
     signal: controller.signal,
     abort,
-    job: { id, client: clientOf(request), deadlineMs },
+    id,
+    job: { trace: request.id, client: clientOf(request), deadlineMs },
     stopClock: () => clearTimeout(timer),
     remove: () =>
       folder.remove().catch((error: unknown) => request.log.warn({ err: error }, 'request folder not removed')),

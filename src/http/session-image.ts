@@ -1,6 +1,6 @@
 /** The image of a session, as a job takes it. */
 import { z } from 'zod'
-import type { JobImage } from '../runner/job.js'
+import type { JobImage } from '../contract/job.js'
 import type { HeldSession } from '../sessions/sessions.js'
 
 /** Of what ingest wrote down of the image, the part that jobs need. */

@@ -3,8 +3,8 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
+import type { JobResult, ToolJob } from '../contract/job.js'
 import type { ReadLimits } from '../formats/format.js'
-import type { JobResult, ToolJob } from '../runner/job.js'
 import type { RequestBoard } from '../scheduler/request-board.js'
 import type { Scheduler } from '../scheduler/scheduler.js'
 import type { HeldSession, Sessions } from '../sessions/sessions.js'
@@ -44,7 +44,7 @@ export function runToolRequest(
   send: (result: JobResult) => Promise<FastifyReply>,
 ): Promise<FastifyReply> {
   return withScope(request, reply, options.scope, async (scope) => {
-    const entry = { id: scope.job.id, trace: request.id, client: clientOf(request), task: kind, abort: scope.abort }
+    const entry = { id: scope.id, trace: request.id, client: clientOf(request), task: kind, abort: scope.abort }
     const handle = options.board.open(entry)
     try {
       const upload = await receiveUpload(request, scope.folder, options.uploadLimits)

@@ -8,9 +8,9 @@ import { type Readable, Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type {} from '@fastify/multipart'
 import type { FastifyRequest } from 'fastify'
+import type { JobImage } from '../contract/job.js'
 import { AppError } from '../errors.js'
 import { openBytes } from '../formats/byte-source.js'
-import type { JobImage } from '../runner/job.js'
 import { parseParams } from '../util/parse-params.js'
 
 export interface UploadLimits {

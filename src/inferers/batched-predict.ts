@@ -1,5 +1,5 @@
 /** Several callers that each feed one item, answered by one run of the network. */
-import type { Predict, Tensor } from '../predictors/predictor.js'
+import type { Predict, Tensor } from '../contract/tensor.js'
 
 export interface BatchedPredict {
   /** Waits until every member of the group has fed its item or left. Items of other shapes run on their own. */

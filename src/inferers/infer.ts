@@ -2,8 +2,9 @@
  * Running a network over an image: in one go, slice by slice when the network is 2-D and the image is not, or window by
  * window. The result lies in the tensor's own order (its last dimension fastest), as nothing is gained by moving scores.
  */
+
+import type { Predict, Tensor, TensorSpec } from '../contract/tensor.js'
 import { AppError } from '../errors.js'
-import type { Predict, Tensor, TensorSpec } from '../predictors/predictor.js'
 import { makeSink, type Reduction, reduceStretch, type Sink } from '../transforms/reduction.js'
 import type { Content, ImageField } from '../transforms/types.js'
 import { narrowed } from '../volume/label-array.js'

@@ -2,8 +2,9 @@
  * Labels that a network gives itself, put into a map. They are names, so where windows overlap nothing is summed: along
  * each axis a voxel takes the label of the window whose centre is nearest, the first of two as near.
  */
+
+import type { Tensor, TensorType } from '../contract/tensor.js'
 import { AppError } from '../errors.js'
-import type { Tensor, TensorType } from '../predictors/predictor.js'
 import type { Vec3 } from '../volume/volume.js'
 import type { WindowPlan } from './windows.js'
 

@@ -2,8 +2,9 @@
  * Between voxels in memory (x fastest, channels slowest) and the tensor a network takes: which memory axis each of its
  * spatial dimensions is, where its channels are, and copying boxes of voxels from one to the other.
  */
+
+import type { Tensor, TensorSpec, TensorType } from '../contract/tensor.js'
 import { AppError } from '../errors.js'
-import type { Tensor, TensorSpec, TensorType } from '../predictors/predictor.js'
 import type { ImageField } from '../transforms/types.js'
 import { isZero } from '../volume/occupied.js'
 import type { Vec3, VoxelArray } from '../volume/volume.js'

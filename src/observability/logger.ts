@@ -1,6 +1,5 @@
 /** The server's logger: JSON lines to standard output and the ring behind `GET /logs`. No patient data ever enters it. */
-import { type DestinationStream, type Logger, multistream, pino } from 'pino'
-import type { Config } from '../config/schema.js'
+import { type DestinationStream, type LevelWithSilent, type Logger, multistream, pino } from 'pino'
 import type { LogRing } from './log-ring.js'
 
 /** Seat belts: nothing should log these, and if something does they stay unreadable. */
@@ -22,7 +21,7 @@ const REDACTED = [
 ]
 
 export function createLogger(
-  level: Config['logLevel'],
+  level: LevelWithSilent,
   ring: LogRing,
   output: DestinationStream = process.stdout,
 ): Logger {

@@ -2,10 +2,11 @@
  * The clicks of a request, checked against the image they lie on. Every spelling the AIAA clients use arrives here:
  * arrays, JSON text inside a string, `current_point` flat or nested.
  */
+
+import { isInteractive, type ModelType } from '../contract/model.js'
 import { AppError } from '../errors.js'
 import { parseLooseJson } from '../util/loose-json.js'
 import type { Vec3 } from '../volume/volume.js'
-import { isInteractive, type ModelType } from './model-config.js'
 
 /** More clicks than a person makes in a day; a bound for what a script may send. */
 export const MAX_POINTS = 10_000

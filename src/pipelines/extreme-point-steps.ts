@@ -1,9 +1,9 @@
 /** What an annotation model does to a scan that its client has not cropped: `padding` and `roi` of the config, as steps. */
 
+import type { ModelConfig, TransformSpec } from '../contract/model.js'
 import { addExtremePointsChannel } from '../transforms/add-extreme-points-channel.js'
 import { type BuiltTransform, buildTransform } from '../transforms/catalog.js'
 import { cropByExtremePoints } from '../transforms/crop-by-extreme-points.js'
-import type { ModelConfig, TransformSpec } from './model-config.js'
 
 /**
  * The pre-transforms of a config, built. In an annotation config that crops nowhere, a crop by the extreme points and a

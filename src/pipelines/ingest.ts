@@ -2,12 +2,12 @@
 import { renameSync } from 'node:fs'
 import { mkdir, rename, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { JobControl, JobResult, ToolJob } from '../contract/job.js'
 import { AppError } from '../errors.js'
 import type { ReadResult, ResultExtension } from '../formats/format.js'
 import { readVolume } from '../formats/read-volume.js'
 import { dtypeOf } from '../formats/voxel-types.js'
 import { writeVolume } from '../formats/write-volume.js'
-import type { JobControl, JobResult, ToolJob } from '../runner/job.js'
 import { spacingOf } from '../volume/volume.js'
 
 const VOLUME = 'volume.nii'

@@ -1,7 +1,7 @@
 /** What a config_aiaa.json may hold, of any version; parse-model-config.ts makes one ModelConfig of it. */
 import { z } from 'zod'
+import { MODEL_TYPES } from '../contract/model.js'
 import { nearestWord } from '../util/nearest-word.js'
-import { MODEL_TYPES } from './model-config.js'
 
 const FLAG_WORDS: Readonly<Record<string, boolean>> = { true: true, false: false, '1': true, '0': false }
 /** A boolean, also as the word or digit that old files have. */

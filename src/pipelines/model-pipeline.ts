@@ -3,10 +3,11 @@
  * each slice seeded where the 3-D result lies deepest. Many slices share one run of the 2-D network.
  * Source: AIAA 4's DeepgrowPipeline.
  */
+
+import type { JobControl } from '../contract/job.js'
 import { AppError } from '../errors.js'
 import { deepestPoint } from '../geometry/deepest-point.js'
 import { batchedPredict } from '../inferers/batched-predict.js'
-import type { JobControl } from '../runner/job.js'
 import type { BuiltTransform } from '../transforms/catalog.js'
 import { requireImage, withImage } from '../transforms/fields.js'
 import type { ImageField, Item } from '../transforms/types.js'

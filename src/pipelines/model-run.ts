@@ -2,9 +2,11 @@
  * One model over one item: its pre-transforms, the network, its post-transforms. What a job is made of, and what a
  * pipeline of several models calls for each.
  */
+
+import type { JobControl } from '../contract/job.js'
+import type { ModelConfig } from '../contract/model.js'
 import { AppError } from '../errors.js'
 import { infer, type NetworkResult } from '../inferers/infer.js'
-import type { JobControl } from '../runner/job.js'
 import { type BuiltTransform, buildTransform } from '../transforms/catalog.js'
 import { requireImage, withImage, withValue } from '../transforms/fields.js'
 import { inverseMoves, moveMap } from '../transforms/flip-rotate.js'
@@ -16,7 +18,6 @@ import { type AxisMoves, moveGrid } from '../volume/orientation.js'
 import { gather } from '../volume/resample.js'
 import type { Vec3 } from '../volume/volume.js'
 import { buildPreTransforms } from './extreme-point-steps.js'
-import type { ModelConfig } from './model-config.js'
 import { type NodeMapping, resolveMapping } from './node-mapping.js'
 import { outputContent } from './output-content.js'
 import type { LoadedModel } from './run.js'

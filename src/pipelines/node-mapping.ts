@@ -1,6 +1,7 @@
 /** Which tensor of the network is which field of the pipeline. Configs write the pairs either way round. */
+
+import type { TensorSpec } from '../contract/tensor.js'
 import { AppError } from '../errors.js'
-import type { TensorSpec } from '../predictors/predictor.js'
 
 export interface NodeMapping {
   /** Inputs in the network's order, the image's first. */

@@ -1,6 +1,7 @@
 /** What a config says that its network's output holds: labels that need nothing more, or scores. */
+
+import type { ModelConfig } from '../contract/model.js'
 import type { BuiltTransform } from '../transforms/catalog.js'
-import type { ModelConfig } from './model-config.js'
 
 /** Their answer is a label map by the protocol; models of type `others` may give an image. */
 const LABELLING: readonly string[] = ['segmentation', 'annotation', 'deepgrow']

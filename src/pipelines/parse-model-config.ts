@@ -7,8 +7,8 @@
  * refused, naming the key path and the nearest known key, because a key that is silently ignored is a wrong mask later.
  */
 import { z } from 'zod'
+import type { ModelConfig, ModelType, ScanningWindow, TransformSpec } from '../contract/model.js'
 import { AppError } from '../errors.js'
-import type { ModelConfig, ModelType, ScanningWindow, TransformSpec } from './model-config.js'
 import {
   argKeys,
   ConfigFile,

@@ -1,8 +1,9 @@
 /** From the files of a job to the first item of a pipeline: every image a field, under the name the config expects. */
+
+import type { InferenceJob, JobImage, ResultWish } from '../contract/job.js'
 import { AppError } from '../errors.js'
 import { turnRows } from '../formats/dicom-rows.js'
 import type { ReadResult } from '../formats/format.js'
-import type { InferenceJob, JobImage, ResultWish } from '../runner/job.js'
 import type { ImageField, Item } from '../transforms/types.js'
 import { makeVolume, spacingOf, type VoxelArray, voxelCount } from '../volume/volume.js'
 import type { ModelPlan } from './model-run.js'

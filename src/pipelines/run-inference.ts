@@ -1,5 +1,5 @@
 /** A model's job from its files to its result: read, pre-transforms, network, post-transforms, write. */
-import type { InferenceJob, JobControl, Stage } from '../runner/job.js'
+import type { InferenceJob, JobControl, Stage } from '../contract/job.js'
 import { withImage, withResult, withValue } from '../transforms/fields.js'
 import type { Item } from '../transforms/types.js'
 import { classifierOf, classify } from './classification.js'

@@ -1,5 +1,5 @@
 /** What a runner without a model does. */
-import type { JobControl, JobResult, ToolJob } from '../runner/job.js'
+import type { JobControl, JobResult, ToolJob } from '../contract/job.js'
 import { ingest } from './ingest.js'
 import { fixpolygon, mask2polygon } from './polygons.js'
 import type { RunTool } from './run.js'

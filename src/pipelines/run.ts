@@ -1,9 +1,9 @@
 /** The doors of this folder: what a runner calls for each kind of job. */
 
-import type { Predictor } from '../predictors/predictor.js'
-import type { InferenceJob, JobControl, JobResult, ToolJob } from '../runner/job.js'
+import type { InferenceJob, JobControl, JobResult, ToolJob } from '../contract/job.js'
+import type { ModelRef } from '../contract/model.js'
+import type { Predictor } from '../contract/tensor.js'
 import type { Item } from '../transforms/types.js'
-import type { ModelRef } from './model-config.js'
 
 /** A model with the predictor that runs it. */
 export interface LoadedModel {

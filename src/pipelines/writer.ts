@@ -1,9 +1,10 @@
 /** The end of a pipeline: the result on the input's own grid, its numbers, and its file. */
 import { join } from 'node:path'
+import type { InferenceJob, JobResult } from '../contract/job.js'
+import type { ModelConfig, ModelRef } from '../contract/model.js'
 import { AppError } from '../errors.js'
 import type { DtypeName, ReadResult } from '../formats/format.js'
 import { writeVolume } from '../formats/write-volume.js'
-import type { InferenceJob, JobResult } from '../runner/job.js'
 import { requireImage } from '../transforms/fields.js'
 import type { Item } from '../transforms/types.js'
 import { restore } from '../transforms/undo.js'
@@ -11,7 +12,6 @@ import { readVersion } from '../util/version.js'
 import { labelArray } from '../volume/label-array.js'
 import { makeVolume, type Volume, voxelCount } from '../volume/volume.js'
 import { labelName, labelStatistics } from './label-statistics.js'
-import type { ModelConfig, ModelRef } from './model-config.js'
 
 const DTYPES: readonly string[] = ['uint8', 'int8', 'uint16', 'int16', 'uint32', 'int32', 'float32', 'float64']
 

@@ -1,6 +1,7 @@
 /** Says in words what is wrong with what a network was fed, before the engine says it in its own. */
+
+import type { Tensor, TensorSpec } from '../contract/tensor.js'
 import { AppError } from '../errors.js'
-import type { Tensor, TensorSpec } from './predictor.js'
 import { elementCount } from './tensor-conversion.js'
 
 /** `image float32 [n,1,x,y,z]`; free dimensions by their name or `?`. */

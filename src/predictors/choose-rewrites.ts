@@ -3,11 +3,11 @@
  * choice belongs to the engine that it was measured with; with another one it is made anew.
  */
 import { performance } from 'node:perf_hooks'
+import type { Predictor, Tensor } from '../contract/tensor.js'
 import { readModelFile, writeModel } from '../onnx/model-file.js'
 import { applicablePlans, applyPlan } from '../onnx/rewrite-plans.js'
 import { createOnnxPredictor, ENGINE, type OnnxSettings } from './onnxruntime.js'
 import { isOutOfMemory } from './out-of-memory.js'
-import type { Predictor, Tensor } from './predictor.js'
 
 /** What was measured, and what follows from it. Kept with a published model. */
 export interface RewriteChoice {

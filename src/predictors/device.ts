@@ -1,9 +1,4 @@
-/** Where the user wants networks to run: `--device auto|cpu|cuda[:n]`. */
-export interface DeviceWish {
-  readonly kind: 'auto' | 'cpu' | 'cuda'
-  /** Which GPU, from 0. */
-  readonly index: number
-}
+import type { DeviceWish } from '../contract/wire.js'
 
 /** Reads `auto`, `cpu`, `cuda` or `cuda:1`; undefined for anything else. */
 export function parseDevice(text: string): DeviceWish | undefined {

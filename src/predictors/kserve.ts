@@ -4,9 +4,9 @@
  */
 import { randomUUID } from 'node:crypto'
 import { z } from 'zod'
+import type { Predictor, Tensor, TensorSpec, TensorType } from '../contract/tensor.js'
 import { AppError } from '../errors.js'
 import { checkFeeds } from './check-feeds.js'
-import type { Predictor, Tensor, TensorSpec, TensorType } from './predictor.js'
 import { elementCount, fromWire, toWire, type WireArray } from './tensor-conversion.js'
 
 export interface KserveSettings {

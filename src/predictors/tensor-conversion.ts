@@ -1,6 +1,6 @@
 /** Between our tensors and the element types of a network. */
+import type { Tensor, TensorType } from '../contract/tensor.js'
 import { float32FromHalf, halfFromFloat32 } from '../util/float16.js'
-import type { Tensor, TensorType } from './predictor.js'
 
 /** Element arrays as onnxruntime and the Open Inference Protocol take them. */
 export type WireArray =

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { z } from 'zod'
-import type { TensorSpec } from '../predictors/predictor.js'
+import type { TensorSpec } from '../contract/tensor.js'
 import { writeFileAtomic } from '../util/atomic-write.js'
 
 export const MANIFEST_FILE = 'manifest.json'

@@ -9,10 +9,9 @@
 import { randomUUID } from 'node:crypto'
 import { mkdir, open, readdir, rename, rm, rmdir, stat, utimes } from 'node:fs/promises'
 import { join } from 'node:path'
+import { isInteractive, type ModelConfig, type ModelHost, type ModelRef } from '../contract/model.js'
 import { AppError } from '../errors.js'
-import { isInteractive, type ModelConfig, type ModelRef } from '../pipelines/model-config.js'
 import { parseModelConfig } from '../pipelines/parse-model-config.js'
-import type { Scheduler } from '../scheduler/scheduler.js'
 import { syncFolder } from '../util/atomic-write.js'
 import { checkName, childPath } from '../util/safe-name.js'
 import { type BundledModel, foldersIn, readBundledModels } from './bundled-models.js'
@@ -56,7 +55,7 @@ export interface RegistryOptions {
   /** `--model-catalog`: a folder or a JSON file; empty for none. */
   readonly catalog: string
   readonly autoReload: boolean
-  readonly scheduler: Pick<Scheduler, 'prove' | 'retire'>
+  readonly scheduler: ModelHost
   readonly limits: IntakeLimits
   readonly log: RegistryLog
 }

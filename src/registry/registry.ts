@@ -3,8 +3,8 @@
  * `models/` are part of it from the first start and are never written; a change to one of their names lives in the
  * workspace, as a copy that wins or as a mark that the model is gone.
  */
-import type { ModelConfig, ModelRef } from '../pipelines/model-config.js'
-import type { TensorSpec } from '../predictors/predictor.js'
+import type { ModelConfig, ModelRef } from '../contract/model.js'
+import type { TensorSpec } from '../contract/tensor.js'
 
 export interface ModelEntry {
   readonly name: string

@@ -1,6 +1,6 @@
 import { setImmediate as yieldToMessages } from 'node:timers/promises'
+import type { JobControl, Stage } from '../contract/job.js'
 import { AppError } from '../errors.js'
-import type { JobControl, Stage } from './job.js'
 
 /** How a job's control reaches the server. Time comes in as an argument, in milliseconds. */
 export interface ControlWires {

@@ -1,10 +1,10 @@
+import type { ModelRef } from '../contract/model.js'
+import type { Predictor } from '../contract/tensor.js'
+import type { RunnerSettings } from '../contract/wire.js'
 import { AppError } from '../errors.js'
-import type { ModelRef } from '../pipelines/model-config.js'
 import type { LoadedModel } from '../pipelines/run.js'
 import { createKservePredictor } from '../predictors/kserve.js'
 import { createOnnxPredictor } from '../predictors/onnxruntime.js'
-import type { Predictor } from '../predictors/predictor.js'
-import type { RunnerSettings } from './protocol.js'
 
 export interface LoadedModels {
   readonly model: LoadedModel

@@ -2,20 +2,20 @@
  * Whether a model can serve before it does: its tensors fit its config, and it answers once, on zeros. A config says
  * much about a network in words; this is where the network itself is asked.
  */
+
+import type { ModelConfig, ModelProof } from '../contract/model.js'
+import type { Predictor, Tensor, TensorSpec } from '../contract/tensor.js'
 import { AppError } from '../errors.js'
-import type { ModelConfig } from '../pipelines/model-config.js'
 import { twoParts } from '../pipelines/model-pipeline.js'
 import { planModel } from '../pipelines/model-run.js'
 import type { LoadedModel } from '../pipelines/run.js'
 import { describeSpec } from '../predictors/check-feeds.js'
 import { OutOfMemoryError } from '../predictors/out-of-memory.js'
-import type { Predictor, Tensor, TensorSpec } from '../predictors/predictor.js'
 import { elementCount } from '../predictors/tensor-conversion.js'
 import type { LoadedModels } from './load-model.js'
-import type { ProofRecord } from './protocol.js'
 
 /** Rejects BAD_MODEL, naming the tensor and the config key that do not fit. */
-export async function proveModel({ model, parts }: LoadedModels): Promise<ProofRecord> {
+export async function proveModel({ model, parts }: LoadedModels): Promise<ModelProof> {
   if (model.ref.config.type === 'pipeline') {
     planModel(model)
     for (const part of twoParts(parts)) await proveOne(part)

@@ -3,36 +3,36 @@
  * with the real pipelines; tests start it with small ones.
  */
 import { performance } from 'node:perf_hooks'
+import type { InferenceJob, Job, JobResult } from '../contract/job.js'
+import type { ModelProof } from '../contract/model.js'
+import { clipped, type FromRunner, type RunnerSettings, ToRunner } from '../contract/wire.js'
 import { AppError, toErrorRecord } from '../errors.js'
 import type { RunInference, RunTool } from '../pipelines/run.js'
 import { isOutOfMemory, OutOfMemoryError } from '../predictors/out-of-memory.js'
-import type { InferenceJob, Job, JobResult } from './job.js'
 import { RunnerJobControl } from './job-control.js'
 import { type LoadedModels, loadModels } from './load-model.js'
-import type { FromRunner, ProofRecord, RunnerSettings, ToRunner } from './protocol.js'
 import { VolumeCache } from './volume-cache.js'
 import { startWatchdog, volunteerForOutOfMemory } from './watchdog.js'
 
 export interface Pipelines {
   readonly runInference: RunInference
   readonly runTool: RunTool
-  readonly proveModel: (models: LoadedModels) => Promise<ProofRecord>
+  readonly proveModel: (models: LoadedModels) => Promise<ModelProof>
 }
 
 export function startRunner(pipelines: Pipelines): void {
   volunteerForOutOfMemory()
   const runner = new Runner(pipelines, send)
-  process.on('message', (message) => runner.receive(message as ToRunner))
+  process.on('message', (message) => runner.receive(ToRunner.parse(message)))
   // The server is gone: nobody wants the result.
   process.on('disconnect', () => process.exit(0))
   // Ctrl-C in a terminal and a service manager's stop reach the whole group; the server decides when its runners end.
   process.on('SIGINT', () => {})
   process.on('SIGTERM', () => {})
-  send({ type: 'up' })
 }
 
 function send(message: FromRunner): void {
-  process.send?.(message, (error: Error | null) => {
+  process.send?.(clipped(message), (error: Error | null) => {
     if (error) process.exit(1)
   })
 }
@@ -89,7 +89,7 @@ class Runner {
       this.#cache = new VolumeCache(settings.cacheBytes)
       await load()
     } catch (error) {
-      this.#send({ type: 'failed', ...failure(error) })
+      this.#send({ type: 'failed', error: failure(error).error })
     }
   }
 
@@ -142,11 +142,7 @@ function timings(control: RunnerJobControl, result: JobResult): Record<string, n
   return Object.fromEntries(Object.entries(all).map(([stage, ms]) => [stage, Math.round(ms * 100) / 100]))
 }
 
-function failure(error: unknown): Pick<Extract<FromRunner, { type: 'failed' }>, 'error' | 'outOfMemory'> {
+function failure(error: unknown): Pick<Extract<FromRunner, { type: 'error' }>, 'error' | 'outOfMemory'> {
   const told = !(error instanceof AppError) && isOutOfMemory(error) ? new OutOfMemoryError('the job', error) : error
-  return { error: withoutUndefined(toErrorRecord(told)), outOfMemory: told instanceof OutOfMemoryError }
-}
-
-function withoutUndefined<T extends object>(record: T): T {
-  return Object.fromEntries(Object.entries(record).filter(([, value]) => value !== undefined)) as T
+  return { error: toErrorRecord(told), outOfMemory: told instanceof OutOfMemoryError }
 }

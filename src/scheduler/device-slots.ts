@@ -49,11 +49,6 @@ export class DeviceSlots {
     }
   }
 
-  /** How many hold the device now. */
-  held(device: string): number {
-    return this.#devices.get(device)?.holders.size ?? 0
-  }
-
   #grant(device: string, { holders, line }: Device): void {
     for (let next = line[0]; next; next = line[0]) {
       if (!next.released && holders.size >= this.#capacity(device)) break

@@ -2,9 +2,10 @@
  * The work of one model (or of all tools): a fair queue and the runner processes that serve it. The scheduler decides
  * whether there is room for a runner; the lane decides what it does.
  */
+
+import type { Job, JobResult } from '../contract/job.js'
+import type { ModelRef } from '../contract/model.js'
 import { AppError } from '../errors.js'
-import type { ModelRef } from '../pipelines/model-config.js'
-import type { Job, JobResult } from '../runner/job.js'
 import type { Clock } from '../util/clock.js'
 import type { Log } from '../util/log.js'
 import type { Timers } from '../util/timers.js'
@@ -302,7 +303,7 @@ export class Lane {
   #logOutcome(worker: Worker, { request, queued }: Ticket, outcome: { result: JobResult } | { error: unknown }): void {
     const { name, clock, log } = this.options
     const waitedMs = worker.startedAt - queued
-    const fields = { runner: name, request: request.id, waitedMs, ms: clock.now() - worker.startedAt }
+    const fields = { runner: name, request: request.trace, waitedMs, ms: clock.now() - worker.startedAt }
     if ('result' in outcome) {
       const { timings, device } = outcome.result
       log.info({ ...fields, timings, device }, 'job done')

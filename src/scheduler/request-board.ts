@@ -2,8 +2,9 @@
  * What clients may know of the requests under way: where each stands, and a way to call it off. Also keeps the results of
  * asynchronous requests until they are fetched or expire.
  */
+
+import type { JobResult } from '../contract/job.js'
 import { AppError, type ErrorRecord, toErrorRecord } from '../errors.js'
-import type { JobResult } from '../runner/job.js'
 import { Background } from '../util/background.js'
 import type { Clock } from '../util/clock.js'
 import type { Log } from '../util/log.js'

@@ -1,12 +1,11 @@
+import type { Job, JobResult, Stage } from '../contract/job.js'
+import type { ModelProof, ModelRef } from '../contract/model.js'
+import { FromRunner, type RunnerSettings } from '../contract/wire.js'
 import { AppError, type ErrorRecord, fromErrorRecord } from '../errors.js'
-import type { ModelRef } from '../pipelines/model-config.js'
-import type { Job, JobResult, Stage } from '../runner/job.js'
-import { FromRunner, type RunnerSettings } from '../runner/protocol.js'
 import { MEMORY_LIMIT_SIGNAL } from '../runner/watchdog.js'
 import type { Log } from '../util/log.js'
 import type { Timers } from '../util/timers.js'
 import type { DeviceLease, DeviceSlots } from './device-slots.js'
-import type { ModelProof } from './scheduler.js'
 import type { RunnerChannel, RunnerEntry, SpawnRunner } from './spawn-runner.js'
 
 export interface RunnerProcessOptions {
@@ -33,6 +32,8 @@ interface Running {
   readonly reject: (error: AppError) => void
   lease: DeviceLease | undefined
   stopKill: (() => void) | undefined
+  /** Why the job has failed although it goes on: it said what nobody can read. */
+  fault: AppError | undefined
 }
 
 interface Starting {
@@ -86,10 +87,6 @@ export class RunnerProcess {
     return this.#spent
   }
 
-  get stopping(): boolean {
-    return this.#stopping
-  }
-
   /** Loads the model, or gets ready for tool jobs. Once only. */
   async load(model: ModelRef | undefined): Promise<void> {
     const answer = this.#answer()
@@ -117,7 +114,7 @@ export class RunnerProcess {
         reject(this.#endedError(null, null))
         return
       }
-      this.#running = { id, onStage, resolve, reject, lease: undefined, stopKill: undefined }
+      this.#running = { id, onStage, resolve, reject, lease: undefined, stopKill: undefined, fault: undefined }
       this.#channel.send({ type: 'run', id, job })
     })
   }
@@ -150,26 +147,40 @@ export class RunnerProcess {
   #receive(raw: unknown): void {
     const parsed = FromRunner.safeParse(raw)
     if (!parsed.success) {
-      this.#options.log.error({ runner: this.#options.name }, 'runner sent a message that cannot be read: ended')
-      void this.stop()
+      this.#receiveUnreadable(raw, parsed.error)
       return
     }
     const message = parsed.data
     switch (message.type) {
-      case 'up':
-        return
       case 'loaded':
       case 'proved':
-        this.#settleStart((starting) => starting.resolve(message))
+        this.#endStart((starting) => starting.resolve(message))
         return
       case 'failed':
         this.#spent = true
         this.#logFault(message.error)
-        this.#settleStart((starting) => starting.reject(fromErrorRecord(message.error)))
+        this.#endStart((starting) => starting.reject(fromErrorRecord(message.error)))
         return
       default:
         this.#receiveForJob(message)
     }
+  }
+
+  /** A fault of ours in one message: it costs what it was about, the load or the job, and never the loaded model. */
+  #receiveUnreadable(raw: unknown, problem: Error): void {
+    const { type, id } = (typeof raw === 'object' && raw !== null ? raw : {}) as { type?: unknown; id?: unknown }
+    this.#options.log.error(
+      { runner: this.#options.name, type, err: problem },
+      'runner sent a message that cannot be read',
+    )
+    const error = new AppError('INTERNAL', 'a runner sent a message that cannot be read', { cause: problem })
+    this.#endStart((starting) => starting.reject(error))
+    const running = this.#running
+    if (!running || type === 'progress') return
+    running.fault = error
+    // After the job's last word the runner is free again; after any other the job goes on, and is asked to stop.
+    if (id === running.id && (type === 'done' || type === 'error')) this.#endJob((job) => job.reject(error))
+    else this.cancel()
   }
 
   #receiveForJob(message: Extract<FromRunner, { id: number }>): void {
@@ -192,12 +203,12 @@ export class RunnerProcess {
         running.lease?.release()
         return
       case 'done':
-        this.#settleJob((job) => job.resolve(message.result))
+        this.#endJob((job) => job.resolve(message.result))
         return
       case 'error':
         if (message.outOfMemory) this.#spent = true
         this.#logFault(message.error)
-        this.#settleJob((job) => job.reject(fromErrorRecord(message.error)))
+        this.#endJob((job) => job.reject(fromErrorRecord(message.error)))
     }
   }
 
@@ -210,23 +221,24 @@ export class RunnerProcess {
         'runner ended unexpectedly',
       )
     const error = this.#endedError(code, signal)
-    this.#settleStart((starting) => starting.reject(error))
-    this.#settleJob((job) => job.reject(error))
+    this.#endStart((starting) => starting.reject(error))
+    this.#endJob((job) => job.reject(error))
   }
 
-  #settleStart(settle: (starting: Starting) => void): void {
+  #endStart(settle: (starting: Starting) => void): void {
     const starting = this.#starting
     this.#starting = undefined
     if (starting) settle(starting)
   }
 
-  #settleJob(settle: (running: Running) => void): void {
+  #endJob(settle: (running: Running) => void): void {
     const running = this.#running
     this.#running = undefined
     if (!running) return
     running.lease?.release()
     running.stopKill?.()
-    settle(running)
+    if (running.fault) running.reject(running.fault)
+    else settle(running)
   }
 
   /** What a client never sees still has to be found: our own faults go to the log with their stack. */

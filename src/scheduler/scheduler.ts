@@ -1,11 +1,11 @@
 /** What the rest of the server knows about computing. The real one owns runner processes; tests answer in place. */
-import type { ModelRef } from '../pipelines/model-config.js'
-import type { TensorSpec } from '../predictors/predictor.js'
-import type { InferenceJob, JobResult, Stage, ToolJob } from '../runner/job.js'
+
+import type { InferenceJob, JobResult, Stage, ToolJob } from '../contract/job.js'
+import type { ModelHost, ModelRef } from '../contract/model.js'
 
 export interface JobRequest {
-  /** The request's id: names it in /v1/requests, and its folder under workspace/tmp. */
-  readonly id: string
+  /** What the log calls the request; never the secret id that opens its result. */
+  readonly trace: string
   /** Who asks, for fair order among clients: the socket address or the session. */
   readonly client: string
   /** Milliseconds from the call within which the job must be done, waiting included; DEADLINE_EXCEEDED after. */
@@ -25,13 +25,6 @@ export interface JobProgress {
 
 export type OnProgress = (progress: JobProgress) => void
 
-/** What a throw-away runner found out about a model before it is published. */
-export interface ModelProof {
-  readonly inputs: readonly TensorSpec[]
-  readonly outputs: readonly TensorSpec[]
-  readonly device: string
-}
-
 export interface RunnerStatus {
   readonly model: string
   readonly revision: string
@@ -45,7 +38,7 @@ export interface RunnerStatus {
   readonly until: number | undefined
 }
 
-export interface Scheduler {
+export interface Scheduler extends ModelHost {
   /** Queues a job for the model's runner, loading it if need be. Rejects BUSY when the queue is full, CANCELLED on abort. */
   runModel(
     request: JobRequest,
@@ -56,12 +49,8 @@ export interface Scheduler {
   ): Promise<JobResult>
   /** Queues a job for a tool runner. */
   runTool(request: JobRequest, job: ToolJob, signal: AbortSignal, onProgress?: OnProgress): Promise<JobResult>
-  /** Loads the model in a throw-away runner, checks it against its config and runs it once on zeros. Rejects BAD_MODEL. */
-  prove(model: ModelRef, signal?: AbortSignal): Promise<ModelProof>
   /** Loads the model's runner now. */
   load(model: ModelRef): Promise<void>
-  /** Ends the runners of a model once their jobs are done; `revision` keeps that one alive. */
-  retire(name: string, exceptRevision?: string): Promise<void>
   status(): readonly RunnerStatus[]
   /** Stops taking jobs, waits up to `graceMs`, then cancels and ends every child. */
   close(graceMs: number): Promise<void>

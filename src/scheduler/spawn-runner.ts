@@ -3,7 +3,7 @@ import { fork } from 'node:child_process'
 import { createRequire } from 'node:module'
 import { getPriority, setPriority } from 'node:os'
 import { fileURLToPath, pathToFileURL } from 'node:url'
-import type { ToRunner } from '../runner/protocol.js'
+import type { ToRunner } from '../contract/wire.js'
 
 export interface RunnerEntry {
   readonly path: string

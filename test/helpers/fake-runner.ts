@@ -1,5 +1,6 @@
 /** Runner programs in the test's own hands: it reads what the scheduler sends and answers when it likes. */
-import type { ToRunner } from '../../src/runner/protocol.js'
+import type { JobResult } from '../../src/contract/job.js'
+import { FromRunner, ToRunner } from '../../src/contract/wire.js'
 import type { ChannelEvents, SpawnRunner } from '../../src/scheduler/spawn-runner.js'
 
 export class FakeRunner {
@@ -31,15 +32,21 @@ export class FakeRunner {
   }
 
   receive(message: ToRunner): void {
-    this.sent.push(message)
+    this.sent.push(ToRunner.parse(JSON.parse(JSON.stringify(message))))
     if (message.type === 'load' && this.#settings.loadsAtOnce) this.say({ type: 'loaded', device: 'cpu' })
   }
 
-  say(message: object): void {
+  /** What a runner could send: the wire's own schema sees to that. */
+  say(message: FromRunner): void {
+    this.#events.message(FromRunner.parse(JSON.parse(JSON.stringify(message))))
+  }
+
+  /** What no runner should send. */
+  babble(message: unknown): void {
     this.#events.message(message)
   }
 
-  finish(result: object = {}): void {
+  finish(result: Partial<JobResult> = {}): void {
     this.say({ type: 'done', id: this.job, result: { params: {}, timings: {}, notes: [], ...result } })
   }
 

@@ -1,9 +1,9 @@
 /** A scheduler that answers in place: no process, no model. It remembers what it was asked. */
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { type InferenceJob, Job, JobResult, type ToolJob } from '../../src/contract/job.js'
+import type { ModelRef } from '../../src/contract/model.js'
 import { AppError } from '../../src/errors.js'
-import type { ModelRef } from '../../src/pipelines/model-config.js'
-import type { InferenceJob, Job, JobResult, ToolJob } from '../../src/runner/job.js'
 import type { JobRequest, OnProgress, Scheduler } from '../../src/scheduler/scheduler.js'
 
 export interface AskedJob {
@@ -45,7 +45,7 @@ export const untilCancelled: Answer = (_job, signal) =>
 
 export function fakeScheduler(answer: Answer = labelMap): FakeScheduler {
   const asked: AskedJob[] = []
-  const run = (
+  const run = async (
     request: JobRequest,
     model: string | undefined,
     job: Job,
@@ -53,7 +53,9 @@ export function fakeScheduler(answer: Answer = labelMap): FakeScheduler {
     onProgress?: OnProgress,
   ) => {
     asked.push({ request, model, job })
-    return answer(job, signal, onProgress ?? (() => {}))
+    // As a runner's answer crosses the process boundary.
+    const result = await answer(Job.parse(JSON.parse(JSON.stringify(job))), signal, onProgress ?? (() => {}))
+    return JobResult.parse(JSON.parse(JSON.stringify(result)))
   }
   return {
     asked,

@@ -1,9 +1,10 @@
 /** Running a whole pipeline in this process, over a network that is a plain function. */
+
+import type { InferenceJob, JobControl, JobResult } from '../../src/contract/job.js'
+import type { Predictor, Tensor, TensorSpec } from '../../src/contract/tensor.js'
 import { parseModelConfig } from '../../src/pipelines/parse-model-config.js'
 import type { ItemCache, PipelineContext } from '../../src/pipelines/run.js'
 import { runInference } from '../../src/pipelines/run-inference.js'
-import type { Predictor, Tensor, TensorSpec } from '../../src/predictors/predictor.js'
-import type { InferenceJob, JobControl, JobResult } from '../../src/runner/job.js'
 import { roomyLimits } from './volumes.js'
 
 export const idleControl: JobControl = { async checkpoint() {}, withDevice: (work) => work() }

@@ -3,9 +3,8 @@ import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { mkdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { ModelRef } from '../../src/pipelines/model-config.js'
+import type { ModelProof, ModelRef } from '../../src/contract/model.js'
 import { openRegistry, type RegistryOptions } from '../../src/registry/open-registry.js'
-import type { ModelProof } from '../../src/scheduler/scheduler.js'
 
 export const PROOF: ModelProof = { inputs: [], outputs: [], device: 'cpu' }
 

@@ -4,8 +4,8 @@ import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
-import type { ModelConfig, ModelRef } from '../../src/pipelines/model-config.js'
-import type { InferenceJob, ToolJob } from '../../src/runner/job.js'
+import type { InferenceJob, ToolJob } from '../../src/contract/job.js'
+import type { ModelConfig, ModelRef } from '../../src/contract/model.js'
 import { createScheduler, SCHEDULER_DEFAULTS, type SchedulerOptions } from '../../src/scheduler/create-scheduler.js'
 import type { JobRequest, Scheduler } from '../../src/scheduler/scheduler.js'
 import { type RunnerEntry, type SpawnRunner, spawnRunner } from '../../src/scheduler/spawn-runner.js'
@@ -53,7 +53,7 @@ export function toolJob(params: Record<string, unknown> = {}): ToolJob {
 
 let lastRequest = 0
 export function request(client = 'me', deadlineMs = 600_000): JobRequest {
-  return { id: `request-${++lastRequest}`, client, deadlineMs }
+  return { trace: `request-${++lastRequest}`, client, deadlineMs }
 }
 
 export interface WatchedScheduler {

@@ -10,6 +10,7 @@ const runInference: RunInference = async ({ params, outDir }, { model, control, 
   const { edge = 4, fill = 1, windows = 1, cacheKey } = params as Partial<Record<string, number>>
   if (params.misbehave === 'exit') process.exit(3)
   if (params.misbehave === 'throw') throw new Error('a bug')
+  if (params.misbehave === 'rant') throw new AppError('UNREADABLE_IMAGE', `bad header: ${'x'.repeat(50_000)}`)
   if (params.misbehave === 'refuse') throw new AppError('BAD_PARAMS', 'fill must be a number', { hint: 'say 1' })
   await control.checkpoint('read', 0, 1)
   const known = cacheKey === undefined ? undefined : cache.get(`${cacheKey}`)

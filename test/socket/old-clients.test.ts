@@ -2,7 +2,7 @@
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
-import type { InferenceJob } from '../../src/runner/job.js'
+import type { InferenceJob } from '../../src/contract/job.js'
 import { form, readMultipart } from '../helpers/multipart.js'
 import { pythonWith } from '../helpers/python.js'
 import { sendRaw } from '../helpers/raw-http.js'

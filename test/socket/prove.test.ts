@@ -1,6 +1,6 @@
 /** A new model is tried in a throw-away runner, which may hang, crash or eat memory without harm. */
 import { afterEach, describe, expect, it } from 'vitest'
-import type { ModelConfig } from '../../src/pipelines/model-config.js'
+import type { ModelConfig } from '../../src/contract/model.js'
 import type { SchedulerOptions } from '../../src/scheduler/create-scheduler.js'
 import { runnerEntry } from '../../src/scheduler/spawn-runner.js'
 import { modelRef, plainConfig, realScheduler, type WatchedScheduler } from '../helpers/runner-fixtures.js'

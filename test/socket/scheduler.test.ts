@@ -61,6 +61,17 @@ describe('a job', () => {
     expect(seen.at(-1)!.estimateMs).toBeGreaterThanOrEqual(0)
   })
 
+  it('that ends with an error of any length leaves its runner as it is', async () => {
+    const { scheduler, pids } = start()
+    const rant = scheduler.runModel(request(), modelRef('identity'), inferenceJob({ misbehave: 'rant' }), never)
+    await expect(rant).rejects.toMatchObject({
+      code: 'UNREADABLE_IMAGE',
+      message: expect.stringMatching(/^bad header: x+…$/),
+    })
+    await scheduler.runModel(request(), modelRef('identity'), inferenceJob(), never)
+    expect(pids).toHaveLength(1)
+  })
+
   it('fails with its own words when the pipeline refuses, and the runner goes on', async () => {
     const { scheduler, pids } = start()
     const refused = scheduler.runModel(request(), modelRef('identity'), inferenceJob({ misbehave: 'refuse' }), never)

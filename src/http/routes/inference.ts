@@ -2,10 +2,10 @@
 import type { FastifyRequest } from 'fastify'
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
+import type { InferenceJob, InferenceTask, JobImage, JobResult } from '../../contract/job.js'
+import type { ModelRef } from '../../contract/model.js'
 import type { ReadLimits } from '../../formats/format.js'
-import type { ModelRef } from '../../pipelines/model-config.js'
 import type { ModelRegistry } from '../../registry/registry.js'
-import type { InferenceJob, InferenceTask, JobImage, JobResult } from '../../runner/job.js'
 import type { RequestBoard, RequestHandle } from '../../scheduler/request-board.js'
 import type { Scheduler } from '../../scheduler/scheduler.js'
 import type { HeldSession, Sessions } from '../../sessions/sessions.js'
@@ -158,7 +158,7 @@ export const inferenceRoutes: FastifyPluginAsyncZod<InferenceRouteOptions> = asy
 }
 
 function entryOf(request: FastifyRequest, scope: RequestScope, task: InferenceTask, { model }: InferenceQuery) {
-  return { id: scope.job.id, trace: request.id, client: clientOf(request), task, model, abort: scope.abort }
+  return { id: scope.id, trace: request.id, client: clientOf(request), task, model, abort: scope.abort }
 }
 
 /** A request that was found in order: what is left is to compute it. */
@@ -187,7 +187,7 @@ async function prepare(
     const wish = readWish(params, query.output, session?.meta.extension)
     const { readLimits: limits } = options
     const job: InferenceJob = { kind: 'inference', task, images, params, wish, outDir: scope.folder, limits }
-    return { id: scope.job.id, job, client: query.session_id || scope.job.client, session }
+    return { id: scope.id, job, client: query.session_id || scope.job.client, session }
   } catch (error) {
     session?.release()
     throw error

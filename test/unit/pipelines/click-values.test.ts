@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
+import type { ModelType } from '../../../src/contract/model.js'
 import { MAX_POINTS, MIN_EXTREME_POINTS, clickValues as readClicks } from '../../../src/pipelines/click-values.js'
-import type { ModelType } from '../../../src/pipelines/model-config.js'
 import type { Vec3 } from '../../../src/volume/volume.js'
 
 const size: Vec3 = [10, 20, 30]

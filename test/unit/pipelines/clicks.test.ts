@@ -1,13 +1,13 @@
 /** Clicks and extreme points from the request to the network and back, whatever the order of the file's axes. */
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import type { JobControl } from '../../../src/contract/job.js'
+import type { Predict, TensorSpec } from '../../../src/contract/tensor.js'
 import { readVolume } from '../../../src/formats/read-volume.js'
 import { writeVolume } from '../../../src/formats/write-volume.js'
 import { parseModelConfig } from '../../../src/pipelines/parse-model-config.js'
 import type { LoadedModel } from '../../../src/pipelines/run.js'
 import { runInference } from '../../../src/pipelines/run-inference.js'
-import type { Predict, TensorSpec } from '../../../src/predictors/predictor.js'
-import type { JobControl } from '../../../src/runner/job.js'
 import type { Vec3, Volume } from '../../../src/volume/volume.js'
 import { axisOrders, inAxisOrder, roomyLimits, scaleAffine, tempFolder, volumeOf } from '../../helpers/volumes.js'
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
+import type { ModelType } from '../../../src/contract/model.js'
 import { readVolume } from '../../../src/formats/read-volume.js'
-import type { ModelType } from '../../../src/pipelines/model-config.js'
 import { outputContent } from '../../../src/pipelines/output-content.js'
 import { buildTransform } from '../../../src/transforms/catalog.js'
 import { labelNetwork, runPipeline, step, voxelNetwork } from '../../helpers/pipeline.js'

@@ -1,12 +1,12 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it, test } from 'vitest'
+import type { JobControl, JobResult, ToolJob } from '../../../src/contract/job.js'
 import { AppError } from '../../../src/errors.js'
 import type { ResultExtension } from '../../../src/formats/format.js'
 import { readVolume } from '../../../src/formats/read-volume.js'
 import { writeVolume } from '../../../src/formats/write-volume.js'
 import { runTool } from '../../../src/pipelines/run-tool.js'
-import type { JobControl, JobResult, ToolJob } from '../../../src/runner/job.js'
 import { makeVolume, type Vec3, type Volume } from '../../../src/volume/volume.js'
 import { roomyLimits, scaleAffine, tempFolder } from '../../helpers/volumes.js'
 

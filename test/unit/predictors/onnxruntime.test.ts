@@ -2,9 +2,9 @@ import { copyFileSync, mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
+import type { Predictor, Tensor } from '../../../src/contract/tensor.js'
 import { parseDevice } from '../../../src/predictors/device.js'
 import { createOnnxPredictor, inWords, type OnnxSettings } from '../../../src/predictors/onnxruntime.js'
-import type { Predictor, Tensor } from '../../../src/predictors/predictor.js'
 import { modelPath } from '../../helpers/runner-fixtures.js'
 
 const cpu: OnnxSettings = { device: { kind: 'cpu', index: 0 }, session: { intraOpThreads: 1 }, arena: true }

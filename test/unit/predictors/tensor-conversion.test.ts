@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import type { Tensor, TensorType } from '../../../src/predictors/predictor.js'
+import type { Tensor, TensorType } from '../../../src/contract/tensor.js'
 import { fromWire, toWire } from '../../../src/predictors/tensor-conversion.js'
 
 const odd = Float32Array.of(0, 1, -1.7, 1.9, 254.6, 300, -300, 70000)

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import type { Stage } from '../../../src/runner/job.js'
+import type { Stage } from '../../../src/contract/job.js'
 import { RunnerJobControl } from '../../../src/runner/job-control.js'
 import { settle } from '../../helpers/fake-runner.js'
 

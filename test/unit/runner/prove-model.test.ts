@@ -1,6 +1,6 @@
 /** What a trial finds out about a model before it is published. */
 import { describe, expect, it } from 'vitest'
-import type { InferenceConfig, ModelConfig } from '../../../src/pipelines/model-config.js'
+import type { InferenceConfig, ModelConfig } from '../../../src/contract/model.js'
 import { loadModels } from '../../../src/runner/load-model.js'
 import { proveModel } from '../../../src/runner/prove-model.js'
 import { modelRef, plainConfig } from '../../helpers/runner-fixtures.js'

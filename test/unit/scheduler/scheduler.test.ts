@@ -99,7 +99,7 @@ describe('the log', () => {
     farm.last.finish({ timings: { read: 300, infer: 1700 }, device: 'cpu' })
     await first
     await settle()
-    const error = { code: 'BAD_PARAMS', message: 'no' }
+    const error = { code: 'BAD_PARAMS', message: 'no' } as const
     farm.last.say({ type: 'error', id: 2, error, outOfMemory: false })
     await second.catch(() => {})
     expect(said.filter(([, message]) => message.startsWith('job'))).toEqual([
@@ -150,7 +150,7 @@ describe('stopping', () => {
     running.catch(() => {})
     await settle()
     abort.abort()
-    const error = { code: 'CANCELLED', message: 'the request was cancelled' }
+    const error = { code: 'CANCELLED', message: 'the request was cancelled' } as const
     farm.last.say({ type: 'error', id: 1, error, outOfMemory: false })
     await expect(running).rejects.toMatchObject({ code: 'CANCELLED' })
     time.advance(60_000)
@@ -349,13 +349,44 @@ describe('loading', () => {
     expect(scheduler.status()[0]).toMatchObject({ device: 'cpu', fallbackReason: 'no GPU' })
   })
 
-  it('a runner that talks nonsense is ended, and its job told', async () => {
+  it.each([
+    { what: 'result', message: { type: 'done', id: 1, result: { params: 'all of it' } } },
+    { what: 'error', message: { type: 'error', id: 1, error: { code: 'BAD_PARAMS', message: 'x'.repeat(5000) } } },
+  ])('a job whose $what cannot be read fails, and its model stays loaded', async ({ message }) => {
     const { scheduler, farm } = build()
     const job = scheduler.runModel(request(), modelRef('m'), inferenceJob(), never)
     await settle()
-    farm.last.say({ type: 'done', id: 1, result: { params: 'all of it' } })
-    await expect(job).rejects.toMatchObject({ code: 'RUNNER_CRASHED' })
-    expect(farm.last.killed).toBe(true)
+    farm.last.babble(message)
+    await expect(job).rejects.toMatchObject({ code: 'INTERNAL' })
+    const next = scheduler.runModel(request(), modelRef('m'), inferenceJob(), never)
+    await settle()
+    farm.last.finish({ params: { answer: 2 } })
+    expect((await next).params).toEqual({ answer: 2 })
+    expect(farm.runners).toHaveLength(1)
+  })
+
+  it.each(['nonsense', { type: 'what?', id: 1 }, { type: 'want' }])(
+    'a job that says %j in between is asked to stop, and its model stays loaded',
+    async (message) => {
+      const { scheduler, farm } = build()
+      const job = scheduler.runModel(request(), modelRef('m'), inferenceJob(), never)
+      await settle()
+      farm.last.babble(message)
+      await settle()
+      expect(farm.last.sent.at(-1)).toEqual({ type: 'cancel', id: 1 })
+      farm.last.finish()
+      await expect(job).rejects.toMatchObject({ code: 'INTERNAL' })
+      expect(farm.last.killed).toBe(false)
+    },
+  )
+
+  it('progress that cannot be read is passed over', async () => {
+    const { scheduler, farm } = build()
+    const job = scheduler.runModel(request(), modelRef('m'), inferenceJob(), never)
+    await settle()
+    farm.last.babble({ type: 'progress', id: 1, stage: 'infer', done: null, total: 3 })
+    farm.last.finish({ params: { answer: 3 } })
+    expect((await job).params).toEqual({ answer: 3 })
   })
 })
 

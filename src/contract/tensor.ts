@@ -1,16 +1,20 @@
-/** What the rest of the runner knows about running a network. Vendor types stay behind the files that implement this. */
+/** What everybody knows about a network: its tensors, and a way to run it. Vendor types stay behind what implements this. */
+import { z } from 'zod'
 
-export type TensorType =
-  | 'float32'
-  | 'float16'
-  | 'float64'
-  | 'int64'
-  | 'int32'
-  | 'int16'
-  | 'int8'
-  | 'uint8'
-  | 'uint16'
-  | 'bool'
+export const TensorType = z.enum([
+  ...(['float32', 'float16', 'float64', 'int64', 'int32', 'int16', 'int8', 'uint8', 'uint16', 'bool'] as const),
+])
+export type TensorType = z.infer<typeof TensorType>
+
+/** A named input or output. A dimension is a number when fixed, a string (its symbolic name) or null when free. */
+export const TensorSpec = z
+  .object({
+    name: z.string(),
+    type: TensorType,
+    dims: z.array(z.union([z.number(), z.string(), z.null()])).readonly(),
+  })
+  .readonly()
+export type TensorSpec = z.infer<typeof TensorSpec>
 
 /**
  * C-contiguous values: the last dimension is fastest. float16 values travel as float32 and are converted at the door;
@@ -19,13 +23,6 @@ export type TensorType =
 export interface Tensor {
   readonly dims: readonly number[]
   readonly data: Float32Array | Float64Array | Int32Array | Int16Array | Int8Array | Uint8Array | Uint16Array
-}
-
-/** A named input or output. A dimension is a number when fixed, a string (its symbolic name) or null when free. */
-export interface TensorSpec {
-  readonly name: string
-  readonly type: TensorType
-  readonly dims: readonly (number | string | null)[]
 }
 
 /** Takes and gives tensors by the network's own names. */

@@ -1,0 +1,20 @@
+/** Names of files and voxels that server and runner share: what a result may be called and how large an image may be. */
+import { z } from 'zod'
+
+export const RESULT_EXTENSIONS = ['.nii.gz', '.nii', '.nrrd', '.png', '.jpg'] as const
+export const ResultExtension = z.enum(RESULT_EXTENSIONS)
+export type ResultExtension = z.infer<typeof ResultExtension>
+
+/** numpy's names, which `result_dtype` and writers use. */
+export const DtypeName = z.enum(['uint8', 'int8', 'uint16', 'int16', 'uint32', 'int32', 'float32', 'float64'])
+export type DtypeName = z.infer<typeof DtypeName>
+
+export const ReadLimits = z
+  .object({
+    /** Bytes of one unpacked image: checked against the header before allocating, and while inflating. */
+    maxVolumeBytes: z.number(),
+    /** Voxels of one image, channels included. */
+    maxVoxels: z.number(),
+  })
+  .readonly()
+export type ReadLimits = z.infer<typeof ReadLimits>

@@ -1,0 +1,127 @@
+/**
+ * A model as server and runner know it: its config_aiaa.json, normalised (versions 2, 3 and 4 and all their spellings
+ * become this one shape), and where its weights lie. What a file may hold and how it becomes this is in pipelines/.
+ */
+import { z } from 'zod'
+import { TensorSpec } from './tensor.js'
+
+export const MODEL_TYPES = ['segmentation', 'annotation', 'classification', 'deepgrow', 'others', 'pipeline'] as const
+export const ModelType = z.enum(MODEL_TYPES)
+export type ModelType = z.infer<typeof ModelType>
+
+/** Whether models of this type find whatever a user points at, rather than the structures they were trained for. */
+export function isInteractive(type: ModelType): boolean {
+  return type === 'annotation' || type === 'deepgrow' || type === 'pipeline'
+}
+
+const free = z.record(z.string(), z.unknown()).readonly()
+const numbers = z.array(z.number()).readonly()
+const words = z.array(z.string()).readonly()
+
+export const TransformSpec = z
+  .object({
+    /** Short name without class path; MONAI's or Clara's, `d` suffix kept as written. */
+    name: z.string(),
+    args: free,
+    /** The class path, where that is not in a package whose classes are known: Python of the config's author. */
+    ownClass: z.string().optional(),
+  })
+  .readonly()
+export type TransformSpec = z.infer<typeof TransformSpec>
+
+export const ScanningWindow = z
+  .object({
+    /** Window size in the array order the model sees. */
+    roi: numbers,
+    /** Fraction of a window shared with its neighbour, 0 <= overlap < 1. */
+    overlap: z.number(),
+    /** Windows per run. */
+    batchSize: z.number(),
+    blend: z.enum(['constant', 'gaussian']),
+  })
+  .readonly()
+export type ScanningWindow = z.infer<typeof ScanningWindow>
+
+export const SessionSettings = z
+  .object({
+    intraOpThreads: z.number().optional(),
+    optimisation: z.enum(['disabled', 'basic', 'extended', 'all']).optional(),
+  })
+  .readonly()
+export type SessionSettings = z.infer<typeof SessionSettings>
+
+export const InferenceConfig = z
+  .object({
+    /** Field that feeds the network. */
+    image: z.string(),
+    /** Shape format such as CDHW, when the config names one. */
+    imageFormat: z.string().optional(),
+    engine: z.enum(['onnxruntime', 'kserve']),
+    scanningWindow: ScanningWindow.optional(),
+    /** Pairs as written, tensor -> field or field -> tensor; resolved when the network's tensor names are known. */
+    nodeMapping: z.record(z.string(), z.string()).readonly(),
+    session: SessionSettings,
+    kserve: z.object({ url: z.string(), model: z.string(), version: z.string().optional() }).readonly().optional(),
+  })
+  .readonly()
+export type InferenceConfig = z.infer<typeof InferenceConfig>
+
+export const ModelConfig = z
+  .object({
+    version: z.string(),
+    type: ModelType,
+    labels: words,
+    description: z.string(),
+    /** mm around the extreme points, for annotation models. */
+    padding: z.number().optional(),
+    roi: numbers.optional(),
+    /** additional_info / meta_data: merged into the model's entry in /v1/models. */
+    info: free,
+    preTransforms: z.array(TransformSpec).readonly(),
+    postTransforms: z.array(TransformSpec).readonly(),
+    writer: TransformSpec.optional(),
+    inference: InferenceConfig,
+    /** Name of the last pre-transform whose output a session may cache, or 'ALL'; absent: everything before the first that reads clicks. */
+    cacheUntil: z.string().optional(),
+    /** For type pipeline: the models it runs, by name, first the 3-D one. */
+    pipeline: z.object({ models: words, batchSize: z.number() }).readonly().optional(),
+  })
+  .readonly()
+export type ModelConfig = z.infer<typeof ModelConfig>
+
+const ownModel = {
+  name: z.string(),
+  /** Changes with every publish: the sha256 of the weights and the config together. */
+  revision: z.string(),
+  config: ModelConfig,
+  /** Absolute path of the ONNX file (a .onnx beside its external data, if it has some). Absent for pipelines and kserve. */
+  weightsPath: z.string().optional(),
+}
+
+/** Everything a runner needs to own a model. */
+export const ModelRef = z
+  .object({
+    ...ownModel,
+    /** The models of a pipeline, in the order of config.pipeline.models. */
+    parts: z.array(z.object(ownModel).readonly()).readonly().optional(),
+  })
+  .readonly()
+export type ModelRef = z.infer<typeof ModelRef>
+
+/** What a throw-away runner found out about a model before it is published. */
+export const ModelProof = z
+  .object({
+    inputs: z.array(TensorSpec).readonly(),
+    outputs: z.array(TensorSpec).readonly(),
+    device: z.string(),
+  })
+  .readonly()
+export type ModelProof = z.infer<typeof ModelProof>
+
+/** Whoever owns the runners of models, as the registry needs it. */
+export interface ModelHost {
+  /** Loads the model in a throw-away runner, checks it against its config and runs it once on zeros. Rejects BAD_MODEL. */
+  prove(model: ModelRef, signal?: AbortSignal): Promise<ModelProof>
+  /** Ends the runners of a model once their jobs are done; `exceptRevision` keeps that one alive. */
+  retire(name: string, exceptRevision?: string): Promise<void>
+}

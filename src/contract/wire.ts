@@ -1,0 +1,113 @@
+/**
+ * The messages between the server and a runner process. Both ends read them with these schemas, and neither sends what
+ * the other would refuse: texts that come from files and libraries are clipped before they leave.
+ */
+import { z } from 'zod'
+import { ERROR_STATUS, type ErrorCode, type ErrorRecord } from '../errors.js'
+import { Job, JobResult, Stage } from './job.js'
+import { ModelProof, ModelRef } from './model.js'
+
+/** Where the user wants networks to run: `--device auto|cpu|cuda[:n]`. */
+export const DeviceWish = z
+  .object({
+    kind: z.enum(['auto', 'cpu', 'cuda']),
+    /** Which GPU, from 0. */
+    index: z.number(),
+  })
+  .readonly()
+export type DeviceWish = z.infer<typeof DeviceWish>
+
+/** What a runner needs to know besides its model. */
+export const RunnerSettings = z
+  .object({
+    device: DeviceWish,
+    /** onnxruntime's arena: off where memory is short. */
+    arena: z.boolean(),
+    /** Bytes of pre-transformed session images to keep. */
+    cacheBytes: z.number(),
+    /** The runner ends itself when its resident memory passes this. */
+    memoryLimitBytes: z.number().optional(),
+  })
+  .readonly()
+export type RunnerSettings = z.infer<typeof RunnerSettings>
+
+export const ToRunner = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('load'), model: ModelRef.optional(), settings: RunnerSettings }),
+  z.object({ type: z.literal('prove'), model: ModelRef, settings: RunnerSettings }),
+  z.object({ type: z.literal('run'), id: z.int(), job: Job }),
+  z.object({ type: z.literal('cancel'), id: z.int() }),
+  z.object({ type: z.literal('grant'), id: z.int() }),
+  /** Somebody else waits for the device. */
+  z.object({ type: z.literal('yield'), id: z.int() }),
+])
+export type ToRunner = z.infer<typeof ToRunner>
+
+/** Characters of a text for people; what is longer quotes a file or a library at length. */
+const LONGEST_TEXT = 2000
+/** Lines of a stack, which only the log shows. */
+const LONGEST_STACK = 8000
+/** A reader notes a handful of things, or one of each of a thousand slices. */
+const MOST_NOTES = 100
+
+const Text = z.string().max(LONGEST_TEXT)
+const Code = z.enum(Object.keys(ERROR_STATUS) as [ErrorCode, ...ErrorCode[]])
+
+const ErrorShape = z.object({
+  code: Code,
+  message: Text,
+  hint: Text.optional(),
+  retryAfterSeconds: z.number().optional(),
+  stack: z.string().max(LONGEST_STACK).optional(),
+}) satisfies z.ZodType<ErrorRecord>
+
+export const FromRunner = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('loaded'), device: z.string(), fallbackReason: Text.optional() }),
+  z.object({ type: z.literal('proved'), proof: ModelProof }),
+  /** Loading or proving failed; the runner is of no more use. */
+  z.object({ type: z.literal('failed'), error: ErrorShape }),
+  z.object({ type: z.literal('progress'), id: z.int(), stage: Stage, done: z.number(), total: z.number() }),
+  /** Asks for the device slot, and gives it back. */
+  z.object({ type: z.literal('want'), id: z.int() }),
+  z.object({ type: z.literal('release'), id: z.int() }),
+  z.object({ type: z.literal('done'), id: z.int(), result: JobResult }),
+  z.object({ type: z.literal('error'), id: z.int(), error: ErrorShape, outOfMemory: z.boolean() }),
+])
+export type FromRunner = z.infer<typeof FromRunner>
+
+/** What a runner says, with every text cut to what the wire carries. */
+export function clipped(message: FromRunner): FromRunner {
+  switch (message.type) {
+    case 'loaded': {
+      const { fallbackReason } = message
+      return fallbackReason === undefined ? message : { ...message, fallbackReason: cut(fallbackReason) }
+    }
+    case 'failed':
+    case 'error':
+      return { ...message, error: clippedError(message.error) }
+    case 'done':
+      return { ...message, result: { ...message.result, notes: clippedNotes(message.result.notes) } }
+    default:
+      return message
+  }
+}
+
+function clippedError({ code, message, hint, retryAfterSeconds, stack }: ErrorRecord): z.infer<typeof ErrorShape> {
+  return {
+    code,
+    message: cut(message),
+    ...(hint === undefined ? {} : { hint: cut(hint) }),
+    ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }),
+    ...(stack === undefined ? {} : { stack: cut(stack, LONGEST_STACK) }),
+  }
+}
+
+function clippedNotes(notes: readonly string[]): string[] {
+  if (notes.length <= MOST_NOTES) return notes.map((note) => cut(note))
+  const kept = notes.slice(0, MOST_NOTES - 1).map((note) => cut(note))
+  return [...kept, `and ${notes.length - kept.length} more notes`]
+}
+
+/** The text, or its beginning with a mark that there was more. */
+function cut(text: string, most = LONGEST_TEXT): string {
+  return text.length <= most ? text : `${text.slice(0, most - 1)}…`
+}
