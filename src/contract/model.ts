@@ -29,15 +29,29 @@ export const TransformSpec = z
   .readonly()
 export type TransformSpec = z.infer<typeof TransformSpec>
 
+/** torch's words for what lies beyond the edge of an array. */
+export const PADDING_MODES = ['constant', 'replicate', 'reflect', 'circular'] as const
+export type PaddingMode = (typeof PADDING_MODES)[number]
+
+/** One number for all spatial axes of the image, or one for each. */
+const perAxis = z.union([z.number(), numbers])
+
 export const ScanningWindow = z
   .object({
-    /** Window size in the array order the model sees. */
+    /** Window size in the array order the model sees; 0 is the whole axis, and one number counts for all axes. */
     roi: numbers,
     /** Fraction of a window shared with its neighbour, 0 <= overlap < 1. */
-    overlap: z.number(),
+    overlap: perAxis,
     /** Windows per run. */
     batchSize: z.number(),
     blend: z.enum(['constant', 'gaussian']),
+    /** Sigma of the Gaussian as a fraction of the window; 1/8 by default. */
+    sigmaScale: perAxis.optional(),
+    /** What lies beyond an image that is smaller than the window: `fill` (0 by default), or the image continued. */
+    padding: z.enum(PADDING_MODES).optional(),
+    fill: z.number().optional(),
+    /** MONAI's SliceInferer: the array axis along which a 2-D network goes through a volume, slice by slice. */
+    sliceAxis: z.union([z.literal(0), z.literal(1), z.literal(2)]).optional(),
   })
   .readonly()
 export type ScanningWindow = z.infer<typeof ScanningWindow>

@@ -11,11 +11,27 @@ import { narrowed } from '../volume/label-array.js'
 import { makeVolume, type Vec3, type Volume, type VoxelArray } from '../volume/volume.js'
 import { copyLabels, isWhole, LabelStitch, labelTarget } from './label-stitch.js'
 import { checkBox, copyBox, describe, type Layout, layoutOf, tensorData, tensorDims } from './layout.js'
+import { type Padding, padLayouts } from './padding.js'
 import { gaussianWeights, planWindows, type WindowPlan } from './windows.js'
 
 export interface NetworkInput {
   readonly spec: TensorSpec
   readonly field: ImageField
+}
+
+/** A scan's settings; lists count the spatial axes of the array that the window goes over. */
+export interface Window {
+  readonly roi: readonly number[]
+  readonly overlap: number | readonly number[]
+  readonly batchSize: number
+  readonly blend: 'constant' | 'gaussian'
+  /** Sigma of the Gaussian as a fraction of the window; 1/8 by default. */
+  readonly sigmaScale?: number | readonly number[] | undefined
+  /** What an image smaller than the window is padded with: `fill` (0 by default), or the image continued as torch does. */
+  readonly padding?: Padding | undefined
+  readonly fill?: number | undefined
+  /** The spatial axis of the array that a network of one dimension less goes through, slice by slice. */
+  readonly sliceAxis?: number | undefined
 }
 
 export interface InferenceRequest {
@@ -30,14 +46,7 @@ export interface InferenceRequest {
    */
   readonly content?: 'labels' | 'scores' | undefined
   /** Absent: the whole image at once. */
-  readonly window?:
-    | {
-        readonly roi: readonly number[]
-        readonly overlap: number
-        readonly batchSize: number
-        readonly blend: 'constant' | 'gaussian'
-      }
-    | undefined
+  readonly window?: Window | undefined
   /** A shape such as NDHWC, when the config names one. */
   readonly format?: string | undefined
   /** Called before every run with what is done and what is to do. */
@@ -59,7 +68,8 @@ export interface NetworkScores {
 
 /** Runs the network. Rejects BAD_MODEL or BAD_PARAMS naming the tensor whose shape does not fit. */
 export async function infer(request: InferenceRequest): Promise<NetworkResult | NetworkScores> {
-  const layouts = request.inputs.map(({ spec, field }) => layoutOf(floatsFor(spec, field), spec, request.format))
+  const slices = request.window?.sliceAxis
+  const layouts = request.inputs.map(({ spec, field }) => layoutOf(floatsFor(spec, field), spec, request.format, slices))
   const main = layouts[0]!
   const odd = layouts.find(({ extent }) => extent.some((n, i) => n !== main.extent[i]))
   if (odd) {
@@ -88,8 +98,20 @@ function floatsFor({ type }: TensorSpec, field: ImageField): ImageField {
 
 function planFor(main: Layout, { window }: InferenceRequest): WindowPlan {
   const stepped = [0, 1, 2].slice(0, 3 - main.rank).map(() => 1)
-  const wish = window ? window.roi.slice(-main.rank) : []
-  return planWindows(main.extent, [...stepped, ...wish], window?.overlap ?? 0)
+  if (!window) return planWindows(main.extent, stepped, 0)
+  const { sliceAxis } = window
+  const roi = window.roi.length === 1 ? [0, 0, 0].map(() => window.roi[0]!) : window.roi
+  const wish = roi.length === 3 && main.rank === 2 ? roi.toSpliced(sliceAxis ?? Math.max(roi.indexOf(1), 0), 1) : roi.slice(-main.rank)
+  return planWindows(main.extent, [...stepped, ...wish], perStep(main, window.overlap, sliceAxis))
+}
+
+/** One number for all axes, or one for each spatial axis of the array, laid out as `extent` is. */
+function perStep({ rank }: Layout, value: number | readonly number[], sliceAxis: number | undefined): Vec3 {
+  if (typeof value === 'number') return [value, value, value]
+  if (value.length === 1) return [value[0]!, value[0]!, value[0]!]
+  const inside = value.length > rank ? value.toSpliced(sliceAxis ?? value.indexOf(1), 1).slice(-rank) : value
+  const stepped = [0, 0, 0].slice(0, 3 - inside.length)
+  return [...stepped, ...inside] as unknown as Vec3
 }
 
 async function inferWhole(request: InferenceRequest, layouts: readonly Layout[]) {
@@ -225,16 +247,22 @@ async function inferWindows(request: InferenceRequest, layouts: readonly Layout[
   const main = layouts[0]!
   const { starts, roi } = plan
   const fixed = main.spec.dims[0]
-  const batch = typeof fixed === 'number' ? fixed : Math.max(1, request.window?.batchSize ?? 1)
-  const weights = request.window?.blend === 'gaussian' ? gaussianWeights(roi) : undefined
+  const { window } = request
+  const batch = typeof fixed === 'number' ? fixed : Math.max(1, window?.batchSize ?? 1)
+  const weights =
+    window?.blend === 'gaussian'
+      ? gaussianWeights(roi, perStep(main, window.sigmaScale ?? 0.125, window.sliceAxis))
+      : undefined
+  const padded = window ? padLayouts(layouts, plan, window) : undefined
+  const shift: Vec3 = padded ? [0, 0, 0] : plan.before
   const buffers = new Map<string, Tensor['data']>()
   let stitch: Stitch | LabelStitch | undefined
   for (let first = 0; first < starts.length; first += batch) {
     await request.onProgress(first, starts.length)
     const members = starts.slice(first, first + batch)
     const feeds = feedsOf(
-      layouts,
-      members.map((start) => start.map((value, i) => value - plan.before[i]!) as unknown as Vec3),
+      padded ?? layouts,
+      members.map((start) => start.map((value, i) => value - shift[i]!) as unknown as Vec3),
       roi,
       buffers,
     )

@@ -29,8 +29,11 @@ export function describe(spec: TensorSpec): string {
   return `${spec.type} [${spec.dims.map((dim) => dim ?? '?').join(', ')}]`
 }
 
-/** Throws BAD_MODEL when the network's input cannot be fed from this image, BAD_PARAMS when this image is the odd one. */
-export function layoutOf(field: ImageField, spec: TensorSpec, format?: string): Layout {
+/**
+ * `sliceAxis` is the spatial axis of the array that a 2-D network steps over; absent, the one that looks like slices.
+ * Throws BAD_MODEL when the network's input cannot be fed from this image, BAD_PARAMS when this image is the odd one.
+ */
+export function layoutOf(field: ImageField, spec: TensorSpec, format?: string, sliceAxis?: number): Layout {
   const rank = spec.dims.length - 2
   if (rank !== 1 && rank !== 2 && rank !== 3) {
     throw new AppError('BAD_MODEL', `input '${spec.name}' is ${describe(spec)}: an image needs 4 or 5 dimensions`)
@@ -41,7 +44,7 @@ export function layoutOf(field: ImageField, spec: TensorSpec, format?: string): 
   const letters = field.axes.replace('C', '')
   const axes = [...letters].map((letter) => 'XYZ'.indexOf(letter) as Axis)
   for (const axis of [0, 1, 2] as const) if (!axes.includes(axis)) axes.push(axis)
-  const order = orderFor(axes, field.volume.size, rank)
+  const order = orderFor(axes, field.volume.size, rank, sliceAxis)
   const layout: Layout = {
     spec,
     field,
@@ -56,9 +59,9 @@ export function layoutOf(field: ImageField, spec: TensorSpec, format?: string): 
 }
 
 /** Axes that the tensor lacks go first: those of length 1 before any other, and of the rest the slices (z). */
-function orderFor(axes: readonly Axis[], size: Vec3, rank: number): [Axis, Axis, Axis] {
+function orderFor(axes: readonly Axis[], size: Vec3, rank: number, sliceAxis?: number): [Axis, Axis, Axis] {
   const kept = [...axes]
-  const stepped: Axis[] = []
+  const stepped: Axis[] = sliceAxis === undefined || rank === 3 ? [] : kept.splice(sliceAxis, 1)
   while (kept.length > rank) {
     const flat = kept.findLastIndex((axis) => size[axis] === 1)
     const at = flat >= 0 ? flat : Math.max(kept.indexOf(2), 0)

@@ -35,12 +35,15 @@ function axisStarts(size: number, roi: number, overlap: number): number[] {
   }
 }
 
-/** MONAI's importance map: a Gaussian of sigma = 1/8 of the window, never below the larger of its least value and 0.001. */
-export function gaussianWeights(roi: Vec3): Float32Array {
-  const axes = roi.map((n) =>
+/**
+ * MONAI's importance map: a Gaussian of sigma = `sigmaScale` of the window along each axis, never below the larger of its
+ * least value and 0.001.
+ */
+export function gaussianWeights(roi: Vec3, sigmaScale: Vec3 = [0.125, 0.125, 0.125]): Float32Array {
+  const axes = roi.map((n, axis) =>
     Float32Array.from({ length: n }, (_, i) => {
       const x = i - (n - 1) / 2
-      const sigma = n * 0.125
+      const sigma = n * sigmaScale[axis]!
       return Math.exp(-(x * x) / (2 * sigma * sigma))
     }),
   )

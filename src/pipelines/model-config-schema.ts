@@ -1,6 +1,6 @@
 /** What a config_aiaa.json may hold, of any version; parse-model-config.ts makes one ModelConfig of it. */
 import { z } from 'zod'
-import { MODEL_TYPES } from '../contract/model.js'
+import { MODEL_TYPES, PADDING_MODES } from '../contract/model.js'
 import { nearestWord } from '../util/nearest-word.js'
 
 const FLAG_WORDS: Readonly<Record<string, boolean>> = { true: true, false: false, '1': true, '0': false }
@@ -17,6 +17,13 @@ const numeric = z.union([
     .transform(Number),
 ])
 const count = numeric.pipe(z.number().int().min(1).max(4096))
+/** One number for all spatial axes of the array, or one for each. */
+const perAxis = <T extends z.ZodType<number>>(one: T) => z.union([one, z.array(one).min(1).max(3)])
+/** A window's axes of length zero or less are the image's; a single number is for all axes. */
+const WindowShape = z.preprocess(
+  (value) => (Array.isArray(value) || value === undefined ? value : [value]),
+  z.array(numeric.pipe(z.number().int().max(65_536))).min(1).max(4),
+)
 export const Shape = z
   .array(numeric.pipe(z.number().int().positive().max(65_536)))
   .min(1)
@@ -47,12 +54,16 @@ const transforms = z.array(Transform).max(100)
 
 export const windowKeys = {
   scanning_window: flag.optional(),
-  roi: Shape.optional(),
+  roi: WindowShape.optional(),
   batch_size: count.optional(),
   sw_batch_size: count.optional(),
-  overlap: numeric.pipe(z.number().min(0).max(0.99)).optional(),
+  overlap: perAxis(numeric.pipe(z.number().min(0).lt(1))).optional(),
   mode: z.enum(['constant', 'gaussian']).optional(),
   blend: z.enum(['constant', 'gaussian']).optional(),
+  sigma_scale: perAxis(numeric.pipe(z.number().positive().max(100))).optional(),
+  padding_mode: z.enum(PADDING_MODES).optional(),
+  cval: numeric.optional(),
+  spatial_dim: numeric.pipe(z.union([z.literal(0), z.literal(1), z.literal(2)])).optional(),
   padding: numeric.pipe(z.number().min(0).max(1000)).optional(),
   /** Where AIAA put tensors and windows; here `--device` and the device slots decide. */
   device: z.union([z.string().max(64), z.number()]).optional(),

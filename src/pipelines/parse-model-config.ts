@@ -67,7 +67,8 @@ export function parseModelConfig(json: unknown, name: string): ModelConfig {
   const preTransforms = config.pre_transforms.map(toSpec)
   const models = pipelineOf(config.type, config.pipeline, inference, settings, name)
   const deepgrow = config.type === 'deepgrow' ? dimensionsOf(preTransforms) : undefined
-  const roi = config.roi ?? settings.roi ?? optional(Shape, info.roi) ?? annotationDefault(config.type, [128, 128, 128])
+  const roi =
+    config.roi ?? optional(Shape, settings.roi) ?? optional(Shape, info.roi) ?? annotationDefault(config.type, [128, 128, 128])
   const padding =
     config.padding ?? settings.padding ?? optional(z.number(), info.padding) ?? annotationDefault(config.type, 20)
   const cacheUntil = config.cache_until === undefined ? undefined : shortName(config.cache_until)
@@ -233,14 +234,25 @@ function inferenceArgs(inference: Inference): Settings {
   return merged as Settings
 }
 
+/** Keys that say nothing but how a window goes over the image. */
+const WINDOW_ONLY = ['padding_mode', 'cval', 'sigma_scale', 'spatial_dim'] as const
+
 function scanningWindow(settings: Settings): ScanningWindow | undefined {
-  if (settings.scanning_window !== true) return undefined
+  if (settings.scanning_window !== true) {
+    const idle = WINDOW_ONLY.find((key) => settings[key] !== undefined)
+    if (idle !== undefined) fail(`inference.args.${idle}`, 'needs scanning_window: true')
+    return undefined
+  }
   if (settings.roi === undefined) fail('inference.args.roi', 'is missing; scanning_window needs the size of its window')
   return {
     roi: settings.roi,
     overlap: settings.overlap ?? DEFAULT_OVERLAP,
     batchSize: settings.sw_batch_size ?? settings.batch_size ?? 1,
     blend: settings.blend ?? settings.mode ?? 'constant',
+    ...(settings.sigma_scale === undefined ? {} : { sigmaScale: settings.sigma_scale }),
+    ...(settings.padding_mode === undefined ? {} : { padding: settings.padding_mode }),
+    ...(settings.cval === undefined ? {} : { fill: settings.cval }),
+    ...(settings.spatial_dim === undefined ? {} : { sliceAxis: settings.spatial_dim }),
   }
 }
 

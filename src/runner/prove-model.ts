@@ -56,16 +56,25 @@ function checkNames({ inference: { nodeMapping } }: ModelConfig, { inputs, outpu
 function checkWindow({ inference: { scanningWindow } }: ModelConfig, image: TensorSpec): void {
   if (!scanningWindow) return
   const grid = image.dims.slice(2)
-  const { roi } = scanningWindow
+  const { roi, sliceAxis } = scanningWindow
+  if (sliceAxis !== undefined && grid.length !== 2)
+    throw new AppError(
+      'BAD_MODEL',
+      `spatial_dim runs a 2-D network slice by slice, but the network's input ${describeSpec(image)} has a grid of ${grid.length}`,
+      { hint: 'leave spatial_dim out' },
+    )
   const flat = roi.length === 3 && grid.length === 2 && roi.includes(1)
-  if (roi.length !== grid.length && !flat)
+  if (roi.length !== grid.length && roi.length !== 1 && !flat)
     throw new AppError(
       'BAD_MODEL',
       `roi [${roi.join(',')}] has ${roi.length} axes, but the network's input ${describeSpec(image)} has a grid of ${grid.length}`,
       { hint: 'give inference.args.roi one number for each axis of the grid' },
     )
   if (flat) return
-  const clash = grid.findIndex((d, axis) => typeof d === 'number' && d !== roi[axis])
+  const clash = grid.findIndex((d, axis) => {
+    const wish = roi[axis] ?? roi[0]!
+    return typeof d === 'number' && wish > 0 && d !== wish
+  })
   if (clash >= 0)
     throw new AppError(
       'BAD_MODEL',
@@ -78,7 +87,8 @@ type Results = Readonly<Record<string, Tensor>>
 
 /** Tries shapes until the network answers: the ones its specs and its config fix, then common edges and channel counts. */
 async function runOnZeros(config: ModelConfig, image: TensorSpec, predictor: Predictor): Promise<Results> {
-  const wanted = config.inference.scanningWindow?.roi ?? config.roi
+  const scan = config.inference.scanningWindow?.roi.map((n) => (n > 0 ? n : 64))
+  const wanted = (scan?.length === 1 ? cube(scan[0]!) : scan) ?? config.roi
   const free = image.dims.slice(2).some((d) => typeof d !== 'number')
   const grids = wanted ? [wanted] : free ? [cube(64), cube(32), cube(128)] : [cube(1)]
   const channels = typeof image.dims[1] === 'number' ? [image.dims[1]] : [1, 3, 2]
