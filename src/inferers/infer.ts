@@ -69,7 +69,9 @@ export interface NetworkScores {
 /** Runs the network. Rejects BAD_MODEL or BAD_PARAMS naming the tensor whose shape does not fit. */
 export async function infer(request: InferenceRequest): Promise<NetworkResult | NetworkScores> {
   const slices = request.window?.sliceAxis
-  const layouts = request.inputs.map(({ spec, field }) => layoutOf(floatsFor(spec, field), spec, request.format, slices))
+  const layouts = request.inputs.map(({ spec, field }) =>
+    layoutOf(floatsFor(spec, field), spec, request.format, slices),
+  )
   const main = layouts[0]!
   const odd = layouts.find(({ extent }) => extent.some((n, i) => n !== main.extent[i]))
   if (odd) {
@@ -101,7 +103,10 @@ function planFor(main: Layout, { window }: InferenceRequest): WindowPlan {
   if (!window) return planWindows(main.extent, stepped, 0)
   const { sliceAxis } = window
   const roi = window.roi.length === 1 ? [0, 0, 0].map(() => window.roi[0]!) : window.roi
-  const wish = roi.length === 3 && main.rank === 2 ? roi.toSpliced(sliceAxis ?? Math.max(roi.indexOf(1), 0), 1) : roi.slice(-main.rank)
+  const wish =
+    roi.length === 3 && main.rank === 2
+      ? roi.toSpliced(sliceAxis ?? Math.max(roi.indexOf(1), 0), 1)
+      : roi.slice(-main.rank)
   return planWindows(main.extent, [...stepped, ...wish], perStep(main, window.overlap, sliceAxis))
 }
 

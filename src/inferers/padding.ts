@@ -25,7 +25,9 @@ export function padLayouts(
     })
     const map: AxisMap = { from: [0, 1, 2], index: index as unknown as AxisMap['index'] }
     // an array of whole numbers cannot hold the fill
-    const source = Number.isInteger(fill) ? field.volume : { ...field.volume, data: Float32Array.from(field.volume.data) }
+    const source = Number.isInteger(fill)
+      ? field.volume
+      : { ...field.volume, data: Float32Array.from(field.volume.data) }
     const volume = gather(source, map, field.volume.affine, fill)
     return { ...layout, field: { ...field, volume }, extent: padded }
   })

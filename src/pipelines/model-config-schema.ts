@@ -22,7 +22,10 @@ const perAxis = <T extends z.ZodType<number>>(one: T) => z.union([one, z.array(o
 /** A window's axes of length zero or less are the image's; a single number is for all axes. */
 const WindowShape = z.preprocess(
   (value) => (Array.isArray(value) || value === undefined ? value : [value]),
-  z.array(numeric.pipe(z.number().int().max(65_536))).min(1).max(4),
+  z
+    .array(numeric.pipe(z.number().int().max(65_536)))
+    .min(1)
+    .max(4),
 )
 export const Shape = z
   .array(numeric.pipe(z.number().int().positive().max(65_536)))

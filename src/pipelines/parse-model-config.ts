@@ -68,7 +68,10 @@ export function parseModelConfig(json: unknown, name: string): ModelConfig {
   const models = pipelineOf(config.type, config.pipeline, inference, settings, name)
   const deepgrow = config.type === 'deepgrow' ? dimensionsOf(preTransforms) : undefined
   const roi =
-    config.roi ?? optional(Shape, settings.roi) ?? optional(Shape, info.roi) ?? annotationDefault(config.type, [128, 128, 128])
+    config.roi ??
+    optional(Shape, settings.roi) ??
+    optional(Shape, info.roi) ??
+    annotationDefault(config.type, [128, 128, 128])
   const padding =
     config.padding ?? settings.padding ?? optional(z.number(), info.padding) ?? annotationDefault(config.type, 20)
   const cacheUntil = config.cache_until === undefined ? undefined : shortName(config.cache_until)

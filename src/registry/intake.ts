@@ -1,6 +1,7 @@
 /** From what an administrator sent to a config and the files of an ONNX model, still where they were put. */
 import { mkdir, readFile, stat } from 'node:fs/promises'
 import { posix } from 'node:path'
+import { parse as parseYaml } from 'yaml'
 import { AppError } from '../errors.js'
 import { looksLikeZip, type UnzipLimits, type UnzippedFile, unzipTo } from '../util/unzip.js'
 import { readHead, refuseForeignArchive, refuseForeignFile } from './foreign-weights.js'
@@ -47,7 +48,8 @@ export async function takeIn(
   }
   await mkdir(workFolder)
   const files = await unzip(data, workFolder, limits, signal)
-  refuseForeignArchive(files.map((file) => file.entryName))
+  // A bundle's message says how to export it with MONAI itself.
+  if (!bundleRoot(files)) refuseForeignArchive(files.map((file) => file.entryName))
   return readLayout(config, files, limits)
 }
 
@@ -81,17 +83,18 @@ export async function readLayout(
     throw new AppError('BAD_MODEL', `the MMAR archive has '${MMAR_CONFIG}' inside another folder, not at its root`, {
       hint: 'zip the content of the MMAR folder, not the folder itself: cd MMAR && zip -r ../mmar.zip .',
     })
-  const metadata = files.find((file) => /^([^/]+\/)?configs\/metadata\.json$/.test(file.entryName))
-  if (metadata) {
+  const root = bundleRoot(files)
+  if (root !== undefined) {
     const onnx = pickOnnx(files)
+    const inference = find(`${root}configs/inference.json`) ?? files.find(({ entryName }) => isYamlOf(entryName, root))
     if (onnx === undefined)
       throw new AppError('BAD_MODEL', 'the MONAI bundle holds no ONNX model', {
-        hint: 'export one with python -m monai.bundle onnx_export and put it at models/model.onnx',
+        hint: `in the bundle's folder run: ${exportCommand(files, root, inference)}; then zip the folder and send it`,
       })
     if (config !== undefined) return { config, onnx }
-    const root = metadata.entryName.slice(0, -BUNDLE_METADATA.length)
-    const inference = find(`${root}configs/inference.json`)
-    return { config: bundleConfig(await json(metadata), inference && (await json(inference))), onnx }
+    const said = inference && (await parsedConfig(inference, limits))
+    const metadata = await json(find(`${root}${BUNDLE_METADATA}`)!)
+    return { config: bundleConfig(metadata, said, inference && posix.basename(inference.entryName)), onnx }
   }
   const onnx = pickOnnx(files)
   if (onnx === undefined)
@@ -99,6 +102,40 @@ export async function readLayout(
       hint: `send model.onnx, an MMAR (${MMAR_CONFIG}, models/model.onnx) or a MONAI bundle (${BUNDLE_METADATA}, models/model.onnx)`,
     })
   return { config: needConfig(config, `an archive without ${MMAR_CONFIG} or ${BUNDLE_METADATA}`), onnx }
+}
+
+/** What stands before `configs/metadata.json`: nothing, or the bundle's own folder. Undefined for other archives. */
+function bundleRoot(files: readonly UnzippedFile[]): string | undefined {
+  const metadata = files.find((file) => /^([^/]+\/)?configs\/metadata\.json$/.test(file.entryName))
+  return metadata?.entryName.slice(0, -BUNDLE_METADATA.length)
+}
+
+function isYamlOf(entryName: string, root: string): boolean {
+  return entryName.startsWith(root) && /^configs\/inference\.ya?ml$/.test(entryName.slice(root.length))
+}
+
+/** MONAI's own command for this bundle, with the files it has. */
+function exportCommand(files: readonly UnzippedFile[], root: string, inference: UnzippedFile | undefined): string {
+  const inside = files.map(({ entryName }) => entryName).filter((name) => name.startsWith(root))
+  const weights = inside.filter((name) => /\/models\/[^/]+\.pth?$/.test(`/${name}`)).toSorted()
+  const usual = weights.find((name) => /\/model\.pth?$/.test(name)) ?? weights[0] ?? `${root}models/model.pt`
+  const config = inference?.entryName ?? `${root}configs/inference.json`
+  const own = (name: string) => name.slice(root.length)
+  return (
+    'python -m monai.bundle onnx_export --net_id network_def --filepath models/model.onnx ' +
+    `--ckpt_file ${own(usual)} --meta_file ${BUNDLE_METADATA} --config_file ${own(config)}`
+  )
+}
+
+async function parsedConfig(file: UnzippedFile, limits: IntakeLimits): Promise<unknown> {
+  if (file.entryName.endsWith('.json')) return readJson(file, limits)
+  const text = await readText(file, limits)
+  try {
+    // MONAI reads YAML 1.1, where yes and no are booleans
+    return parseYaml(text, { version: '1.1', maxAliasCount: 100, logLevel: 'error' })
+  } catch (error) {
+    throw new AppError('BAD_MODEL_CONFIG', `${file.entryName} is not YAML`, { cause: error })
+  }
 }
 
 /** The one ONNX file, or the one that is called model.onnx; the other files by their name relative to it. */
@@ -132,12 +169,17 @@ function needConfig(config: unknown, what: string): unknown {
   })
 }
 
-async function readJson(file: UnzippedFile, limits: IntakeLimits): Promise<unknown> {
+async function readText(file: UnzippedFile, limits: IntakeLimits): Promise<string> {
   const { size } = await stat(file.path)
   if (size > limits.maxConfigBytes)
     throw new AppError('TOO_LARGE', `${file.entryName} has ${size} bytes; the limit is ${limits.maxConfigBytes}`)
+  return (await readFile(file.path, 'utf8')).replace(/^\uFEFF/, '')
+}
+
+async function readJson(file: UnzippedFile, limits: IntakeLimits): Promise<unknown> {
+  const text = await readText(file, limits)
   try {
-    return JSON.parse((await readFile(file.path, 'utf8')).replace(/^\uFEFF/, ''))
+    return JSON.parse(text)
   } catch (error) {
     throw new AppError('BAD_MODEL_CONFIG', `${file.entryName} is not JSON`, {
       cause: error,

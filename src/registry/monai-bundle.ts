@@ -1,32 +1,37 @@
 /**
- * A config_aiaa.json from a MONAI bundle: labels and fields from metadata.json, transforms and window from
- * inference.json. Only what is plain data is read: `_target_` names a transform, `@name` refers to another entry, and a
- * Python expression (`$...`) is refused, since nothing here runs Python; a config part of one's own then says it instead.
+ * A config_aiaa.json from a MONAI bundle: labels from metadata.json, transforms, inferer and fields from inference.json or
+ * inference.yaml, as its evaluator would run them. Everything is read as data (bundle-content.ts): a class of the bundle's
+ * own, or an expression that only Python could work out, is refused with its place; a config part of one's own says it then.
  */
 import { z } from 'zod'
 import { AppError } from '../errors.js'
+import { BundleContent, Component, type Json } from './bundle-content.js'
+import { neededSteps } from './bundle-fields.js'
+import { type ReadTransforms, readTransforms, type Spec } from './bundle-transforms.js'
 
 const Channels = z.record(z.string(), z.string())
+const Tensor = z.looseObject({
+  modality: z.string().optional(),
+  format: z.string().optional(),
+  num_channels: z.number().int().positive().optional(),
+  channel_def: Channels.optional(),
+  label_def: Channels.optional(),
+})
 const Metadata = z.looseObject({
   name: z.string().optional(),
   task: z.string().optional(),
   description: z.string().optional(),
   version: z.string().optional(),
-  network_data_format: z.looseObject({
-    inputs: z.record(z.string(), z.looseObject({ modality: z.string().optional() })),
-    outputs: z.record(z.string(), z.looseObject({ format: z.string().optional(), channel_def: Channels.optional() })),
-  }),
+  network_data_format: z
+    .looseObject({ inputs: z.record(z.string(), Tensor).optional(), outputs: z.record(z.string(), Tensor).optional() })
+    .optional(),
 })
+type Tensor = z.output<typeof Tensor>
 
-type Json = Readonly<Record<string, unknown>>
-
-/** Transforms that write, watch or tidy up; the server does that itself. */
-const NOT_OURS = new Set(['SaveImaged', 'SaveImage', 'DataStatsd', 'ToDeviced', 'DeleteItemsd'])
-const ARGUMENT_KEYS_TO_DROP = new Set(['_target_', '_disabled_', '_requires_', '_mode_', '_desc_', 'device'])
 const HINT = 'send the part config with a config_aiaa.json beside the bundle'
 
-/** Throws BAD_MODEL_CONFIG for a bundle that says with Python what cannot be read as data. */
-export function bundleConfig(metadata: unknown, inference: unknown): unknown {
+/** `file` is what messages call the config. Throws BAD_MODEL_CONFIG for a bundle that says what cannot be read as data. */
+export function bundleConfig(metadata: unknown, inference: unknown, file = 'inference.json'): unknown {
   const parsed = Metadata.safeParse(metadata)
   if (!parsed.success) {
     const [issue] = parsed.error.issues
@@ -35,35 +40,41 @@ export function bundleConfig(metadata: unknown, inference: unknown): unknown {
   if (!isRecord(inference))
     throw new AppError(
       'BAD_MODEL_CONFIG',
-      'the MONAI bundle has no configs/inference.json to read its transforms from',
-      {
-        hint: HINT,
-      },
+      'the MONAI bundle has no configs/inference.json or configs/inference.yaml to read its transforms from',
+      { hint: HINT },
     )
-  const { network_data_format: format, task = '', description, name } = parsed.data
-  const [input = 'image'] = Object.keys(format.inputs)
-  const [output = 'pred'] = Object.keys(format.outputs)
-  const labels = labelsOf(format.outputs[output]?.channel_def)
-  const post = transformsOf(inference, 'postprocessing')
-  const restores = post.some((step) => ['Invertd', 'Restored', 'RestoreLabeld'].includes(step.name))
-  const modality = format.inputs[input]?.modality
+  const content = new BundleContent(inference, file)
+  const [given, takes] = only(parsed.data.network_data_format?.inputs, 'image')
+  const [gives, makes] = only(parsed.data.network_data_format?.outputs, 'pred')
+  const parts = partsOf(content)
+  const pre = readTransforms(content, parts.pre.value, parts.pre.id, { field: given, channels: undefined })
+  const post = readTransforms(content, parts.post.value ?? [], parts.post.id, {
+    field: gives,
+    channels: makes.num_channels ?? (Object.keys(labelsIn(makes)).length || undefined),
+  })
+  const input = makesField(pre.specs, given) ? given : 'image'
+  const output = post.specs.some(({ args }) => [args.keys].flat().includes(gives)) ? gives : 'pred'
+  const result = resultOf(post, output)
+  const steps = { pre: withChannels(neededSteps(pre.specs, [input]), takes), post: neededSteps(post.specs, [result]) }
+  const type = typeOf(parsed.data.task ?? '', makes.format, steps.pre)
   return {
     version: '4',
-    type: typeOf(task, format.outputs[output]?.format),
-    labels,
-    description: description ?? name ?? 'MONAI bundle',
-    pre_transforms: transformsOf(inference, 'preprocessing'),
+    type,
+    labels: labelNames(content, makes, type, steps.post),
+    description: parsed.data.description ?? parsed.data.name ?? 'MONAI bundle',
+    pre_transforms: steps.pre,
     inference: {
       input,
       output,
       meta_data: {
-        ...(modality === undefined ? {} : { modality }),
+        ...(takes.modality === undefined ? {} : { modality: takes.modality }),
         ...(parsed.data.version === undefined ? {} : { bundle_version: parsed.data.version }),
+        ...notesOf([...pre.notes, ...post.notes]),
       },
-      args: windowOf(inference),
+      args: inferenceArgs(content, parts.inferer),
     },
-    post_transforms: restores ? post : [...post, { name: 'Restored', args: { keys: output, ref_image: input } }],
-    writer: { name: 'Writer', args: { image: output, json: 'result' } },
+    post_transforms: withRestore(steps.post, type, result, input),
+    writer: { name: 'Writer', args: { image: result, json: 'result' } },
   }
 }
 
@@ -71,94 +82,223 @@ function isRecord(value: unknown): value is Json {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-function typeOf(task: string, format: string | undefined): string {
-  const words = `${task} ${format ?? ''}`.toLowerCase()
-  if (words.includes('segmentation')) return 'segmentation'
-  return words.includes('classification') ? 'classification' : 'others'
+function only(tensors: Readonly<Record<string, Tensor>> | undefined, usual: string): [string, Tensor] {
+  return Object.entries(tensors ?? {})[0] ?? [usual, {}]
 }
 
-/** Names of the classes in the order of their numbers, without the background. */
-function labelsOf(channels: Readonly<Record<string, string>> | undefined): string[] {
-  return Object.entries(channels ?? {})
-    .toSorted(([a], [b]) => Number(a) - Number(b))
-    .map(([, label]) => label)
-    .filter((label) => label.toLowerCase() !== 'background')
+function notesOf(notes: readonly string[]): { notes?: readonly string[] } {
+  return notes.length === 0 ? {} : { notes: [...new Set(notes)] }
 }
 
-function transformsOf(bundle: Json, section: string): { name: string; args: Json }[] {
-  const compose = resolve(bundle, bundle[section], section)
-  if (compose === undefined) return []
-  const listed = isRecord(compose) ? resolve(bundle, compose.transforms, `${section}.transforms`) : compose
-  if (!Array.isArray(listed))
-    throw new AppError('BAD_MODEL_CONFIG', `inference.json: ${section} has no list of transforms`, { hint: HINT })
-  return listed.flatMap((step: unknown, index) => {
-    const where = `${section}.transforms[${index}]`
-    const target = isRecord(step) ? step._target_ : undefined
-    if (!isRecord(step) || typeof target !== 'string')
-      throw new AppError('BAD_MODEL_CONFIG', `inference.json: ${where} has no _target_`, { hint: HINT })
-    const name = target.slice(target.lastIndexOf('.') + 1)
-    if (step._disabled_ === true || NOT_OURS.has(name)) return []
-    // What Invertd inverts is here always what was done to the image it names.
-    const ownTransform = name === 'Invertd' || name === 'Invert' ? ['transform', 'to_tensor', 'device'] : []
-    const kept = Object.entries(step).filter(([key]) => !ARGUMENT_KEYS_TO_DROP.has(key) && !ownTransform.includes(key))
-    const args = Object.fromEntries(kept.map(([key, value]) => [key, resolve(bundle, value, `${where}.${key}`)]))
-    return [{ name, args }]
-  })
+// ---- the parts of a bundle ----
+
+interface Part {
+  readonly value: unknown
+  readonly id: string
 }
 
-function windowOf(bundle: Json): Json {
-  const inferer = resolve(bundle, bundle.inferer, 'inferer')
-  if (!isRecord(inferer) || !String(inferer._target_).endsWith('SlidingWindowInferer')) return {}
-  const read = (key: string) => resolve(bundle, inferer[key], `inferer.${key}`)
-  const settings = {
-    roi: read('roi_size'),
-    sw_batch_size: read('sw_batch_size'),
-    overlap: read('overlap'),
-    mode: read('mode'),
+/**
+ * What the evaluator runs: the transform of its dataset, its inferer, its post-transforms. A bundle that is run by code
+ * of its own still says them under their usual names.
+ */
+function partsOf(content: BundleContent): { pre: Part; post: Part; inferer: Part } {
+  const evaluator = content.at('evaluator')
+  if (evaluator instanceof Component) checkEvaluator(content, evaluator)
+  const first = (...ids: string[]): Part => {
+    for (const id of ids) {
+      const value = partAt(content, id)
+      if (value !== undefined && value !== null && value !== '') return { value, id }
+    }
+    return { value: undefined, id: ids.at(-1)! }
   }
+  const pre = first('evaluator::val_data_loader::dataset::transform', 'dataset::transform', 'preprocessing')
+  if (pre.value === undefined)
+    throw new AppError(
+      'BAD_MODEL_CONFIG',
+      `${content.file}: neither preprocessing nor dataset.transform says how an image is prepared for the network`,
+      {
+        hint: 'a bundle that makes images from nothing, or is run by its own code, cannot be served; or send a config part',
+      },
+    )
   return {
-    scanning_window: true,
-    ...Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined && value !== null)),
+    pre,
+    post: first('evaluator::postprocessing', 'postprocessing'),
+    inferer: first('evaluator::inferer', 'inferer'),
   }
 }
 
-/** Follows `@name` and `@name::part`, inside lists too, and reads literals. Throws on any other Python expression. */
-function resolve(bundle: Json, value: unknown, where: string, depth = 0): unknown {
-  if (depth > MAX_STEPS)
-    throw new AppError('BAD_MODEL_CONFIG', `inference.json: ${where} refers to itself`, { hint: HINT })
-  if (Array.isArray(value)) return value.map((item, i) => resolve(bundle, item, `${where}[${i}]`, depth + 1))
-  if (typeof value !== 'string') return value
-  const reference = REFERENCE.exec(value)?.[1]
-  if (reference !== undefined) return resolve(bundle, lookUp(bundle, reference), where, depth + 1)
-  if (!value.startsWith('$')) return value
-  const choice = CHOICE.exec(value)
-  if (choice) {
-    const condition = resolve(bundle, choice[2], where, depth + 1)
-    return resolve(bundle, `$${condition ? choice[1] : choice[3]}`, where, depth + 1)
+/** `a::b::c` through components and references, where `content.at` sees only what is written in one place. */
+function partAt(content: BundleContent, id: string): unknown {
+  const [head = '', ...rest] = id.split('::')
+  let value = content.at(head)
+  for (const [i, step] of rest.entries()) {
+    if (!(value instanceof Component)) return undefined
+    if (i === rest.length - 1) return content.argument(value, step)
+    try {
+      value = content.argument(value, step)
+    } catch (error) {
+      // what only Python makes on the way, such as a list of files, is not asked for here
+      if (error instanceof AppError) return undefined
+      throw error
+    }
   }
-  try {
-    // Python's literals are JSON's but for three words and the other quotes.
-    const json = value
-      .slice(1)
-      .replaceAll("'", '"')
-      .replace(/\b(True|False|None)\b/g, (word) => LITERALS[word] ?? word)
-    return JSON.parse(json)
-  } catch (cause) {
-    throw new AppError('BAD_MODEL_CONFIG', `inference.json: ${where} is a Python expression`, { hint: HINT, cause })
-  }
+  return value
 }
 
-const MAX_STEPS = 32
-const REFERENCE = /^\$?@([A-Za-z_][\w:#]*)$/
-/** `$[1.5, 1.5, 1.5] if @displayable_configs#highres else [3.0, 3.0, 3.0]`, as MONAI's whole-body model has it. */
-const CHOICE = /^\$(.{1,200}?) if (@[A-Za-z_][\w:#]*) else (.{1,200})$/
-const LITERALS: Readonly<Record<string, string>> = { True: 'true', False: 'false', None: 'null' }
+const EVALUATORS = new Set(['SupervisedEvaluator', 'Evaluator'])
+/** Arguments with which Python of one's own takes a hand in what goes into the network or comes out of it. */
+const HANDS = ['prepare_batch', 'iteration_update', 'hyper_kwargs'] as const
 
-function lookUp(bundle: Json, reference: string): unknown {
-  let target: unknown = bundle
-  for (const step of reference.split(/::|#/)) {
-    const inside = isRecord(target) || Array.isArray(target)
-    target = inside && Object.hasOwn(target as object, step) ? (target as Json)[step] : undefined
+function checkEvaluator(content: BundleContent, evaluator: Component): void {
+  const { name, module } = evaluator.target
+  if (!EVALUATORS.has(name) || (module !== '' && !module.startsWith('monai')))
+    content.refuse('evaluator', `is a ${name}; only a SupervisedEvaluator is run here`)
+  const hand = HANDS.find((key) => evaluator.raw[key] !== undefined && evaluator.raw[key] !== null)
+  if (hand !== undefined) content.refuse(`evaluator::${hand}`, 'is Python of its own, which is not run here')
+}
+
+// ---- the inferer ----
+
+/** MONAI's argument -> ours. */
+const WINDOW_ARGS: Readonly<Record<string, string>> = {
+  roi_size: 'roi',
+  sw_batch_size: 'sw_batch_size',
+  overlap: 'overlap',
+  mode: 'mode',
+  sigma_scale: 'sigma_scale',
+  padding_mode: 'padding_mode',
+  cval: 'cval',
+}
+/** Where arrays lie while windows are put together, and whether a bar is drawn: the result is the same. */
+const IDLE_ARGS = new Set([
+  ...['sw_device', 'device', 'progress', 'cache_roi_weight_map', 'cpu_thresh', 'buffer_steps', 'buffer_dim'],
+])
+
+function inferenceArgs(content: BundleContent, { value, id }: Part): Json {
+  if (value === undefined) return {}
+  if (!(value instanceof Component)) content.refuse(id, 'has no _target_')
+  const { name, module } = value.target
+  if (module !== '' && !module.startsWith('monai'))
+    content.refuse(id, `is ${module}.${name}, code of the bundle's own, which is not run here`)
+  const known: Record<string, string> = {}
+  switch (name) {
+    case 'SimpleInferer':
+      break
+    case 'SliceInferer':
+      Object.assign(known, WINDOW_ARGS, { spatial_dim: 'spatial_dim' })
+      break
+    case 'SlidingWindowInferer':
+    case 'SlidingWindowInfererAdapt':
+      Object.assign(known, WINDOW_ARGS)
+      break
+    default:
+      content.refuse(
+        id,
+        `is a ${name}; SimpleInferer, SlidingWindowInferer, SlidingWindowInfererAdapt and SliceInferer are run here`,
+      )
   }
-  return target
+  const args: Record<string, unknown> = {}
+  for (const key of Object.keys(value.raw)) {
+    if (key.startsWith('_') || (IDLE_ARGS.has(key) && name !== 'SimpleInferer')) continue
+    const said = content.argument(value, key)
+    const own = known[key]
+    if (key === 'with_coord' && !said) continue
+    if (own === undefined) content.refuse(`${value.id}::${key}`, `is no argument of ${name} that can be honoured here`)
+    if (said !== null && said !== undefined) args[own] = said
+  }
+  if (name === 'SimpleInferer') return {}
+  // None and numbers of zero or less mean the image's own size
+  const roi = [args.roi].flat().map((n) => n ?? -1)
+  const slices = name === 'SliceInferer' ? { spatial_dim: args.spatial_dim ?? 0 } : {}
+  return { scanning_window: true, ...args, ...slices, roi }
+}
+
+// ---- transforms ----
+
+function makesField(specs: readonly Spec[], field: string): boolean {
+  return specs.some(({ args }) => [args.keys, args.name, args.names, args.image].flat().includes(field))
+}
+
+/** MONAI stacks several files of one key channel first; a file with channels is then read the same way. */
+function withChannels(pre: readonly Spec[], { num_channels: channels = 1 }: Tensor): Spec[] {
+  const says = /^(EnsureChannelFirst|AsChannelFirst|AsChannelLast|AddChannel|Transpose|SqueezeDim|ConcatItems)/
+  if (channels < 2 || pre.some(({ name }) => says.test(name))) return [...pre]
+  return pre.map((spec) =>
+    /^LoadImage/.test(spec.name) ? { ...spec, args: { ...spec.args, ensure_channel_first: true } } : spec,
+  )
+}
+
+/** What is saved, when that is not what the network gives but what the post-transforms make of it. */
+function resultOf({ specs, saved }: ReadTransforms, output: string): string {
+  if (saved.length === 0 || saved.includes(output)) return output
+  const made = new Set(specs.flatMap(({ args }) => [args.name, args.names, args.output_key].flat()))
+  return saved.find((field) => made.has(field)) ?? output
+}
+
+const RESTORES = /^(Invert|Restore)/
+
+function withRestore(post: readonly Spec[], type: string, result: string, input: string): Spec[] {
+  if (type === 'classification' || post.some(({ name }) => RESTORES.test(name))) return [...post]
+  return [...post, { name: 'Restored', args: { keys: result, ref_image: input } }]
+}
+
+// ---- what the model is ----
+
+const GUIDANCE = /^(AddGuidance|AddClickSignals)/
+
+function typeOf(task: string, format: string | undefined, pre: readonly Spec[]): string {
+  if (pre.some(({ name }) => GUIDANCE.test(name))) return 'deepgrow'
+  const words = `${task} ${format ?? ''}`.toLowerCase()
+  if (/segment/.test(words)) return 'segmentation'
+  return /classif|classes|probabilities/.test(words) ? 'classification' : 'others'
+}
+
+function labelsIn({ channel_def, label_def }: Tensor): Readonly<Record<string, string>> {
+  return channel_def ?? label_def ?? {}
+}
+
+const BACKGROUND = /^(background|bg)$/i
+
+/**
+ * The names in the order of their numbers: of a classifier all of them, since every class has its score; of label maps
+ * without the background. Where channels are merged into values of their own, the name of value n comes n-th.
+ */
+function labelNames(content: BundleContent, makes: Tensor, type: string, post: readonly Spec[]): string[] {
+  const entries = Object.entries(labelsIn(makes))
+  const named = entries.length > 0 ? entries.map(([n, name]) => [Number(n), name] as const) : labelsOfConfig(content)
+  const sorted = named.toSorted(([a], [b]) => a - b)
+  if (type === 'classification') return sorted.map(([, name]) => name)
+  const merge = post.find(({ name }) => name === 'MergeChannelsd')?.args
+  if (merge) {
+    const channels = merge.channels as readonly number[]
+    const values = merge.values as readonly number[]
+    return Array.from({ length: Math.max(...values) }, (_, i) => {
+      const channel = channels[values.indexOf(i + 1)]
+      return sorted.find(([n]) => n === channel)?.[1] ?? `label ${i + 1}`
+    })
+  }
+  return sorted.map(([, name]) => name).filter((name) => !BACKGROUND.test(name))
+}
+
+/** `labels` or `label_names` of the config: {"liver": 1}, {"1": "liver"} or a list. */
+function labelsOfConfig(content: BundleContent): (readonly [number, string])[] {
+  for (const id of ['labels', 'label_names', 'label_def', 'class_names']) {
+    let value: unknown
+    try {
+      value = content.at(id)
+    } catch (error) {
+      if (error instanceof AppError) continue // the list of label files, as a rule
+      throw error
+    }
+    const pairs: [unknown, unknown][] = Array.isArray(value)
+      ? [...value.entries()]
+      : isRecord(value)
+        ? Object.entries(value)
+        : []
+    const named = pairs.map(([key, item]) =>
+      typeof item === 'string' ? ([Number(key), item] as const) : ([Number(item), String(key)] as const),
+    )
+    if (named.length > 0 && named.every(([n]) => Number.isInteger(n))) return named
+  }
+  return []
 }

@@ -98,14 +98,18 @@ test('a simple inferer has no window, and a classification is one', () => {
 
 it.each([
   { name: 'no inference.json', inference: undefined, says: 'no configs/inference.json' },
-  { name: 'metadata without its data format', metadata: {}, says: 'metadata.json: network_data_format' },
   {
-    name: 'a lambda',
+    name: 'metadata of another shape',
+    metadata: { network_data_format: { outputs: { pred: { channel_def: ['spleen'] } } } },
+    says: 'metadata.json: network_data_format',
+  },
+  {
+    name: 'a function that is no lambda',
     inference: {
       ...inference,
-      postprocessing: compose({ _target_: 'Lambdad', keys: 'pred', func: '$lambda x: x[1:]' }),
+      postprocessing: compose({ _target_: 'Lambdad', keys: 'pred', func: '$scripts.fix' }),
     },
-    says: 'postprocessing.transforms[0].func is a Python expression',
+    says: 'postprocessing.transforms[0].func',
   },
   {
     name: 'a transform without a name',
