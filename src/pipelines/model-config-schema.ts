@@ -19,7 +19,7 @@ const numeric = z.union([
 const count = numeric.pipe(z.number().int().min(1).max(4096))
 /** One number for all spatial axes of the array, or one for each. */
 const perAxis = <T extends z.ZodType<number>>(one: T) => z.union([one, z.array(one).min(1).max(3)])
-/** A window's axes of length zero or less are the image's; a single number is for all axes. */
+/** A window's axes of length zero are the image's; a single number is for all axes. */
 const WindowShape = z.preprocess(
   (value) => (Array.isArray(value) || value === undefined ? value : [value]),
   z

@@ -4,7 +4,7 @@
  */
 
 import type { JobControl } from '../contract/job.js'
-import type { ModelConfig } from '../contract/model.js'
+import type { ModelConfig, TransformSpec } from '../contract/model.js'
 import { AppError } from '../errors.js'
 import { infer, type NetworkResult } from '../inferers/infer.js'
 import { type BuiltTransform, buildTransform } from '../transforms/catalog.js'
@@ -40,7 +40,17 @@ export interface ModelPlan {
 
 /** The config's transforms, built: what a registry checks before it takes a model. Throws BAD_MODEL_CONFIG. */
 export function buildTransforms(config: ModelConfig): { pre: BuiltTransform[]; post: BuiltTransform[] } {
-  return { pre: buildPreTransforms(config), post: config.postTransforms.map(buildTransform) }
+  return { pre: buildPreTransforms(config), post: withOneHot(config.postTransforms).map(buildTransform) }
+}
+
+/** A Lambdad is told of one-hot channels that AsDiscreted makes before it: here they stay one label map. */
+function withOneHot(specs: readonly TransformSpec[]): TransformSpec[] {
+  let classes: unknown
+  return specs.map((spec) => {
+    if (spec.name.startsWith('AsDiscrete')) classes = [spec.args.to_onehot].flat()[0]
+    if (!spec.name.startsWith('Lambda') || typeof classes !== 'number') return spec
+    return { ...spec, args: { to_onehot: classes, ...spec.args } }
+  })
 }
 
 /** Puts a model's transforms, tensors and reduction together. Throws BAD_MODEL_CONFIG or BAD_MODEL. */

@@ -208,7 +208,7 @@ function inferenceArgs(content: BundleContent, { value, id }: Part): Json {
   }
   if (name === 'SimpleInferer') return {}
   // None and numbers of zero or less mean the image's own size
-  const roi = [args.roi].flat().map((n) => n ?? -1)
+  const roi = [args.roi].flat().map((n) => (typeof n === 'number' ? Math.max(n, 0) : (n ?? 0)))
   const slices = name === 'SliceInferer' ? { spatial_dim: args.spatial_dim ?? 0 } : {}
   return { scanning_window: true, ...args, ...slices, roi }
 }

@@ -15,7 +15,9 @@ import { fetch2dSlice } from './fetch-2d-slice.js'
 import { flip, rotate90 } from './flip-rotate.js'
 import * as intensity from './intensity.js'
 import * as labels from './labels.js'
+import { lambda } from './lambda.js'
 import * as loading from './load.js'
+import { mergeChannels } from './merge-channels.js'
 import { orientation } from './orientation.js'
 import * as resizing from './resize.js'
 import { resizeGuidance } from './resize-guidance.js'
@@ -84,6 +86,8 @@ export const DEFINITIONS: readonly AnyDefinition[] = [
   labels.mapLabelValue,
   labels.splitBasedOnLabel,
   labels.splitAcrossChannels,
+  mergeChannels,
+  lambda,
   connected.keepLargestConnectedComponent,
   connected.keepLargestCC,
   connected.fillHolesTransform,

@@ -16,7 +16,7 @@ import torch
 from monai.inferers import SliceInferer, SlidingWindowInferer, SlidingWindowInfererAdapt
 
 HERE = Path(__file__).parent
-STRIDE = 131
+STRIDE = 509
 
 # class, arguments; the image has 34 x 28 x 26 voxels
 CASES = [

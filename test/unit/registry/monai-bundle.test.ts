@@ -1,4 +1,4 @@
-import { expect, it, test } from 'vitest'
+import { describe, expect, it, test } from 'vitest'
 import { parseModelConfig } from '../../../src/pipelines/parse-model-config.js'
 import { bundleConfig } from '../../../src/registry/monai-bundle.js'
 
@@ -130,4 +130,244 @@ it.each([
   expect(() => bundleConfig(given, bundle)).toThrow(
     expect.objectContaining({ code: 'BAD_MODEL_CONFIG', message: expect.stringContaining(says) }),
   )
+})
+
+type Steps = { name: string; args: Record<string, unknown> }[]
+interface Made {
+  type: string
+  labels: string[]
+  pre_transforms: Steps
+  post_transforms: Steps
+  inference: { args: Record<string, unknown>; meta_data: { notes?: string[] }; input: string; output: string }
+  writer: { args: { image: string } }
+}
+const read = (bundle: Record<string, unknown>, meta: unknown = metadata) => bundleConfig(meta, bundle) as Made
+const load = { _target_: 'LoadImaged', keys: 'image' }
+
+describe('what the evaluator runs is found where the bundle says it', () => {
+  const steps = [load, { _target_: 'ScaleIntensityd', keys: 'image' }]
+  const post = compose({ _target_: 'AsDiscreted', keys: 'pred', argmax: true })
+  const inferer = { _target_: 'SlidingWindowInferer', roi_size: [8, 8, 8] }
+  it.each<[string, Record<string, unknown>]>([
+    ['under the usual names', { preprocessing: compose(...steps), postprocessing: post, inferer }],
+    [
+      'in the dataset and the evaluator alone',
+      {
+        dataset: { _target_: 'Dataset', data: '$glob.glob(1)', transform: compose(...steps) },
+        evaluator: { _target_: 'SupervisedEvaluator', postprocessing: post, inferer },
+      },
+    ],
+    [
+      'by references through the data loader, whatever the usual names say',
+      {
+        preprocessing: compose(load),
+        postprocessing: compose(),
+        mine: compose(...steps),
+        val: { _target_: 'CacheDataset', data: '@files', transform: '@mine' },
+        loader: { _target_: 'DataLoader', dataset: '@val', batch_size: 1 },
+        last: post,
+        windows: inferer,
+        evaluator: {
+          _target_: 'monai.engines.SupervisedEvaluator',
+          val_data_loader: '@loader',
+          postprocessing: '@last',
+          inferer: '@windows',
+        },
+      },
+    ],
+    ['as lists, and nested', { preprocessing: [load, compose(steps[1])], postprocessing: [post], inferer }],
+  ])('%s', (_, bundle) => {
+    const { pre_transforms, post_transforms, inference: made } = read(bundle)
+    expect(pre_transforms.map(({ name }) => name)).toEqual(['LoadImaged', 'ScaleIntensityd'])
+    expect(post_transforms.map(({ name }) => name)).toEqual(['AsDiscreted', 'Restored'])
+    expect(made.args).toEqual({ scanning_window: true, roi: [8, 8, 8] })
+  })
+})
+
+describe('references and expressions', () => {
+  const value = (said: unknown, others: Record<string, unknown> = {}) =>
+    read({ ...others, preprocessing: compose(load, { _target_: 'Spacingd', keys: 'image', pixdim: said }) })
+      .pre_transforms[1]!.args.pixdim
+
+  it.each<[unknown, unknown, Record<string, unknown>?]>([
+    ['@pixdim', [1, 2, 3], { pixdim: [1, 2, 3] }],
+    ['@a#b::1', 5, { a: { b: [4, 5] } }],
+    ['@a', [2, 1], { a: ['@b', 1], b: 2 }],
+    ['$@a', [2], { a: '@b', b: [2] }],
+    ['$@a + @b ', [1, 2, 3], { a: [1], b: [2, 3] }],
+    ['$(@a,) * 3', [2, 2, 2], { a: 2 }],
+    ['$[1.5, 1.5, 1.5] if @high else [3.0, 3.0, 3.0]', [3, 3, 3], { high: false }],
+    ['$not @high', true, { high: false }],
+    ['$len(@labels) + 1', 4, { labels: { liver: 1, spleen: 2, bone: 3 } }],
+    ['$1.0 - float(80) / float(@size)', 1 - 80 / 160, { size: 160 }],
+    ['$-2 ** 2', -4],
+    ['$7 // 2 + 7 % 4', 6],
+    ['$@a[1:]', [2, 3], { a: [1, 2, 3] }],
+    ["$@a['x'][-1]", 9, { a: { x: [1, 9] } }],
+    ['$list(range(3))', [0, 1, 2]],
+    ['$[2 * i for i in range(3) if i > 0]', [2, 4]],
+    ['$monai.utils.CommonKeys.IMAGE', 'image'],
+    ['$K.PRED', 'pred', { imports: ['$from monai.utils import CommonKeys as K'] }],
+    ['$monai.utils.enums.InterpolateMode.NEAREST_EXACT', 'nearest-exact'],
+    ['$torch.float32', 'float32'],
+    ['$np.int16', 'int16', { imports: ['$import numpy as np'] }],
+    ['$numpy.float32', 'float32'],
+    ['$True', true],
+    ['$None', null],
+    ["$ {'a': [1, (2,)]} ", { a: [1, [2]] }],
+    ['@##size', [4], { size: [4] }],
+    ['%pixdim', [7], { pixdim: [7] }],
+    ['%a::b', [3, 3], { a: { b: [3, '@#0'] } }],
+    ['plain @text', 'plain @text'],
+  ])('%j is %j', (said, want, others) => {
+    // "@##size" counts from the argument: up to the transform, its list, and the Compose
+    const root = typeof said === 'string' && said.startsWith('@##') ? said.replace('@##', '@####') : said
+    expect(value(root, others)).toEqual(want)
+  })
+
+  it.each<[unknown, string, Record<string, unknown>?]>([
+    ['@nowhere', "refers to '@nowhere', which the config does not have"],
+    ['$@nowhere', "refers to '@nowhere'"],
+    ['@a::b', "refers to '@a::b'", { a: { c: 1 } }],
+    ['%nowhere', "copies '%nowhere'"],
+    ['%other.json::a', 'takes in another file'],
+    ['@############a', 'goes up further than the config is deep'],
+    ['@a', 'refers to itself', { a: '@b', b: '@a' }],
+    ['$os.path.join(@a)', "calls 'os.path.join'", { a: 'x' }],
+    ['$torch.cuda.is_available()', "calls 'torch.cuda.is_available'"],
+    ['$[0] * 100000000', 'makes more than'],
+    ['$__import__("os").system("true")', "calls 'system'"],
+    ['$1 / 0', 'divides by zero'],
+    ['$lambda x: x', 'only Lambdad takes one'],
+    ['$1 +', 'not an expression that is read'],
+    [{ _target_: 'torch.tensor', data: 1 }, 'is made by Python'],
+  ])('%j is refused with its place', (said, why, others) => {
+    const place = 'preprocessing.transforms[1].pixdim'
+    let message = ''
+    try {
+      value(said, others)
+    } catch (error) {
+      expect(error).toMatchObject({ code: 'BAD_MODEL_CONFIG' })
+      message = (error as Error).message
+    }
+    expect(message).toContain(why)
+    // a circle is told where it closes
+    if (why !== 'refers to itself') expect(message).toContain(place)
+  })
+
+  it.each([true, 'True', '@off', '$not @on'])('a step is left out where _disabled_ is %j', (said) => {
+    const step = { _target_: 'Flipd', keys: 'image', _disabled_: said }
+    expect(read({ off: true, on: false, preprocessing: compose(load, step) }).pre_transforms).toHaveLength(1)
+  })
+
+  it.each([false, 'false', '@off', '$not @on'])('a step stays where _disabled_ is %j', (said) => {
+    const step = { _target_: 'Flipd', keys: 'image', _disabled_: said }
+    expect(read({ off: false, on: true, preprocessing: compose(load, step) }).pre_transforms).toHaveLength(2)
+  })
+})
+
+describe('fields and labels', () => {
+  it('no file is asked for that only an evaluation needs', () => {
+    const { pre_transforms, post_transforms } = read({
+      preprocessing: compose(
+        { _target_: 'LoadImaged', keys: ['image', 'label'], dtype: ['float32', 'uint8'] },
+        { _target_: 'EnsureChannelFirstd', keys: ['image', 'label'] },
+        { _target_: 'MapLabelValued', keys: 'label', orig_labels: [1], target_labels: [2] },
+      ),
+      postprocessing: compose(
+        { _target_: 'AsDiscreted', keys: ['pred', 'label'], argmax: [true, false] },
+        { _target_: 'SaveImaged', keys: 'label' },
+      ),
+    })
+    expect(pre_transforms).toEqual([
+      { name: 'LoadImaged', args: { keys: ['image'], dtype: ['float32'] } },
+      { name: 'EnsureChannelFirstd', args: { keys: ['image', 'label'], allow_missing_keys: true } },
+    ])
+    expect(post_transforms[0]).toEqual({
+      name: 'AsDiscreted',
+      args: { keys: ['pred', 'label'], argmax: [true, false], allow_missing_keys: true },
+    })
+  })
+
+  it('a field that is joined from others, or crops by another, needs those', () => {
+    const { pre_transforms } = read({
+      preprocessing: compose(
+        { _target_: 'LoadImaged', keys: ['t1', 't2', 'mask', 'label'] },
+        { _target_: 'CropForegroundd', keys: ['t1', 't2', 'label'], source_key: 'mask' },
+        { _target_: 'scripts.my_transforms.ConcatImages', keys_merge: ['t1', 't2'], keys_out: 'image' },
+      ),
+    })
+    expect(pre_transforms[0]!.args.keys).toEqual(['t1', 't2', 'mask'])
+    expect(pre_transforms[2]).toEqual({ name: 'ConcatItemsd', args: { keys: ['t1', 't2'], name: 'image' } })
+  })
+
+  const pred = (tensor: unknown, task = 'segmentation') => ({
+    task,
+    network_data_format: { inputs: { image: {} }, outputs: { pred: tensor } },
+  })
+  it.each<[string, string[], unknown, Record<string, unknown>?]>([
+    ['in label_def', ['liver'], pred({ label_def: { '0': 'background', '1': 'liver' } })],
+    ['in the config, name to number', ['liver', 'spleen'], {}, { labels: { background: 0, spleen: 2, liver: 1 } }],
+    ['in the config, number to name', ['liver'], {}, { label_names: { '1': 'liver', '0': 'background' } }],
+    ['of no class, where labels are files', [], {}, { labels: '$glob.glob(1)' }],
+    [
+      'of a classifier with its background',
+      ['background', 'cat'],
+      pred({ channel_def: { '0': 'background', '1': 'cat' } }, 'Classification'),
+    ],
+  ])('labels %s', (_, want, meta, others) => {
+    expect(read({ ...others, preprocessing: compose(load) }, meta).labels).toEqual(want)
+  })
+
+  it('nested torch.where is an order of channels, and labels go by its values', () => {
+    const made = read(
+      {
+        preprocessing: compose(load),
+        postprocessing: compose(
+          { _target_: 'AsDiscreted', keys: 'pred', threshold: 0.5 },
+          {
+            _target_: 'Lambdad',
+            keys: 'pred',
+            func: '$lambda x: torch.where(x[[2]] > 0, 4, torch.where(x[0] > 0, 1, torch.where(x[[1]] > 0, 2, 0)))',
+          },
+        ),
+      },
+      pred({ channel_def: { '0': 'core', '1': 'whole', '2': 'enhancing' } }),
+    )
+    expect(made.post_transforms[1]).toEqual({
+      name: 'MergeChannelsd',
+      args: { keys: 'pred', channels: [2, 0, 1], values: [4, 1, 2] },
+    })
+    expect(made.labels).toEqual(['core', 'whole', 'label 3', 'enhancing'])
+  })
+
+  it('array transforms work on the image, writers are left out with a note', () => {
+    const made = read({
+      preprocessing: compose({ _target_: 'LoadImage' }, { _target_: 'ScaleIntensity', minv: 0 }),
+      postprocessing: compose({ _target_: 'SaveImaged', keys: 'pred', output_dir: '$os.path' }),
+    })
+    expect(made.pre_transforms[1]).toEqual({ name: 'ScaleIntensity', args: { keys: 'image', minv: 0 } })
+    expect(made.inference.meta_data.notes).toEqual(['SaveImaged is left out: the server writes the result'])
+  })
+
+  it.each<[string, Record<string, unknown>]>([
+    ['evaluator', { evaluator: { _target_: 'scripts.Detector' } }],
+    ['evaluator.prepare_batch', { evaluator: { _target_: 'SupervisedEvaluator', prepare_batch: '$lambda b: b' } }],
+    [
+      'preprocessing.transforms[1]',
+      { preprocessing: compose(load, { _target_: 'scripts.mine.Spacingd', keys: 'image' }) },
+    ],
+    ['preprocessing.overrides2', { preprocessing: { ...compose(load), overrides2: 1 } }],
+    ['preprocessing.transforms[0]._mode_', { preprocessing: compose({ ...load, _mode_: 'callable' }) }],
+  ])("refuses Python of the bundle's own at %s", (place, bundle) => {
+    expect(() => read({ preprocessing: compose(load), ...bundle })).toThrow(
+      expect.objectContaining({ code: 'BAD_MODEL_CONFIG', message: expect.stringContaining(`${place} `) }),
+    )
+  })
+
+  it('refuses a bundle that reads no image', () => {
+    expect(() => read({ evaluator: '', dataset: '', run: '$@saver(@sample)' })).toThrow(
+      expect.objectContaining({ message: expect.stringContaining('neither preprocessing nor dataset.transform') }),
+    )
+  })
 })
