@@ -23,7 +23,7 @@ const perAxis = <T extends z.ZodType<number>>(one: T) => z.union([one, z.array(o
 const WindowShape = z.preprocess(
   (value) => (Array.isArray(value) || value === undefined ? value : [value]),
   z
-    .array(numeric.pipe(z.number().int().max(65_536)))
+    .array(numeric.pipe(z.number().int().min(0).max(65_536)))
     .min(1)
     .max(4),
 )
