@@ -2,11 +2,11 @@
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
+import type { Tensor } from '../../src/contract/tensor.js'
 import { readVolume } from '../../src/formats/read-volume.js'
 import { infer } from '../../src/inferers/infer.js'
 import { parseModelConfig } from '../../src/pipelines/parse-model-config.js'
 import { fieldOf } from '../../src/pipelines/read-images.js'
-import type { Tensor } from '../../src/predictors/predictor.js'
 import { bundleConfig } from '../../src/registry/monai-bundle.js'
 import { roomyLimits } from '../helpers/volumes.js'
 
