@@ -22,11 +22,12 @@ const NIFTI1_MAX_DIM = 32767
 
 /**
  * Everything before the voxels: header, extension flag. The geometry of a volume that came from NIfTI is restated bit
- * for bit; for any other, sform and qform both say the affine, the sform alone when it is sheared (a qform cannot).
- * NIfTI-2 where the source was, or where a dimension does not fit NIfTI-1.
+ * for bit; for any other, sform and qform both say the affine. Beside a sheared sform (a tilted gantry's), which a qform
+ * cannot say, the qform is the nearest rotation, as dcm2niix writes it: ITK, and with it 3D Slicer, refuses a file that
+ * has nothing else. NIfTI-2 where the source was, or where a dimension does not fit NIfTI-1.
  */
 export function niftiHeaderBytes(volume: Volume, dtype: DtypeName): Uint8Array {
-  const geometry = volume.nifti ?? geometryOf(volume)
+  const geometry = volume.nifti ? withQform(volume.nifti, volume.affine) : geometryOf(volume)
   const dim = dimsOf(volume, geometry)
   const version = geometry.version === 2 || Math.max(...dim) > NIFTI1_MAX_DIM ? 2 : 1
   return version === 1 ? header1(geometry, dim, dtype) : header2(geometry, dim, dtype)
@@ -41,29 +42,45 @@ function dimsOf({ size, channels }: Volume, { dims }: NiftiGeometry): number[] {
 
 function geometryOf(volume: Volume): NiftiGeometry {
   const { affine } = volume
-  const [dx, dy, dz] = spacingOf(volume)
-  const base = { version: 1, dims: 3, xyztUnits: MILLIMETRES, srow: Array.from(affine.subarray(0, 12)) } as const
-  const origin = [affine[3]!, affine[7]!, affine[11]!] as const
-  const rigid = isInvertible(affine) ? rigidRotation(affine) : undefined
-  if (!rigid) {
-    const pixdim = [1, dx, dy, dz, 1, 1, 1, 1]
-    return { ...base, sformCode: SCANNER, qformCode: 0, pixdim, quatern: [0, 0, 0, ...origin] }
-  }
-  const qfac = determinant3(rigid) < 0 ? -1 : 1
-  const proper = rigid.map((value, i) => (i % 3 === 2 ? value * qfac : value))
-  const quatern = [...quaternionOfRotation(proper), ...origin] as const
-  return { ...base, sformCode: SCANNER, qformCode: SCANNER, pixdim: [qfac, dx, dy, dz, 1, 1, 1, 1], quatern }
+  const srow = Array.from(affine.subarray(0, 12))
+  const pixdim = [1, ...spacingOf(volume), 1, 1, 1, 1]
+  const base = { version: 1, dims: 3, xyztUnits: MILLIMETRES, sformCode: SCANNER, srow, pixdim } as const
+  if (isInvertible(affine)) return { ...base, ...nearestQform(affine, pixdim) }
+  return { ...base, qformCode: 0, quatern: [0, 0, 0, affine[3]!, affine[7]!, affine[11]!] }
 }
 
-/** The affine's axes as an orthogonal matrix, unless they are sheared by more than float32 would round away. */
-function rigidRotation(affine: Float64Array): Float64Array | undefined {
+/** The source's geometry, with a qform where all it has is an sform with which ITK would not open it. */
+function withQform(geometry: NiftiGeometry, affine: Float64Array): NiftiGeometry {
+  const { sformCode, qformCode, srow, pixdim } = geometry
+  if (qformCode > 0 || sformCode <= 0 || !isInvertible(affine)) return geometry
+  const sform = Float64Array.of(...srow, 0, 0, 0, 1)
+  if (isInvertible(sform) && isRigid(sform)) return geometry
+  return { ...geometry, ...nearestQform(affine, pixdim) }
+}
+
+/** The rotation nearest to the affine's axes, at its first voxel; `pixdim` gets the handedness that goes with it. */
+function nearestQform(
+  affine: Float64Array,
+  pixdim: readonly number[],
+): Pick<NiftiGeometry, 'qformCode' | 'pixdim' | 'quatern'> {
+  const rotation = nearestRotation(affine)
+  const qfac = determinant3(rotation) < 0 ? -1 : 1
+  const proper = rotation.map((value, i) => (i % 3 === 2 ? value * qfac : value))
+  return {
+    qformCode: SCANNER,
+    pixdim: [qfac, ...pixdim.slice(1)],
+    quatern: [...quaternionOfRotation(proper), affine[3]!, affine[7]!, affine[11]!],
+  }
+}
+
+/** Whether an affine's axes are orthogonal, but for what float32 rounds away. */
+function isRigid(affine: Float64Array): boolean {
   const rotation = nearestRotation(affine)
   const linear = linearPart(affine)
-  for (let i = 0; i < 9; i++) {
+  return linear.every((value, i) => {
     const length = Math.hypot(linear[i % 3]!, linear[3 + (i % 3)]!, linear[6 + (i % 3)]!)
-    if (Math.abs(linear[i]! / length - rotation[i]!) > 1e-5) return undefined
-  }
-  return rotation
+    return Math.abs(value / length - rotation[i]!) <= 1e-5
+  })
 }
 
 function header1(geometry: NiftiGeometry, dim: readonly number[], dtype: DtypeName): Uint8Array {

@@ -7,8 +7,8 @@ import { describe, expect, it } from 'vitest'
 import type { DtypeName, ResultExtension } from '../../src/formats/format.js'
 import { readVolume } from '../../src/formats/read-volume.js'
 import { writeVolume } from '../../src/formats/write-volume.js'
-import { makeVolume, type Volume, voxelCount } from '../../src/volume/volume.js'
-import { niftiBytes } from '../helpers/nifti-bytes.js'
+import { makeVolume, spacingOf, type Volume, voxelCount } from '../../src/volume/volume.js'
+import { type NiftiSpec, niftiBytes } from '../helpers/nifti-bytes.js'
 import { pythonJson, pythonWith } from '../helpers/python.js'
 import { sharedData } from '../helpers/shared-data.js'
 import { axisOrders, inAxisOrder, roomyLimits, scaleAffine, tempFolder, volumeOf } from '../helpers/volumes.js'
@@ -53,6 +53,7 @@ print(json.dumps(out))
 
 const nibabel = pythonWith(['nibabel', 'numpy'])
 const simpleItk = pythonWith(['SimpleITK', 'numpy'])
+const both = pythonWith(['nibabel', 'SimpleITK'])
 
 interface Case {
   readonly name: string
@@ -158,6 +159,94 @@ describe.skipIf(!simpleItk)('SimpleITK (needs a Python that has it)', () => {
   })
 })
 
+/** What nibabel says of a file, and whether ITK opens it: its size, the place of its first voxel in RAS+, its voxels. */
+const OPENED = `
+import json, sys, nibabel, numpy as np, SimpleITK as sitk
+out = []
+for path in sys.argv[1:]:
+    header = nibabel.load(path).header
+    image = sitk.ReadImage(path)
+    origin = (np.array(image.GetOrigin()[:3]) * [-1, -1, 1]).tolist()
+    out.append(dict(codes=[int(header['qform_code']), int(header['sform_code'])], srow=header.get_sform()[:3].ravel().tolist(),
+                    size=list(image.GetSize())[:3], origin=origin, spacing=list(image.GetSpacing())[:3],
+                    voxels=sitk.GetArrayFromImage(image).ravel().tolist()))
+print(json.dumps(out))
+`
+
+interface Opened {
+  readonly codes: readonly [number, number]
+  readonly srow: readonly number[]
+  readonly size: readonly number[]
+  readonly origin: readonly number[]
+  readonly spacing: readonly number[]
+  readonly voxels: readonly number[]
+}
+
+/** Axes of 0.8 x 0.9 x 3 mm, leaning by `tilt` mm a slice, as a tilted gantry gives. */
+const leaning = (tilt: number) => Float64Array.of(0.8, 0, 0, -3, 0, 0.9, tilt, 5, 0, 0, 3, 7, 0, 0, 0, 1)
+
+describe.skipIf(!both)('ITK opens every NIfTI that we write (needs a Python with nibabel and SimpleITK)', () => {
+  const tilted = (tilt: number) => volumeOf([4, 3, 2], { affine: leaning(tilt), value: (i) => i % 5 })
+  const sheared: NiftiSpec = {
+    srow: [0.8, 0, 0, -3, 0, 0.9, 0.7, 5, 0, 0, 3, 7],
+    pixdim: [1, 0.8, 0.9, 3.08, 1, 1, 1, 1],
+  }
+  const files: readonly { name: string; volume?: Volume; spec?: NiftiSpec; qform: number }[] = [
+    ...axisOrders.map((order) => ({
+      name: `tilted ${order.codes}`,
+      volume: inAxisOrder(tilted(0.9), order),
+      qform: 1,
+    })),
+    ...[1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 3, 9].map((tilt) => ({
+      name: `${tilt} mm`,
+      volume: tilted(tilt),
+      qform: 1,
+    })),
+    { name: 'oblique', volume: volumeOf([4, 3, 2], { affine: turned }), qform: 1 },
+    { name: 'a NIfTI whose one form is a sheared sform', spec: sheared, qform: 1 },
+    {
+      name: 'the same, left-handed',
+      spec: { ...sheared, srow: [-0.8, ...sheared.srow!.slice(1)] },
+      qform: 1,
+    },
+    {
+      name: 'a sheared sform whose qform is another',
+      spec: { ...sheared, qformCode: 2, quatern: [0, 0, 1, -3, 5, 7] },
+      qform: 2,
+    },
+    { name: 'an sform that is rigid stays alone', spec: { srow: [2, 0, 0, 7, 0, 3, 0, 8, 0, 0, 4, 9] }, qform: 0 },
+    { name: 'an sform of zeros', spec: { srow: Array(12).fill(0) }, qform: 1 },
+  ]
+  it.each(['labels', 'intensity'] as const)('%s', async (kind) => {
+    await using folder = await tempFolder()
+    const volumes: Volume[] = []
+    const paths: string[] = []
+    for (const [i, { volume, spec }] of files.entries()) {
+      const source = join(folder.path, `source${i}.nii`)
+      if (spec) await writeFile(source, niftiBytes(spec))
+      volumes.push(volume ?? (await readVolume([source], roomyLimits)).volume)
+      paths.push(join(folder.path, `${i}.nii.gz`))
+      await writeVolume(volumes[i]!, paths[i]!, { extension: '.nii.gz', kind })
+    }
+    const found = (await pythonJson(both!, OPENED, paths)) as Opened[]
+    for (const [i, { name, spec, qform }] of files.entries()) {
+      const { affine, size, data } = volumes[i]!
+      const { codes, srow, voxels, origin, spacing, size: seen } = found[i]!
+      expect({ name, codes, seen: seen.slice(0, size.length) }).toEqual({
+        name,
+        codes: [qform, 1],
+        seen: seen.map((_, a) => size[a]),
+      })
+      expect(srow, name).toEqual((spec?.srow ?? Array.from(affine.subarray(0, 12))).map(Math.fround))
+      expect(voxels, name).toEqual(Array.from(data))
+      for (const axis of [0, 1, 2]) {
+        expect(origin[axis] ?? 0, name).toBeCloseTo(affine[axis * 4 + 3]!, 4)
+        if (!spec) expect(spacing[axis], name).toBeCloseTo(spacingOf(volumes[i]!)[axis]!, 4)
+      }
+    }
+  })
+})
+
 /** Real scans: axes to the left, oblique with thick slices, isotropic heads, NIfTI-2. */
 const REAL = [
   'nifti/synthseg_labels/*',
@@ -185,7 +274,6 @@ for path in sys.argv[1:]:
 print(json.dumps(out))
 `
 
-const both = pythonWith(['nibabel', 'SimpleITK'])
 const twoOfEach = REAL.flatMap((pattern) => {
   const folder = join(sharedData ?? '', pattern.slice(0, -2))
   if (!sharedData || !existsSync(folder)) return []
