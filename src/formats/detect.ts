@@ -10,12 +10,13 @@ import { pictureKind } from './picture.js'
 export function detect(head: Uint8Array): FormatName | undefined {
   if (isNrrd(head)) return 'nrrd'
   const picture = pictureKind(head)
-  if (picture) return picture
+  // A DICOM file may begin as a TIFF of the same pixels, which says less.
+  if (picture && !(picture === 'tiff' && looksLikeDicom(head))) return picture
   if (niftiKind(head)) return 'nifti'
   return looksLikeDicom(head) ? 'dicom' : undefined
 }
 
-const KNOWN = 'Send NIfTI (.nii, .nii.gz), NRRD, PNG, JPEG or DICOM.'
+const KNOWN = 'Send NIfTI (.nii, .nii.gz), NRRD, PNG, JPEG, TIFF, BMP or DICOM.'
 
 /** Says as much as can be said about a file that is none of ours. */
 export function unknownFormat(head: Uint8Array): AppError {

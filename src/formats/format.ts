@@ -4,7 +4,7 @@ import type { Volume } from '../volume/volume.js'
 
 export { type DtypeName, RESULT_EXTENSIONS, type ReadLimits, type ResultExtension } from '../contract/files.js'
 
-export type FormatName = 'nifti' | 'nrrd' | 'png' | 'jpeg' | 'dicom'
+export type FormatName = 'nifti' | 'nrrd' | 'metaimage' | 'png' | 'jpeg' | 'tiff' | 'bmp' | 'dicom'
 
 export interface ReadResult {
   readonly volume: Volume

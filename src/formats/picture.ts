@@ -1,65 +1,217 @@
 /**
- * PNG and JPEG, through sharp. Pixel [x, y] is column x of row y as stored: an EXIF rotation is not applied, so that
- * clicks and masks fit the file as it is. Colour profiles are not applied either; transparency is dropped. 8-bit and
- * 16-bit samples stay what they are. A picture says nothing about millimetres: its affine is the identity.
+ * PNG, JPEG and TIFF, through sharp, and BMP. Pixel [x, y] is column x of row y as stored: an EXIF rotation is not applied,
+ * so that clicks and masks fit the file as it is. Colour profiles are not applied either; transparency is dropped. Samples
+ * stay the numbers that they are. A picture says nothing about millimetres: its affine is the identity.
  */
 import { readFile, writeFile } from 'node:fs/promises'
+import type { Metadata } from 'sharp'
 import { AppError } from '../errors.js'
 import { identity4 } from '../volume/affine.js'
 import { makeVolume, type Volume, type VoxelArray } from '../volume/volume.js'
-import type { ReadLimits, ReadResult } from './format.js'
+import { decodeBmp, decodeBmpHeader, isBmp } from './bmp.js'
+import type { DtypeName, ReadLimits, ReadResult } from './format.js'
+import { paletteAsGrey as palettePngAsGrey } from './png-palette.js'
+import { signedAsUnsigned, paletteAsGrey as tiffPaletteAsGrey } from './tiff-tags.js'
 import { toPlanes } from './voxel-data.js'
-import { dtypeOf } from './voxel-types.js'
+import { DTYPES, dtypeOf } from './voxel-types.js'
+
+export type PictureFormat = 'png' | 'jpeg' | 'tiff' | 'bmp'
 
 const PNG_MAGIC = '89504e470d0a1a0a'
 const JPEG_MAGIC = 'ffd8ff'
+/** Little- and big-endian, and either with offsets of 64 bits. */
+const TIFF_MAGIC = ['49492a00', '4d4d002a', '49492b00', '4d4d002b']
 
-export function pictureKind(head: Uint8Array): 'png' | 'jpeg' | undefined {
+export function pictureKind(head: Uint8Array): PictureFormat | undefined {
   const hex = Buffer.from(head.subarray(0, 8)).toString('hex')
-  return hex === PNG_MAGIC ? 'png' : hex.startsWith(JPEG_MAGIC) ? 'jpeg' : undefined
+  if (hex === PNG_MAGIC) return 'png'
+  if (hex.startsWith(JPEG_MAGIC)) return 'jpeg'
+  if (TIFF_MAGIC.includes(hex.slice(0, 8))) return 'tiff'
+  return isBmp(head) ? 'bmp' : undefined
 }
 
-/** Size [width, height, 1]; grey gives one channel, colour three (red, green, blue). */
-export async function readPicture(path: string, format: 'png' | 'jpeg', limits: ReadLimits): Promise<ReadResult> {
+/**
+ * Size [width, height, 1]; grey gives one channel, colour three (red, green, blue). A TIFF of several pages of one size is
+ * a volume of as many slices.
+ */
+export async function readPicture(path: string, format: PictureFormat, limits: ReadLimits): Promise<ReadResult> {
   // The bytes rather than the path: libvips remembers what it read from a path, which may hold another picture by now.
   const bytes = await readFile(path)
-  const sharp = await loadSharp()
   try {
-    const image = sharp(bytes, {
-      limitInputPixels: false,
-      failOn: 'error',
-      ignoreIcc: true,
-      autoOrient: false,
-    })
-    const { width, height, depth, space } = await image.metadata()
-    const wide = depth === 'ushort'
-    const grey = space === 'b-w' || space === 'grey16'
-    const channels = grey ? 1 : 3
-    checkPixels(width, height, channels, wide ? 2 : 1, limits)
-    const { data, info } = await image
-      .removeAlpha()
-      .toColourspace(grey ? (wide ? 'grey16' : 'b-w') : wide ? 'rgb16' : 'srgb')
-      .raw({ depth: wide ? 'ushort' : 'uchar' })
-      .toBuffer({ resolveWithObject: true })
-    const samples = wide
-      ? new Uint16Array(data.buffer, data.byteOffset, data.length / 2)
-      : new Uint8Array(data.buffer, data.byteOffset, data.length)
-    const volume = makeVolume([info.width, info.height, 1], identity4(), toPlanes(samples, info.channels), {
-      channels: info.channels,
-    })
-    return { volume, format, extension: '.png', notes: [] }
+    if (format === 'bmp') return readBmp(bytes, limits)
+    const pages = await readPages(bytes, format, limits)
+    const { volume, notes } = joinPages(pages)
+    return { volume, format, extension: volume.size[2] > 1 ? '.nii.gz' : '.png', notes }
   } catch (error) {
     if (error instanceof AppError) throw error
-    throw new AppError('UNREADABLE_IMAGE', `the ${format === 'png' ? 'PNG' : 'JPEG'} picture is damaged or cut short`, {
+    throw new AppError('UNREADABLE_IMAGE', `the ${format.toUpperCase()} picture is damaged or cut short`, {
       hint: 'Send the file again.',
       cause: error,
     })
   }
 }
 
+/** What a picture says of each pixel beside its colours: where label maps keep their labels too. */
+export interface PictureLabels {
+  /** The index into the palette, and whether its first entry is black, as the background of a label map is. */
+  readonly index?: { readonly data: Uint8Array; readonly firstIsBlack: boolean } | undefined
+  /** How opaque it is, where that differs from pixel to pixel. */
+  readonly alpha?: VoxelArray | undefined
+}
+
+/** For a file that `readPicture` has read. */
+export async function readPictureLabels(path: string, format: PictureFormat): Promise<PictureLabels> {
+  const bytes = await readFile(path)
+  if (format === 'jpeg') return {}
+  if (format === 'bmp') {
+    const header = decodeBmpHeader(bytes)
+    const { index, alpha } = decodeBmp(bytes, header)
+    return {
+      index: index && { data: index, firstIsBlack: isBlack(header.palette) },
+      alpha: alpha && varying(alpha),
+    }
+  }
+  const palette = format === 'png' ? palettePngAsGrey(bytes) : tiffPalette(bytes)
+  if (palette) {
+    const grey = await decode(palette.grey, {})
+    const data = Uint8Array.from(grey.data, (value) => Math.round(value / palette.scale))
+    return { index: { data, firstIsBlack: await firstIsBlack(bytes, data) } }
+  }
+  const { hasAlpha, channels } = await (await open(bytes)).metadata()
+  if (!hasAlpha) return {}
+  const { data } = await decode(bytes, { only: channels - 1 })
+  return { alpha: varying(data) }
+}
+
+function tiffPalette(bytes: Uint8Array): { grey: Uint8Array; scale: number } | undefined {
+  const { bytes: grey, changed } = tiffPaletteAsGrey(bytes)
+  return changed ? { grey, scale: 1 } : undefined
+}
+
+/** Whether the pixels of index 0 are black: looked up in the colours, since that is what they are for. */
+async function firstIsBlack(bytes: Uint8Array, index: Uint8Array): Promise<boolean> {
+  const at = index.indexOf(0)
+  if (at < 0) return true
+  const { data, channels } = await decode(bytes, {})
+  const rgb = data.subarray(at * channels, at * channels + Math.min(3, channels))
+  return isBlack(rgb)
+}
+
+const isBlack = (rgb: VoxelArray): boolean => rgb.subarray(0, 3).every((value) => value === 0)
+
+function varying<T extends VoxelArray>(data: T): T | undefined {
+  return data.every((value) => value === data[0]) ? undefined : data
+}
+
 /** Only when there is a picture: it costs a runner 25 MB and a tenth of a second, and most never see one. */
 async function loadSharp() {
   return (await import('sharp')).default
+}
+
+async function open(bytes: Uint8Array, page = 0) {
+  const sharp = await loadSharp()
+  return sharp(bytes, { page, limitInputPixels: false, failOn: 'error', ignoreIcc: true, autoOrient: false })
+}
+
+/** libvips' names of sample types. */
+const DEPTHS: Readonly<Record<string, DtypeName>> = {
+  uchar: 'uint8',
+  char: 'int8',
+  ushort: 'uint16',
+  short: 'int16',
+  uint: 'uint32',
+  int: 'int32',
+  float: 'float32',
+  double: 'float64',
+}
+
+interface Samples {
+  readonly data: VoxelArray
+  readonly width: number
+  readonly height: number
+  readonly channels: number
+}
+
+/** The samples of one page, interleaved, without alpha; or `only` one channel of them. */
+async function decode(bytes: Uint8Array, { page = 0, only }: { page?: number; only?: number }): Promise<Samples> {
+  const image = await open(bytes, page)
+  const meta = await image.metadata()
+  const { depth, space } = meta
+  const type = DEPTHS[depth]
+  if (type === undefined) throw new AppError('UNSUPPORTED_FORMAT', `the picture has samples of type ${depth}`)
+  const wanted = only === undefined ? image.removeAlpha() : image.extractChannel(only as 0)
+  const { data, info } = await wanted
+    .toColourspace(isGrey(meta) || only !== undefined ? greySpace(space) : wide(space) ? 'rgb16' : 'srgb')
+    .raw({ depth: depth as 'uchar' })
+    .toBuffer({ resolveWithObject: true })
+  const { bytes: width8, over } = DTYPES[type]
+  // A Buffer from the pool starts anywhere; a typed array needs its own alignment.
+  const aligned = data.byteOffset % width8 === 0 ? data : new Uint8Array(data)
+  const samples = over(aligned.buffer as ArrayBuffer, aligned.byteOffset, data.length / width8)
+  return { data: samples, width: info.width, height: info.height, channels: info.channels }
+}
+
+const wide = (space: string | undefined) => space === 'grey16' || space === 'rgb16'
+const greySpace = (space: string | undefined) => (wide(space) ? 'grey16' : 'b-w')
+
+function isGrey({ space }: Metadata): boolean {
+  return space === 'b-w' || space === 'grey16'
+}
+
+/** The same bits as signed numbers. */
+function signed({ data, ...rest }: Samples): Samples {
+  const { buffer, byteOffset, length } = data
+  const make = data.BYTES_PER_ELEMENT === 1 ? Int8Array : Int16Array
+  return { ...rest, data: new make(buffer as ArrayBuffer, byteOffset, length) }
+}
+
+/** Pages of a TIFF; one of every other format. */
+async function readPages(bytes: Uint8Array, format: PictureFormat, limits: ReadLimits): Promise<Samples[]> {
+  const first = await (await open(bytes)).metadata()
+  const count = format === 'tiff' ? (first.pages ?? 1) : 1
+  const width8 = DTYPES[DEPTHS[first.depth] ?? 'uint8'].bytes
+  checkPixels(first.width, first.height, isGrey(first) ? count : 3 * count, width8, limits)
+  const unsigned = first.depth === 'short' || first.depth === 'char' ? signedAsUnsigned(bytes) : undefined
+  const pages: Samples[] = []
+  for (let page = 0; page < count; page++) {
+    const samples = await decode(unsigned?.bytes ?? bytes, { page })
+    pages.push(unsigned ? signed(samples) : samples)
+  }
+  return pages
+}
+
+/** Pages of one size and kind as slices of a volume; else the first page, and a note. */
+function joinPages(pages: readonly Samples[]): { volume: Volume; notes: string[] } {
+  const first = pages[0]!
+  const { width, height, channels } = first
+  const dtype = dtypeOf(first.data)
+  const alike = pages.every(
+    (page) =>
+      page.width === width && page.height === height && page.channels === channels && dtypeOf(page.data) === dtype,
+  )
+  const used = alike ? pages : [first]
+  const area = width * height
+  const data = DTYPES[dtype].make(area * used.length * channels)
+  for (const [z, page] of used.entries()) {
+    const planes = toPlanes(page.data, channels)
+    for (let c = 0; c < channels; c++) data.set(planes.subarray(c * area, (c + 1) * area), (c * used.length + z) * area)
+  }
+  const volume = makeVolume([width, height, used.length], identity4(), data, { channels })
+  const notes: string[] = []
+  if (used.length > 1)
+    notes.push(`the ${used.length} pages of the TIFF became slices; it says nothing of their distance: 1 mm was used`)
+  else if (pages.length > 1) notes.push(`the TIFF's ${pages.length} pages differ in size or kind; the first was used`)
+  return { volume, notes }
+}
+
+function readBmp(bytes: Uint8Array, limits: ReadLimits): ReadResult {
+  const header = decodeBmpHeader(bytes)
+  checkPixels(header.width, header.height, 3, 1, limits)
+  const { rgb, width, height } = decodeBmp(bytes, header)
+  const grey = rgb.every((value, i) => value === rgb[i - (i % 3)])
+  const data = grey ? rgb.filter((_, i) => i % 3 === 0) : toPlanes(rgb, 3)
+  const volume = makeVolume([width, height, 1], identity4(), data, { channels: grey ? 1 : 3 })
+  return { volume, format: 'bmp', extension: '.png', notes: [] }
 }
 
 function checkPixels(width: number, height: number, channels: number, width8: number, limits: ReadLimits): void {

@@ -79,6 +79,8 @@ async function readOne(
       return readDicomSeries([path], limits, signal)
     case 'png':
     case 'jpeg':
+    case 'tiff':
+    case 'bmp':
       if (source.compressed) break
       return readPicture(path, format, limits)
   }

@@ -15,8 +15,6 @@ export interface PolygonOptions {
   readonly morePoints: number
   /** Douglas-Peucker tolerance in voxels; when given, it decides instead of `morePoints`. */
   readonly simplify?: number | undefined
-  /** The one label that counts; absent: every non-zero voxel does. */
-  readonly label?: number | undefined
   readonly rowAxis: RowAxis
 }
 
@@ -31,10 +29,7 @@ export interface SliceScratch {
 
 export const sliceScratch = (): SliceScratch => ({ foreground: new Uint8Array(0), cells: new Int32Array(0) })
 
-/**
- * The polygons of slice `z` as [column, row] pairs, in OpenCV's order; [] for an empty slice. Of several channels the
- * first three count (any of them being foreground), so that a colour picture of a mask works whatever its alpha.
- */
+/** The polygons of slice `z` of a mask, what is not zero, as [column, row] pairs in OpenCV's order; [] for an empty slice. */
 export function slicePolygons(
   volume: Volume,
   z: number,
@@ -42,7 +37,7 @@ export function slicePolygons(
   scratch: SliceScratch = sliceScratch(),
 ): Int32Array[] {
   const [nx, ny] = volume.size
-  if (!markForeground(volume, z, options.label, scratch)) return []
+  if (!markForeground(volume, z, scratch)) return []
   const box = boxOf(scratch.foreground, nx, ny)
   if (!box) return []
   const byX = options.rowAxis === 'x'
@@ -71,26 +66,17 @@ function everyNth(ring: Int32Array, step: number): Int32Array {
 }
 
 /** Writes 1 for foreground and 0 for the rest of a slice, x-fastest; false when the slice is known to be empty. */
-function markForeground({ size, channels, data }: Volume, z: number, label: number | undefined, scratch: SliceScratch) {
+function markForeground({ size, data }: Volume, z: number, scratch: SliceScratch): boolean {
   const voxels = size[0] * size[1]
+  const from = z * voxels
+  if (isAllZeroBytes(data, from, voxels)) return false
   if (scratch.foreground.length !== voxels) scratch.foreground = new Uint8Array(voxels)
   const { foreground } = scratch
-  let any = false
-  for (let c = 0; c < Math.min(channels, 3); c++) {
-    const from = (c * size[2] + z) * voxels
-    if (isAllZeroBytes(data, from, voxels)) continue
-    if (!any) foreground.fill(0)
-    any = true
-    if (label === undefined) {
-      for (let i = 0; i < voxels; i++) {
-        const value = data[from + i]!
-        if (value < 0 || value > 0) foreground[i] = 1
-      }
-    } else {
-      for (let i = 0; i < voxels; i++) if (data[from + i] === label) foreground[i] = 1
-    }
+  for (let i = 0; i < voxels; i++) {
+    const value = data[from + i]!
+    foreground[i] = value < 0 || value > 0 ? 1 : 0
   }
-  return any
+  return true
 }
 
 /** Whether every byte of these voxels is zero: a comparison of memory, ten times faster than looking at each voxel. */

@@ -12,7 +12,7 @@ import { imagesFromOneSource } from './one-source.js'
 import type { Output } from './reply.js'
 import { clientOf, type RequestScope, type ScopeOptions, withScope } from './request-scope.js'
 import { readWish } from './result-wish.js'
-import { sessionImage } from './session-image.js'
+import { sessionImage, sessionMask } from './session-image.js'
 import { imagesOf, paramsOf, receiveUpload, type Upload, type UploadLimits } from './upload.js'
 
 export interface ToolRouteOptions {
@@ -73,7 +73,11 @@ async function toolJob(
   scope: RequestScope,
   { readLimits: limits }: ToolRouteOptions,
 ): Promise<ToolJob> {
-  const images = imagesFromOneSource(await imagesOf(upload), session, sessionImage)
+  const images = imagesFromOneSource(
+    await imagesOf(upload),
+    session,
+    kind === 'mask2polygon' ? sessionMask : sessionImage,
+  )
   const text = upload.fields.get('params') ?? ''
   const paramsPath = text.length > LONG_PARAMS ? join(scope.folder, 'params.json') : undefined
   if (paramsPath !== undefined) await writeFile(paramsPath, text)

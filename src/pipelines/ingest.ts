@@ -4,7 +4,7 @@ import { mkdir, rename, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { JobControl, JobResult, ToolJob } from '../contract/job.js'
 import { AppError } from '../errors.js'
-import type { ReadResult, ResultExtension } from '../formats/format.js'
+import type { FormatName, ReadResult } from '../formats/format.js'
 import { readVolume } from '../formats/read-volume.js'
 import { dtypeOf } from '../formats/voxel-types.js'
 import { writeVolume } from '../formats/write-volume.js'
@@ -13,13 +13,12 @@ import { spacingOf } from '../volume/volume.js'
 const VOLUME = 'volume.nii'
 const OCTETS = 'application/octet-stream'
 
-/** The media type GET ?image=true answers with. */
-const CONTENT_TYPES: Readonly<Record<ResultExtension, string>> = {
-  '.nii': OCTETS,
-  '.nii.gz': OCTETS,
-  '.nrrd': OCTETS,
-  '.png': 'image/png',
-  '.jpg': 'image/jpeg',
+/** Pictures as GET ?image=true gives them: their suffix there, which is not always that of results, and media type. */
+const PICTURES: Readonly<Partial<Record<FormatName, { suffix: string; contentType: string }>>> = {
+  png: { suffix: '.png', contentType: 'image/png' },
+  jpeg: { suffix: '.jpg', contentType: 'image/jpeg' },
+  tiff: { suffix: '.tif', contentType: 'image/tiff' },
+  bmp: { suffix: '.bmp', contentType: 'image/bmp' },
 }
 
 /**
@@ -65,9 +64,10 @@ async function keepSource(
   }
   const [path] = paths
   if (path === undefined || paths.length > 1) return { file: VOLUME, contentType: OCTETS }
-  const file = `source${read.extension}`
+  const { suffix, contentType } = PICTURES[read.format] ?? { suffix: read.extension, contentType: OCTETS }
+  const file = `source${suffix}`
   await rename(path, join(folder, file))
-  return { file, contentType: CONTENT_TYPES[read.extension] }
+  return { file, contentType }
 }
 
 async function describe(read: ReadResult, folder: string): Promise<Record<string, unknown>> {

@@ -26,7 +26,8 @@ export function parseMaskToPolygonParams(params: Params): MaskToPolygonParams {
   if (simplify !== undefined && !(simplify.value >= 0 && simplify.value <= MOST_TOLERANCE))
     throw bad(`'simplify' has to be a distance in voxels from 0 to ${MOST_TOLERANCE}`)
   const label = optionalNumber(params, ['label'])
-  if (label?.value === 0) throw bad("'label' has to be the value of a label, and 0 is the background")
+  if (label && Math.abs(label.value) < 1e-3)
+    throw bad("'label' has to be the value of a label, and 0 is the background")
   return {
     morePoints: wholeNumber(params, ['more_points', 'morePoints'], { from: 0, to: MOST_POINTS, otherwise: 0 }),
     simplify: simplify?.value,

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import type { JobControl, JobImage, JobResult, ResultWish, ToolJob } from '../contract/job.js'
 import { AppError } from '../errors.js'
 import type { ReadResult, ResultExtension } from '../formats/format.js'
+import { readMask } from '../formats/read-mask.js'
 import { writeVolume } from '../formats/write-volume.js'
 import { fixPolygons } from '../geometry/fix-polygon.js'
 import { type RowAxis, slicePolygons, sliceScratch } from '../geometry/mask-to-polygon.js'
@@ -27,10 +28,9 @@ const SLICES_PER_CHECKPOINT = 16
 
 /** A mask as one list of polygons for every slice of its third stored axis: a bare JSON array in a file. */
 export async function mask2polygon(job: ToolJob, control: JobControl): Promise<JobResult> {
-  const options = parseMaskToPolygonParams(await paramsOf(job))
-  const { read, rowAxis, readMs } = await readImage(job, control)
+  const { label, ...options } = parseMaskToPolygonParams(await paramsOf(job))
+  const { read, rowAxis, readMs } = await readImage(job, control, (image) => readMask(image, job.limits, label))
   const { volume } = read
-  requirePlain(volume, rowAxis)
 
   const started = performance.now()
   const path = join(job.outDir, 'polygons.json')
@@ -120,15 +120,19 @@ interface ReadImage {
   readonly readMs: number
 }
 
-async function readImage(job: ToolJob, control: JobControl): Promise<ReadImage> {
+async function readImage(
+  job: ToolJob,
+  control: JobControl,
+  read?: (image: JobImage) => Promise<ReadResult>,
+): Promise<ReadImage> {
   const [image, ...more] = job.images
   if (image === undefined) throw new AppError('MISSING_IMAGE', 'the request has no image')
   if (more.length > 0)
     throw new AppError('BAD_PARAMS', `${job.kind} works on one image, but ${job.images.length} were sent`)
   await control.checkpoint('read', 0, 1)
   const started = performance.now()
-  const read = await readJobImage(image, job.limits)
-  return { read, rowAxis: rowAxisOf(image, read), readMs: performance.now() - started }
+  const found = await readJobImage(image, job.limits, read)
+  return { read: found, rowAxis: rowAxisOf(image, found), readMs: performance.now() - started }
 }
 
 /** A picture's rows are y; a volume's, as nibabel loads it, are x. A session's volume stands for the file that came. */

@@ -4,6 +4,7 @@ import { slicePolygons } from '../../src/geometry/mask-to-polygon.js'
 import { normalAt, type Ring } from '../../src/geometry/ring.js'
 import type { Volume } from '../../src/volume/volume.js'
 import { xorshift32 } from './random-masks.js'
+import { labelSlice } from './volumes.js'
 
 export interface Scan {
   readonly image: Volume
@@ -36,8 +37,9 @@ export function sampleEdits(
     const { image, labels, organs } = scans[below(scans.length)]!
     const label = organs[below(organs.length)]!
     const slice = below(labels.size[2])
-    const whole = slicePolygons(labels, slice, { morePoints: 0, label, rowAxis: 'x' })
-    const polygons = slicePolygons(labels, slice, { morePoints: more, label, rowAxis: 'x' })
+    const mask = labelSlice(labels, slice, label)
+    const whole = slicePolygons(mask, 0, { morePoints: 0, rowAxis: 'x' })
+    const polygons = slicePolygons(mask, 0, { morePoints: more, rowAxis: 'x' })
     const polygon = polygons.reduce((best, ring, i) => (ring.length > polygons[best]!.length ? i : best), 0)
     const right = Float64Array.from(polygons[polygon] ?? [])
     const n = right.length / 2

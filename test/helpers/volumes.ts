@@ -95,3 +95,10 @@ export async function niftiFile(folder: string, volume: Volume, name = 'image.ni
   await writeVolume(volume, path, { extension: name.endsWith('.gz') ? '.nii.gz' : '.nii', kind: 'intensity' })
   return path
 }
+
+/** Slice `z` of a label map, as a mask of one label. */
+export function labelSlice({ size, affine, data }: Volume, z: number, label: number): Volume {
+  const area = size[0] * size[1]
+  const mask = Uint8Array.from(data.subarray(z * area, (z + 1) * area), (value) => (value === label ? 1 : 0))
+  return makeVolume([size[0], size[1], 1], affine, mask)
+}

@@ -9,14 +9,17 @@ import { fillPolygons } from '../../src/geometry/raster.js'
 import type { Volume } from '../../src/volume/volume.js'
 import { boundaryDistance, type Scan, sampleEdits } from '../helpers/contour-edits.js'
 import { sharedData } from '../helpers/shared-data.js'
-import { roomyLimits } from '../helpers/volumes.js'
+import { labelSlice, roomyLimits } from '../helpers/volumes.js'
 
 const read = async (path: string): Promise<Volume> => (await readVolume([join(sharedData!, path)], roomyLimits)).volume
 
 /** Voxels of one label, or all of them, in a slice; filled polygons of the same; and what both have in common. */
 function roundTrip(volume: Volume, z: number, morePoints: number, label?: number) {
   const [nx, ny] = volume.size
-  const polygons = slicePolygons(volume, z, { morePoints, label, rowAxis: 'x' })
+  const polygons =
+    label === undefined
+      ? slicePolygons(volume, z, { morePoints, rowAxis: 'x' })
+      : slicePolygons(labelSlice(volume, z, label), 0, { morePoints, rowAxis: 'x' })
   const filled = new Uint8Array(nx * ny)
   fillPolygons(filled, polygons, 1, nx, 1)
   let voxels = 0
@@ -58,7 +61,7 @@ describe.skipIf(!sharedData)('real label maps (needs ../shared/data)', () => {
     const poor: unknown[] = []
     for (const label of labels) {
       for (let z = 0; z < volume.size[2]; z++) {
-        const [ring, ...more] = slicePolygons(volume, z, { morePoints: 0, label, rowAxis: 'x' })
+        const [ring, ...more] = slicePolygons(labelSlice(volume, z, label), 0, { morePoints: 0, rowAxis: 'x' })
         if (!ring || more.length > 0) continue
         const { voxels, dice } = roundTrip(volume, z, 10, label)
         const isCompact = (4 * Math.PI * voxels) / (ring.length / 2) ** 2 > 0.7

@@ -51,7 +51,7 @@ export const fixpolygonRoutes: FastifyPluginAsyncZod<ToolRouteOptions> = async (
       },
       config: {
         openapi: {
-          requestBody: uploadBody(EXAMPLE, 'the image: a 2-D slice as PNG or JPEG, or a volume'),
+          requestBody: uploadBody(EXAMPLE, 'the image: a 2-D slice as PNG, JPEG, TIFF or BMP, or a volume'),
           responses: { 200: RESULT_RESPONSE },
         },
       },

@@ -33,13 +33,14 @@ export const mask2polygonRoutes: FastifyPluginAsyncZod<ToolRouteOptions> = async
         summary: 'Turn a mask into polygons',
         description:
           'params: `more_points` leaves out that many points between two kept ones (0 keeps all); `label` picks one ' +
-          'value of a label map; `simplify` keeps the points that a tolerance in voxels needs, instead of `more_points`.',
+          'value of a label map, in a picture an index of its palette, a colour or an opacity, and is refused with those ' +
+          'that there are when it is nowhere; `simplify` keeps the points that a tolerance in voxels needs, instead of `more_points`.',
         querystring: z.object({ session_id: SessionQuery }),
         response: refusals(400, 409, 413, 415, 440, 499, 500, 503, 504),
       },
       config: {
         openapi: {
-          requestBody: uploadBody({ more_points: 10 }, 'the mask: NIfTI, NRRD, PNG or DICOM'),
+          requestBody: uploadBody({ more_points: 10 }, 'the mask: NIfTI, NRRD, PNG, TIFF, BMP or DICOM'),
           responses: { 200: POLYGONS_RESPONSE },
         },
       },

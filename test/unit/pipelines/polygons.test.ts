@@ -8,7 +8,7 @@ import { readVolume } from '../../../src/formats/read-volume.js'
 import { writeVolume } from '../../../src/formats/write-volume.js'
 import { runTool } from '../../../src/pipelines/run-tool.js'
 import { makeVolume, type Vec3, type Volume } from '../../../src/volume/volume.js'
-import { roomyLimits, scaleAffine, tempFolder } from '../../helpers/volumes.js'
+import { roomyLimits, scaleAffine, tempFolder, volumeOf } from '../../helpers/volumes.js'
 
 const control: JobControl = { checkpoint: async () => {}, withDevice: (work) => work() }
 
@@ -67,7 +67,17 @@ describe('mask2polygon', () => {
     const mask = blockMask([7, 6, 3], 4)
     expect(await polygonsOf(mask, { params: { label: 4 } })).toEqual([[], [block], []])
     expect(await polygonsOf(mask, { params: { label: '9' } })).toEqual([[], [], [[[5, 5]]]])
-    expect(await polygonsOf(mask, { params: { label: 77 } })).toEqual([[], [], []])
+    expect(await polygonsOf(mask, { params: { label: 9.0004 } })).toEqual([[], [], [[[5, 5]]]])
+  })
+
+  it('says which labels there are when the one asked for is nowhere', async () => {
+    await expect(polygonsOf(blockMask([7, 6, 3], 4), { params: { label: 77 } })).rejects.toMatchObject({
+      code: 'BAD_PARAMS',
+      message: "'label' 77 is nowhere in the mask, which has 4, 9",
+    })
+    await expect(polygonsOf(volumeOf([2, 2, 2], { value: () => 0 }), { params: { label: 1 } })).rejects.toMatchObject({
+      message: "'label' 1 is nowhere: the mask is empty",
+    })
   })
 
   it('leaves out more_points between two points, and simplifies by tolerance', async () => {
