@@ -13,6 +13,8 @@ export const JobImage = z
     extension: ResultExtension.optional(),
     /** True where `paths` hold a decoded copy of a DICOM series: an NRRD result has its rows in the series' own order then. */
     fromDicom: z.boolean().optional(),
+    /** Samples of a colour pixel (as ReadResult says), where `paths` hold a decoded copy of a colour image. */
+    colours: z.literal([3, 4]).optional(),
     /** What the reader of the client's own file said of it, where `paths` hold a decoded copy. */
     notes: z.array(z.string()).readonly().optional(),
   })

@@ -324,7 +324,7 @@ async function readPicture(object: DicomObject, limits: ReadLimits, notes: reado
     await frames.readFrame(0, frame)
     const data = colourPlanes(header, frame, name)
     const volume = makeVolume([header.columns, header.rows, 1], identity4(), data, { channels: 3 })
-    return { volume, format: 'dicom', extension: '.png', notes }
+    return { volume, format: 'dicom', extension: '.png', colours: 3, notes }
   } finally {
     bytes.close()
   }

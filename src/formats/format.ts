@@ -11,6 +11,11 @@ export interface ReadResult {
   readonly format: FormatName
   /** The extension a result in the same format gets, as the client would expect it back: '.nii.gz', '.nii', '.nrrd', '.png', '.jpg'. */
   readonly extension: ResultExtension
+  /**
+   * The channels are colours: so many samples a pixel (red, green, blue, and alpha), the fastest of the channels. Absent:
+   * every channel is an image of its own, such as a time point or a modality.
+   */
+  readonly colours?: 3 | 4 | undefined
   /** What the reader did that a user should know ("gantry tilt kept as a sheared affine"). */
   readonly notes: readonly string[]
   /** The files it was read from, where those are not the ones that were given: what came out of a zip. */

@@ -41,6 +41,7 @@ export async function readNiftiVoxels(
     ),
     format: 'nifti',
     extension: source.compressed ? '.nii.gz' : '.nii',
+    ...(samples === 1 ? {} : { colours: samples }),
     notes,
   }
 }

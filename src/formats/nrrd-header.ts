@@ -16,6 +16,8 @@ export interface NrrdHeader {
   /** Length of the non-spatial axis, and whether it is the fastest. */
   readonly channels: number
   readonly channelsFirst: boolean
+  /** The channels are red, green, blue (and alpha). */
+  readonly colours?: 3 | 4 | undefined
   /** Index -> mm, RAS+. */
   readonly affine: Float64Array
   readonly notes: readonly string[]
@@ -121,7 +123,7 @@ export function decodeNrrdHeader(bytes: Uint8Array): NrrdHeader {
   }
 }
 
-type Placement = Pick<NrrdHeader, 'size' | 'channels' | 'channelsFirst' | 'affine' | 'notes'>
+type Placement = Pick<NrrdHeader, 'size' | 'channels' | 'channelsFirst' | 'colours' | 'affine' | 'notes'>
 
 /** Tells the spatial axes from the one that is none, and where they lie in the world. */
 function placement(fields: ReadonlyMap<string, string>, sizes: readonly number[]): Placement {
@@ -143,8 +145,18 @@ function placement(fields: ReadonlyMap<string, string>, sizes: readonly number[]
     size,
     channels: other === undefined ? 1 : sizes[other]!,
     channelsFirst: other !== undefined && other < spatial[0]!,
+    colours: other === undefined ? undefined : coloursOf(fields, other, sizes[other]!),
     ...affineOf(fields, spatial, vectors),
   }
+}
+
+/** What teem says of colours; 3D Slicer writes those of pictures as a `vector` of bytes. */
+function coloursOf(fields: ReadonlyMap<string, string>, axis: number, samples: number): 3 | 4 | undefined {
+  if (samples !== 3 && samples !== 4) return undefined
+  const kind = fields.has('kinds') ? words(required(fields, 'kinds').toLowerCase())[axis] : undefined
+  if (kind === undefined) return undefined
+  const bytes = TYPES[required(fields, 'type').toLowerCase()] === 'uint8'
+  return kind.endsWith('-color') || (bytes && kind.endsWith('vector')) ? samples : undefined
 }
 
 function spatialAxes(

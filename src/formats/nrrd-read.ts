@@ -26,6 +26,7 @@ export async function readNrrdVoxels(
       volume: makeVolume(size, header.affine, header.channelsFirst ? toPlanes(data, channels) : data, { channels }),
       format: 'nrrd',
       extension: '.nrrd',
+      ...(header.colours === undefined ? {} : { colours: header.colours }),
       notes: header.notes,
     }
   } finally {

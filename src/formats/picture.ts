@@ -41,7 +41,8 @@ export async function readPicture(path: string, format: PictureFormat, limits: R
     if (format === 'bmp') return readBmp(bytes, limits)
     const pages = await readPages(bytes, format, limits)
     const { volume, notes } = joinPages(pages)
-    return { volume, format, extension: volume.size[2] > 1 ? '.nii.gz' : '.png', notes }
+    const extension = volume.size[2] > 1 ? '.nii.gz' : '.png'
+    return { volume, format, extension, ...(volume.channels === 3 ? { colours: 3 } : {}), notes }
   } catch (error) {
     if (error instanceof AppError) throw error
     throw new AppError('UNREADABLE_IMAGE', `the ${format.toUpperCase()} picture is damaged or cut short`, {
@@ -211,7 +212,7 @@ function readBmp(bytes: Uint8Array, limits: ReadLimits): ReadResult {
   const grey = rgb.every((value, i) => value === rgb[i - (i % 3)])
   const data = grey ? rgb.filter((_, i) => i % 3 === 0) : toPlanes(rgb, 3)
   const volume = makeVolume([width, height, 1], identity4(), data, { channels: grey ? 1 : 3 })
-  return { volume, format: 'bmp', extension: '.png', notes: [] }
+  return { volume, format: 'bmp', extension: '.png', ...(grey ? {} : { colours: 3 }), notes: [] }
 }
 
 function checkPixels(width: number, height: number, channels: number, width8: number, limits: ReadLimits): void {

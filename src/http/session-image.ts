@@ -4,15 +4,27 @@ import type { JobImage } from '../contract/job.js'
 import type { HeldSession } from '../sessions/sessions.js'
 
 /** Of what ingest wrote down of the image, the part that jobs need. */
-const Facts = z.object({ format: z.string(), notes: z.array(z.string()).optional() })
+const Facts = z.object({
+  format: z.string(),
+  colours: z.literal([3, 4]).optional(),
+  notes: z.array(z.string()).optional(),
+})
 
 const PICTURES: readonly string[] = ['png', 'tiff', 'bmp']
 
 /** The volume decoded at upload, with what its reader said of the file. */
 export function sessionImage({ meta, volumePath }: HeldSession): JobImage {
-  const { format, notes } = Facts.parse(meta.image)
+  const { format, colours, notes } = Facts.parse(meta.image)
   const fromDicom = format === 'dicom' && meta.extension !== '.png'
-  return { field: 'image', paths: [volumePath], cacheKey: meta.id, extension: meta.extension, fromDicom, notes }
+  return {
+    field: 'image',
+    paths: [volumePath],
+    cacheKey: meta.id,
+    extension: meta.extension,
+    fromDicom,
+    colours,
+    notes,
+  }
 }
 
 /** The same as a mask: a picture may keep its labels in its palette or its transparency, which the volume has not. */

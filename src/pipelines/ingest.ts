@@ -76,6 +76,7 @@ async function describe(read: ReadResult, folder: string): Promise<Record<string
     format: read.format,
     size,
     channels,
+    ...(read.colours === undefined ? {} : { colours: read.colours }),
     spacing: spacingOf(read.volume).map((mm) => Number(mm.toPrecision(7))),
     dtype: dtypeOf(data),
     bytes: (await stat(join(folder, VOLUME))).size,

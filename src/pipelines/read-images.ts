@@ -4,8 +4,10 @@ import type { InferenceJob, JobImage, ResultWish } from '../contract/job.js'
 import { AppError } from '../errors.js'
 import { turnRows } from '../formats/dicom-rows.js'
 import type { ReadResult } from '../formats/format.js'
-import type { ImageField, Item } from '../transforms/types.js'
+import type { Item } from '../transforms/types.js'
 import { makeVolume, spacingOf, type VoxelArray, voxelCount } from '../volume/volume.js'
+import { fieldOf, fitImage, imageIndexOf, sliceAxis } from './fit-image.js'
+import { type ImageNeeds, imageNeeds } from './image-needs.js'
 import type { ModelPlan } from './model-run.js'
 import { readJobImage } from './read-job-image.js'
 
@@ -16,8 +18,11 @@ export interface ReadImages {
   readonly notes: readonly string[]
 }
 
-/** Throws MISSING_IMAGE naming the fields when there are fewer files than the model reads. */
-export async function readImages(job: InferenceJob, plan: ModelPlan): Promise<ReadImages> {
+/**
+ * Throws MISSING_IMAGE naming the fields when there are fewer files than the model reads, BAD_PARAMS when an image is none
+ * that the model takes. `parts` are the plans of a pipeline's models, none for any other.
+ */
+export async function readImages(job: InferenceJob, plan: ModelPlan, parts: readonly ModelPlan[]): Promise<ReadImages> {
   const results: ReadResult[] = []
   for (const image of job.images) {
     const read = await readJobImage(image, job.limits)
@@ -25,8 +30,7 @@ export async function readImages(job: InferenceJob, plan: ModelPlan): Promise<Re
     const turned = wantsDicomRows({ ...image, fromDicom }, job.wish)
     results.push(turned ? { ...read, volume: turnRows(read.volume) } : read)
   }
-  const source = results[0]
-  if (!source) throw new AppError('MISSING_IMAGE', 'the request has no image')
+  if (results.length === 0) throw new AppError('MISSING_IMAGE', 'the request has no image')
   const wanted = loadedFields(plan)
   const names = nameImages(
     job.images.map(({ field }) => field),
@@ -40,9 +44,32 @@ export async function readImages(job: InferenceJob, plan: ModelPlan): Promise<Re
     )
   }
   // A config that loads one field takes every file of the request as further channels of it.
-  const loaded = wanted.length === 1 && results.length > 1 ? [stackChannels(results)] : results
-  const images = new Map(loaded.map((result, i) => [names[i]!, fieldOf(result)] as const))
-  return { item: { images, values: new Map(), result: {} }, source, notes: results.flatMap(({ notes }) => notes) }
+  const stacked = wanted.length === 1 && results.length > 1
+  const index = imageIndexOf(job.params)
+  const needs = names.map((name) => needsOf(plan, parts, name, stacked ? results.length : 1))
+  const fitting = results.map((result, i) => fitImage(result, needs[i]!, index))
+  const source = fitting[0]!
+  checkSlice(plan, source, needs[0]!)
+  const loaded = stacked ? [stackChannels(fitting)] : fitting
+  const images = new Map(loaded.map((result, i) => [names[i]!, fieldOf(result, needs[i]!.view)] as const))
+  return { item: { images, values: new Map(), result: {} }, source, notes: fitting.flatMap(({ notes }) => notes) }
+}
+
+/** A pipeline takes what its parts take. */
+function needsOf(plan: ModelPlan, parts: readonly ModelPlan[], field: string, files: number): ImageNeeds {
+  if (parts.length === 0) return imageNeeds(plan, field, files)
+  const all = parts.map((part) => imageNeeds(part, part.model.ref.config.inference.image))
+  return { view: 'volume', channels: all.find(({ channels }) => channels !== undefined)?.channels }
+}
+
+/** A network that gives one answer for a picture has none for a volume. Throws BAD_PARAMS. */
+function checkSlice({ model }: ModelPlan, { volume: { size } }: ReadResult, { view }: ImageNeeds): void {
+  if (model.ref.config.type !== 'classification' || view !== 'flat' || sliceAxis(size) !== undefined) return
+  throw new AppError(
+    'BAD_PARAMS',
+    `this model classifies one picture or slice; the image is a volume of ${size.join(' x ')} voxels`,
+    { hint: 'send one slice of it: a picture, one DICOM object, or a NIfTI or NRRD of one slice' },
+  )
 }
 
 /**
@@ -94,17 +121,4 @@ function stackChannels(results: readonly ReadResult[]): ReadResult {
 function nameImages(given: readonly string[], wanted: readonly string[]): string[] {
   const free = wanted.filter((name) => !given.includes(name))
   return given.map((name) => (wanted.includes(name) ? name : (free.shift() ?? name)))
-}
-
-/** The array as nibabel (i, j, k) or PIL (column, row) would give it, channels last. */
-export function fieldOf({ volume, extension }: ReadResult): ImageField {
-  const flat = extension === '.png' || extension === '.jpg' || volume.nifti?.dims === 2
-  const { size, affine, nifti } = volume
-  return {
-    volume,
-    content: 'intensity',
-    axes: `${flat ? 'XY' : 'XYZ'}${volume.channels > 1 ? 'C' : ''}`,
-    source: { size, affine, nifti },
-    undo: [],
-  }
 }

@@ -4,12 +4,17 @@ import type { JobImage } from '../contract/job.js'
 import type { ReadLimits, ReadResult } from '../formats/format.js'
 import { readVolume } from '../formats/read-volume.js'
 
-/** Reads it; what was said of a session's file when it was uploaded is said again. Errors are those of `read`. */
+/** Reads it; what was known of a session's file when it was uploaded is known again. Errors are those of `read`. */
 export async function readJobImage(
   image: JobImage,
   limits: ReadLimits,
   read = ({ paths }: JobImage): Promise<ReadResult> => readVolume(paths, limits),
 ): Promise<ReadResult> {
   const found = await read(image)
-  return { ...found, notes: [...new Set([...(image.notes ?? []), ...found.notes])] }
+  const colours = image.colours ?? found.colours
+  return {
+    ...found,
+    ...(colours === undefined ? {} : { colours }),
+    notes: [...new Set([...(image.notes ?? []), ...found.notes])],
+  }
 }

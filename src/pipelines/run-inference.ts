@@ -5,6 +5,7 @@ import type { Item } from '../transforms/types.js'
 import { classifierOf, classify } from './classification.js'
 import { clickValues } from './click-values.js'
 import { cropOf } from './deepgrow.js'
+import { imageIndexOf } from './fit-image.js'
 import { applyModels } from './model-pipeline.js'
 import { applyAll, applyNetwork, buildTransforms, type ModelPlan, planModel } from './model-run.js'
 import { type ReadImages, readImages, wantsDicomRows } from './read-images.js'
@@ -88,18 +89,19 @@ async function prepared(
   job: InferenceJob,
   plan: ModelPlan,
   prefix: number,
-  { control, cache, model }: PipelineContext,
+  { control, cache, model, parts }: PipelineContext,
   clock: StageClock,
 ): Promise<ReadImages> {
   const image = job.images.length === 1 ? job.images[0] : undefined
   const rows = image && wantsDicomRows(image, job.wish) ? 'down' : 'up'
-  const key = image?.cacheKey && `${image.cacheKey} ${rows} ${model.ref.name} ${model.ref.revision}`
+  const index = imageIndexOf(job.params) ?? ''
+  const key = image?.cacheKey && `${image.cacheKey} ${rows} ${index} ${model.ref.name} ${model.ref.revision}`
   const known = key === undefined ? undefined : cache.get(key)
   const kept = known?.values.get(KEPT) as Omit<ReadImages, 'item'> | undefined
   if (known && kept) return { ...kept, item: known }
 
   await control.checkpoint('read', 0, 1)
-  const read = await clock.stage('read', () => readImages(job, plan))
+  const read = await clock.stage('read', () => readImages(job, plan, parts.map(planModel)))
   const item = await clock.stage('pre', () => applyAll(plan.pre.slice(0, prefix), read.item, control, 'pre'))
   if (key === undefined) return { ...read, item }
   const { source, notes } = read

@@ -41,7 +41,7 @@ export const addExtremePointsChannel: TransformDefinition<typeof args> = {
     'AddExtremePointsChannelDict',
   ],
   args,
-  traits: () => ({ readsClicks: true }),
+  traits: () => ({ readsClicks: true, channels: 1 }),
   create: (a) => (item) => {
     const image = requireImage(item, a.image)
     const { size, affine, data, channels } = image.volume

@@ -28,7 +28,7 @@ const args = z.strictObject({
 export const addGuidanceFromPoints: TransformDefinition<typeof args> = {
   names: ['AddGuidanceFromPointsd', 'AddGuidanceFromPointsD', 'AddGuidanceFromPointsDict', 'AddGuidanceFromPoints'],
   args,
-  traits: () => ({ readsClicks: true }),
+  traits: (a) => ({ readsClicks: true, slices: (a.spatial_dims ?? a.dimensions ?? 2) === 2 }),
   create: (a) => (item) => {
     const image = requireImage(item, a.ref_image)
     const { size } = image.volume

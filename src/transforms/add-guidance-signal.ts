@@ -19,7 +19,7 @@ const args = z.strictObject({
 export const addGuidanceSignal: TransformDefinition<typeof args> = {
   names: ['AddGuidanceSignald', 'AddGuidanceSignalD', 'AddGuidanceSignalDict', 'AddGuidanceSignal'],
   args,
-  traits: () => ({ readsClicks: true }),
+  traits: (a) => ({ readsClicks: true, channels: 2, usesChannels: a.number_intensity_ch }),
   create: (a) => (item) => {
     const image = requireImage(item, a.image)
     const guidance = guidanceOf(item, a.guidance)

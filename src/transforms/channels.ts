@@ -23,6 +23,7 @@ export const convertToChannelsFirst: TransformDefinition<typeof plainArgs> = {
 export const convertToChannelsLast: TransformDefinition<typeof plainArgs> = {
   names: ['ConvertToChannelsLast'],
   args: plainArgs,
+  traits: () => ({ channels: 'other' }),
   create: (a) => eachImage(a, (field) => ({ ...field, axes: `${field.axes.replace('C', '')}C` })),
 }
 
@@ -49,6 +50,7 @@ export const asChannelFirst: TransformDefinition<typeof movedArgs> = {
 export const asChannelLast: TransformDefinition<typeof movedArgs> = {
   names: ['AsChannelLastd', 'AsChannelLastD', 'AsChannelLastDict', 'AsChannelLast'],
   args: movedArgs,
+  traits: () => ({ channels: 'other' }),
   create: (a) => eachImage(a, (field) => ({ ...field, axes: `${field.axes.slice(1)}${field.axes[0]}` })),
 }
 
@@ -106,6 +108,7 @@ const concatArgs = fieldArgs({ name: z.string(), dim: z.literal(0).default(0) })
 export const concatItems: TransformDefinition<typeof concatArgs> = {
   names: ['ConcatItemsd', 'ConcatItemsD', 'ConcatItemsDict', 'ConcatItems'],
   args: concatArgs,
+  traits: () => ({ channels: 'other' }),
   create: (a) => (item) => {
     const fields = a.keys
       .filter((key) => !a.allow_missing_keys || item.images.has(key))

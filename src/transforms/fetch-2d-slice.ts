@@ -19,7 +19,7 @@ const args = fieldArgs({
 export const fetch2dSlice: TransformDefinition<typeof args> = {
   names: ['Fetch2DSliced', 'Fetch2DSliceD', 'Fetch2DSliceDict', 'Fetch2DSlice'],
   args,
-  traits: () => ({ readsClicks: true }),
+  traits: () => ({ readsClicks: true, slices: true }),
   create: (a) => (item) => {
     const guidance = guidanceOf(item, a.guidance)
     if (guidance.slice === undefined)

@@ -267,6 +267,7 @@ const splitChannelArgs = fieldArgs({
 export const splitAcrossChannels: TransformDefinition<typeof splitChannelArgs> = {
   names: ['SplitAcrossChannels', 'SplitChanneld', 'SplitDimd'],
   args: splitChannelArgs,
+  traits: () => ({ channels: 'other' }),
   create: (a) => (item) => {
     const key = a.keys[0]!
     const field = requireImage(item, key)

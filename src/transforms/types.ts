@@ -85,6 +85,12 @@ export interface Traits {
   readonly loads?: boolean
   /** Looks at, names or reorders the axes; every voxel keeps its value and its place in the patient. */
   readonly axesOnly?: boolean
+  /** It takes a slice out of a volume: an image of one slice is a volume for it too. */
+  readonly slices?: boolean
+  /** How many channels it adds to its image; `other` where it changes them, or their place, in another way. */
+  readonly channels?: number | 'other'
+  /** It uses this many channels of its image and no more. */
+  readonly usesChannels?: number
   /** Leaves the item as it is. */
   readonly identity?: boolean
   /** Reads what comes from clicks; a session's cache stops before the first transform that does. */

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
 import { readVolume } from '../../src/formats/read-volume.js'
 import { clickValues } from '../../src/pipelines/click-values.js'
-import { fieldOf } from '../../src/pipelines/read-images.js'
+import { fieldOf } from '../../src/pipelines/fit-image.js'
 import { buildTransform } from '../../src/transforms/catalog.js'
 import type { Guidance } from '../../src/transforms/guidance.js'
 import type { Item } from '../../src/transforms/types.js'
@@ -44,7 +44,7 @@ describe.each(cases)('$name', (golden) => {
     const read = await readVolume([here(`deepgrow-${golden.volume}.nii.gz`)], limits)
     const { foreground, background } = golden
     const { values } = clickValues('deepgrow', { foreground, background }, read.volume.size)
-    let item: Item = { images: new Map([['image', fieldOf(read)]]), values, result: {} }
+    let item: Item = { images: new Map([['image', fieldOf(read, 'volume')]]), values, result: {} }
     const states: Item[] = []
     const steps = [
       step('LoadImaged', { keys: 'image' }),

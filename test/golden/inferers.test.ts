@@ -5,8 +5,8 @@ import { describe, expect, it } from 'vitest'
 import type { Tensor } from '../../src/contract/tensor.js'
 import { readVolume } from '../../src/formats/read-volume.js'
 import { infer } from '../../src/inferers/infer.js'
+import { fieldOf } from '../../src/pipelines/fit-image.js'
 import { parseModelConfig } from '../../src/pipelines/parse-model-config.js'
-import { fieldOf } from '../../src/pipelines/read-images.js'
 import { bundleConfig } from '../../src/registry/monai-bundle.js'
 import { roomyLimits } from '../helpers/volumes.js'
 
@@ -55,7 +55,7 @@ async function network(feeds: Readonly<Record<string, Tensor>>): Promise<Record<
 }
 
 const field = {
-  ...fieldOf(await readVolume([here('transform-ct.nii.gz')], roomyLimits)),
+  ...fieldOf(await readVolume([here('transform-ct.nii.gz')], roomyLimits), 'volume'),
   axes: 'CXYZ',
 }
 

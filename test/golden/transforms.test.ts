@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest'
 import type { Tensor } from '../../src/contract/tensor.js'
 import { readVolume } from '../../src/formats/read-volume.js'
 import { infer } from '../../src/inferers/infer.js'
-import { fieldOf } from '../../src/pipelines/read-images.js'
+import { fieldOf } from '../../src/pipelines/fit-image.js'
 import { buildTransform } from '../../src/transforms/catalog.js'
 import type { ImageField, Item } from '../../src/transforms/types.js'
 import { restore } from '../../src/transforms/undo.js'
@@ -37,7 +37,7 @@ const golden = JSON.parse(readFileSync(here('transforms.json'), 'utf8')) as {
 }
 
 async function load(crop: string): Promise<ImageField> {
-  return fieldOf(await readVolume([here(`transform-${crop}.nii.gz`)], roomyLimits))
+  return fieldOf(await readVolume([here(`transform-${crop}.nii.gz`)], roomyLimits), 'volume')
 }
 
 async function prepare(crop: string, steps: Steps): Promise<ImageField> {
