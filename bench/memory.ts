@@ -8,10 +8,12 @@ import { existsSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs'
 import { freemem, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { Config } from '../src/config/schema.js'
 import type { InferenceJob } from '../src/contract/job.js'
 import type { ModelRef } from '../src/contract/model.js'
 import { parseModelConfig } from '../src/pipelines/parse-model-config.js'
-import { createScheduler, SCHEDULER_DEFAULTS } from '../src/scheduler/create-scheduler.js'
+import { createScheduler } from '../src/scheduler/create-scheduler.js'
+import { schedulerSettings } from '../src/services.js'
 import { sharedData } from '../test/helpers/shared-data.js'
 import { memoryOf } from './compiled-server.js'
 
@@ -21,7 +23,7 @@ if (!existsSync(entry.path)) throw new Error('run `npm run build` first')
 
 const MB = 2 ** 20
 const folder = mkdtempSync(join(tmpdir(), 'aidant-bench-'))
-const scheduler = createScheduler({ ...SCHEDULER_DEFAULTS, device: { kind: 'cpu', index: 0 }, entry })
+const scheduler = createScheduler({ ...schedulerSettings(Config.parse({})), device: { kind: 'cpu', index: 0 }, entry })
 const never = new AbortController().signal
 
 /** A CT of 512 x 512 x 400 at 0.8 x 0.8 x 1 mm: an ellipse of soft tissue with noise, in air. */
@@ -79,7 +81,7 @@ async function measure(ref: ModelRef, path: string, runs: number, float32Bytes: 
   for (let run = 1; run <= runs; run++) {
     const start = performance.now()
     const { timings } = await scheduler.runModel(
-      { trace: `${ref.name}-${run}`, client: 'bench', deadlineMs: 3_600_000 },
+      { trace: `${ref.name}-${run}`, client: 'bench', host: 'bench', deadlineMs: 3_600_000 },
       ref,
       job(path),
       never,

@@ -21,6 +21,7 @@ import { drainUpload } from './http/plugins/drain-upload.js'
 import { errorHandler } from './http/plugins/error-handler.js'
 import { hostGuard } from './http/plugins/host-guard.js'
 import { requestLog } from './http/plugins/request-log.js'
+import { stalledReplies } from './http/plugins/stalled-replies.js'
 import { traceId } from './http/request-id.js'
 import { adminModelRoutes } from './http/routes/admin-models.js'
 import { fixpolygonRoutes } from './http/routes/fixpolygon.js'
@@ -67,6 +68,7 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
   await app.register(requestLog)
   await app.register(errorHandler)
   await app.register(drainUpload)
+  await app.register(stalledReplies, { seconds: config.replySilence })
   await app.register(hostGuard, { host: config.host, allowedHosts: config.allowedHosts })
   await app.register(helmet, {
     contentSecurityPolicy: {

@@ -12,7 +12,7 @@ import { parseDevice } from './predictors/device.js'
 import { startPreload } from './preload.js'
 import { openRegistry } from './registry/open-registry.js'
 import type { ModelRegistry } from './registry/registry.js'
-import { createScheduler, SCHEDULER_DEFAULTS } from './scheduler/create-scheduler.js'
+import { createScheduler, type SchedulerOptions } from './scheduler/create-scheduler.js'
 import { BOARD_DEFAULTS, RequestBoard } from './scheduler/request-board.js'
 import type { Scheduler } from './scheduler/scheduler.js'
 import { createSessions } from './sessions/create-sessions.js'
@@ -72,18 +72,7 @@ export async function createServices(config: Config): Promise<Services> {
     defaultExpirySeconds: config.sessionExpiry,
     maxExpirySeconds: config.sessionMaxExpiry,
   })
-  const scheduler = createScheduler({
-    ...SCHEDULER_DEFAULTS,
-    device: parseDevice(config.device) ?? SCHEDULER_DEFAULTS.device,
-    maxQueuedJobs: config.maxQueuedJobs,
-    keepAliveMs: config.keepAlive * 1000,
-    maxLoadedModels: config.maxLoadedModels,
-    memoryBudgetBytes: config.memoryBudget === 0 ? undefined : config.memoryBudget,
-    cacheBytes: config.runnerCacheBytes,
-    cancelGraceMs: config.cancelGrace * 1000,
-    toolRunners: config.toolRunners,
-    log: logger,
-  })
+  const scheduler = createScheduler({ ...schedulerSettings(config), log: logger })
   const registry = await openRegistry({
     folder: join(workspace, 'models'),
     bundledFolder: fileURLToPath(new URL('../models', import.meta.url)),
@@ -104,7 +93,7 @@ export async function createServices(config: Config): Promise<Services> {
     maxKept: config.maxKeptResults,
     log: logger,
   })
-  const preload = startPreload(config.preload, registry, scheduler, logger)
+  const preload = startPreload(config.preload, { registry, scheduler, log: logger })
   let closing = false
 
   return {
@@ -120,6 +109,7 @@ export async function createServices(config: Config): Promise<Services> {
     readiness: () => (closing ? 'the server is shutting down' : preload.reason()),
     async stopJobs(graceMs) {
       closing = true
+      preload.close()
       await registry.close()
       await scheduler.close(graceMs)
       await board.close()
@@ -137,6 +127,24 @@ function openFetching(settings: Parameters<typeof createFetchSource>[0]): FetchS
   } catch (error) {
     if (error instanceof RangeError) throw new ConfigError([`--allow-fetch: ${error.message}`])
     throw error
+  }
+}
+
+/** What of the settings is the scheduler's, in its own units. */
+export function schedulerSettings(config: Config): SchedulerOptions {
+  return {
+    device: parseDevice(config.device)!,
+    maxQueuedJobs: config.maxQueuedJobs,
+    keepAliveMs: config.keepAlive * 1000,
+    maxLoadedModels: config.maxLoadedModels,
+    memoryBudgetBytes: config.memoryBudget === 0 ? undefined : config.memoryBudget,
+    cacheBytes: config.runnerCacheBytes,
+    cancelGraceMs: config.cancelGrace * 1000,
+    loadTimeoutMs: config.loadDeadline * 1000,
+    proveTimeoutMs: config.proveDeadline * 1000,
+    proveMemoryBytes: config.proveMemory,
+    maxProofs: config.maxProofs,
+    toolRunners: config.toolRunners,
   }
 }
 

@@ -212,6 +212,18 @@ export const Config = z.object({
   toolRunners: count(1, 64)
     .default(2)
     .meta(about('models', 'COUNT', 'processes for work without a model: session images, DICOM series, polygons')),
+  loadDeadline: seconds(1)
+    .default(120)
+    .meta(about('models', 'SECONDS', 'a model that takes longer to load is given up with 503')),
+  proveDeadline: seconds(1)
+    .default(120)
+    .meta(about('models', 'SECONDS', 'a new model that takes longer to load and answer once is refused with 422')),
+  proveMemory: bytes(1)
+    .default(8 * GiB)
+    .meta(about('models', 'BYTES', 'memory a new model may take while it is tried; one that needs more is refused')),
+  maxProofs: count(1, 64)
+    .default(2)
+    .meta(about('models', 'COUNT', 'new models tried at once; each may take --prove-memory')),
   cancelGrace: seconds(0.1)
     .default(5)
     .meta(about('models', 'SECONDS', 'time a cancelled job has to stop by itself before its process is ended')),
@@ -255,6 +267,9 @@ export const Config = z.object({
   uploadDeadline: seconds(1)
     .default(900)
     .meta(about('limits', 'SECONDS', 'time a client has to send one whole request')),
+  replySilence: seconds(0.1)
+    .default(60)
+    .meta(about('limits', 'SECONDS', 'a client that takes no byte of its reply for this long loses it')),
   resultExpiry: seconds(1)
     .default(600)
     .meta(about('limits', 'SECONDS', 'how long the result of an asynchronous request waits to be fetched')),

@@ -39,6 +39,8 @@ export const ToRunner = z.discriminatedUnion('type', [
   z.object({ type: z.literal('grant'), id: z.int() }),
   /** Somebody else waits for the device. */
   z.object({ type: z.literal('yield'), id: z.int() }),
+  /** Are you there? A runner that does not compute answers at once. */
+  z.object({ type: z.literal('ping') }),
 ])
 export type ToRunner = z.infer<typeof ToRunner>
 
@@ -63,6 +65,7 @@ const ErrorShape = z.object({
 export const FromRunner = z.discriminatedUnion('type', [
   z.object({ type: z.literal('loaded'), device: z.string(), fallbackReason: Text.optional() }),
   z.object({ type: z.literal('proved'), proof: ModelProof }),
+  z.object({ type: z.literal('pong') }),
   /** Loading or proving failed; the runner is of no more use. */
   z.object({ type: z.literal('failed'), error: ErrorShape }),
   z.object({ type: z.literal('progress'), id: z.int(), stage: Stage, done: z.number(), total: z.number() }),

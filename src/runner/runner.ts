@@ -80,6 +80,9 @@ class Runner {
         return
       case 'yield':
         if (this.#running?.id === message.id) this.#running.control.yield()
+        return
+      case 'ping':
+        this.#send({ type: 'pong' })
     }
   }
 

@@ -5,9 +5,12 @@ import { AppError } from '../errors.js'
 import { type Clock, systemClock } from '../util/clock.js'
 import { type Log, silentLog } from '../util/log.js'
 import { systemTimers, type Timers } from '../util/timers.js'
+import { abortReason } from './abort-reason.js'
 import { DeviceSlots } from './device-slots.js'
 import { History } from './history.js'
-import { abortReason, Lane } from './lane.js'
+import { Lane } from './lane.js'
+import { Places } from './places.js'
+import { processorMs } from './processor-time.js'
 import { residentBytes } from './resident-memory.js'
 import { RunnerEndedError, RunnerProcess } from './runner-process.js'
 import type { JobRequest, OnProgress, RunnerStatus, Scheduler } from './scheduler.js'
@@ -31,6 +34,8 @@ export interface SchedulerOptions {
   readonly proveTimeoutMs: number
   /** Bytes a model may take while it is tried. */
   readonly proveMemoryBytes: number
+  /** Models tried at a time. */
+  readonly maxProofs: number
   /** Runners for jobs without a model. */
   readonly toolRunners: number
   readonly log?: Log
@@ -40,21 +45,9 @@ export interface SchedulerOptions {
   readonly spawn?: SpawnRunner
   /** Resident bytes of a process, where they can be known. */
   readonly memoryOf?: (pid: number) => number | undefined
+  /** Milliseconds a process has computed, where that can be known. */
+  readonly processorMs?: (pid: number) => number | undefined
 }
-
-/** What every field is unless the user says otherwise. */
-export const SCHEDULER_DEFAULTS = {
-  device: { kind: 'auto', index: 0 },
-  maxQueuedJobs: 32,
-  keepAliveMs: 300_000,
-  maxLoadedModels: 4,
-  cacheBytes: 1 << 30,
-  cancelGraceMs: 10_000,
-  loadTimeoutMs: 120_000,
-  proveTimeoutMs: 120_000,
-  proveMemoryBytes: 8 * 2 ** 30,
-  toolRunners: 2,
-} as const satisfies SchedulerOptions
 
 /** Remote inference servers queue for themselves; this many requests at a time go to each. */
 const REMOTE_SLOTS = 16
@@ -70,13 +63,15 @@ class ProcessScheduler implements Scheduler {
   readonly #timers: Timers
   readonly #memoryOf: (pid: number) => number | undefined
   readonly #lanes = new Map<string, Lane>()
+  /** The revision that each model was replaced with last. */
+  readonly #current = new Map<string, string>()
   readonly #tools: Lane
   readonly #history = new History()
   readonly #slots = new DeviceSlots((device) => (device === 'kserve' || device === 'none' ? REMOTE_SLOTS : 1))
   /** Lanes that want a runner and wait for room, first come, first served. */
   readonly #waiting = new Set<Lane>()
-  /** Trials come one after the other: each may take much memory. */
-  #lastTrial: Promise<unknown> = Promise.resolve()
+  /** Few trials at a time: each may take much memory. */
+  readonly #trialPlaces: Places
   readonly #trials = new Set<RunnerProcess>()
   #turns = 0
   #closing = false
@@ -87,6 +82,7 @@ class ProcessScheduler implements Scheduler {
     this.#clock = options.clock ?? systemClock
     this.#timers = options.timers ?? systemTimers
     this.#memoryOf = options.memoryOf ?? residentBytes
+    this.#trialPlaces = new Places(options.maxProofs)
     this.#tools = this.#makeLane('tools', undefined)
   }
 
@@ -111,18 +107,24 @@ class ProcessScheduler implements Scheduler {
 
   async prove(model: ModelRef, signal?: AbortSignal): Promise<ModelProof> {
     this.#refuseWhenClosing()
-    const trial = this.#lastTrial.then(() => this.#try(model, signal))
-    this.#lastTrial = trial.catch(() => {})
-    return trial
+    const leave = await this.#trialPlaces.enter(signal)
+    try {
+      return await this.#try(model, signal)
+    } finally {
+      leave()
+    }
   }
 
   async retire(name: string, exceptRevision?: string): Promise<void> {
+    if (exceptRevision !== undefined) this.#current.set(name, exceptRevision)
     const old = [...this.#lanes.values()].filter(
       ({ options: { model } }) => model?.name === name && model.revision !== exceptRevision,
     )
     for (const lane of old) lane.retire()
     await Promise.all(old.map((lane) => lane.whenGone()))
-    if (exceptRevision === undefined) this.#history.forget(`${name} `)
+    if (exceptRevision !== undefined) return
+    this.#current.delete(name)
+    this.#history.forget(`${name} `)
   }
 
   status(): readonly RunnerStatus[] {
@@ -161,13 +163,22 @@ class ProcessScheduler implements Scheduler {
     if (this.#closing) throw new AppError('SHUTTING_DOWN', 'the server is shutting down', { retryAfterSeconds: 5 })
   }
 
-  /** The lane of exactly this revision: an old and a new one may live side by side while the old finishes its jobs. */
+  /**
+   * The lane of exactly this revision: an old and a new one may live side by side while the old finishes its jobs. A lane
+   * that was told to end takes no more jobs, or it would never be done under traffic; those that come now get another.
+   */
   #lane(model: ModelRef): Lane {
     const key = `${model.name}@${model.revision}`
     const known = this.#lanes.get(key)
-    if (known) return known
+    const replaced = (this.#current.get(model.name) ?? model.revision) !== model.revision
+    if (known && (replaced || !known.retired)) return known
+    if (known) {
+      this.#lanes.delete(key)
+      this.#lanes.set(`${key} until turn ${++this.#turns}`, known)
+    }
     const lane = this.#makeLane(model.name, model)
     this.#lanes.set(key, lane)
+    if (replaced) lane.retire()
     return lane
   }
 
@@ -208,6 +219,7 @@ class ProcessScheduler implements Scheduler {
       timers: this.#timers,
       log: this.#log,
       cancelGraceMs: this.#options.cancelGraceMs,
+      processorMs: this.#options.processorMs ?? processorMs,
     })
   }
 

@@ -9,6 +9,7 @@ import { AppError } from '../errors.js'
 import type { Clock } from '../util/clock.js'
 import type { Log } from '../util/log.js'
 import type { Timers } from '../util/timers.js'
+import { abortReason } from './abort-reason.js'
 import { FairQueue } from './fair-queue.js'
 import type { History } from './history.js'
 import type { RunnerProcess } from './runner-process.js'
@@ -115,9 +116,7 @@ export class Lane {
 
   submit(request: JobRequest, job: Job, signal: AbortSignal, onProgress?: OnProgress): Promise<JobResult> {
     if (signal.aborted) return Promise.reject(abortReason(signal))
-    // A job that waits only for its runner to load is in nobody's way.
-    const places = this.options.maxQueuedJobs + this.options.size - this.#running.size
-    if (this.#queue.size >= places) return Promise.reject(this.#busy())
+    if (!this.#admits(request)) return Promise.reject(this.#busy())
     return new Promise((resolve, reject) => {
       const stop = (error: AppError) => this.#stopTicket(ticket, error)
       const abort = () => stop(abortReason(signal))
@@ -142,6 +141,19 @@ export class Lane {
       this.#queue.push(request.client, ticket)
       this.pump()
     })
+  }
+
+  /**
+   * Whether a job may wait here. Beyond the bound a machine that has none waiting still gets one in, so that another that
+   * fills the queue keeps nobody out; as many again at most, since machines can be many.
+   */
+  #admits({ host }: JobRequest): boolean {
+    const { maxQueuedJobs, size } = this.options
+    // A job that waits only for its runner to load is in nobody's way.
+    const places = maxQueuedJobs + size - this.#running.size
+    if (this.#queue.size < places) return true
+    if (this.#queue.size >= places + maxQueuedJobs) return false
+    return !this.#queue.inOrder().some(({ request }) => request.host === host)
   }
 
   /** Resolves when a runner is loaded. */
@@ -392,11 +404,6 @@ export class Lane {
       retryAfterSeconds: Math.min(600, Math.max(1, Math.ceil(typical / 1000))),
     })
   }
-}
-
-/** What the caller said when it aborted, if it said it in our words. */
-export function abortReason(signal: AbortSignal): AppError {
-  return signal.reason instanceof AppError ? signal.reason : new AppError('CANCELLED', 'the request was cancelled')
 }
 
 function outOfTime(ms: number): AppError {

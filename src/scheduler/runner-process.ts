@@ -6,6 +6,7 @@ import { MEMORY_LIMIT_SIGNAL } from '../runner/watchdog.js'
 import type { Log } from '../util/log.js'
 import type { Timers } from '../util/timers.js'
 import type { DeviceLease, DeviceSlots } from './device-slots.js'
+import { LifeWatch } from './life-watch.js'
 import type { RunnerChannel, RunnerEntry, SpawnRunner } from './spawn-runner.js'
 
 export interface RunnerProcessOptions {
@@ -18,6 +19,8 @@ export interface RunnerProcessOptions {
   readonly timers: Timers
   readonly log: Log
   readonly cancelGraceMs: number
+  /** Milliseconds the process of that id has computed; undefined where that is not known. */
+  readonly processorMs: (pid: number) => number | undefined
 }
 
 /** The program ended before it answered; the request that it worked on is lost, the next one gets a fresh program. */
@@ -54,6 +57,8 @@ export class RunnerProcess {
   #spent = false
   #ended = false
   #stopping = false
+  #stuck = false
+  #watch: LifeWatch | undefined
 
   constructor(options: RunnerProcessOptions) {
     this.#options = options
@@ -95,6 +100,7 @@ export class RunnerProcess {
     if (message.type !== 'loaded') throw new AppError('INTERNAL', 'a runner answered out of turn')
     this.#device = message.device
     this.#fallbackReason = message.fallbackReason
+    this.#startWatch()
   }
 
   /** Tries a model instead of loading it for use. */
@@ -116,6 +122,22 @@ export class RunnerProcess {
       }
       this.#running = { id, onStage, resolve, reject, lease: undefined, stopKill: undefined, fault: undefined }
       this.#channel.send({ type: 'run', id, job })
+    })
+  }
+
+  /** Until it has loaded, the deadline of loading is watch enough. */
+  #startWatch(): void {
+    const { timers, log, name, processorMs } = this.#options
+    this.#watch = new LifeWatch({
+      timers,
+      ask: () => this.#channel.send({ type: 'ping' }),
+      computedMs: () => (this.pid === undefined ? undefined : processorMs(this.pid)),
+      busy: () => this.#running !== undefined,
+      onStuck: () => {
+        log.error({ runner: name, pid: this.pid }, 'runner neither answers nor computes: ended')
+        this.#stuck = true
+        void this.stop()
+      },
     })
   }
 
@@ -145,6 +167,7 @@ export class RunnerProcess {
   }
 
   #receive(raw: unknown): void {
+    this.#watch?.heard()
     const parsed = FromRunner.safeParse(raw)
     if (!parsed.success) {
       this.#receiveUnreadable(raw, parsed.error)
@@ -152,6 +175,8 @@ export class RunnerProcess {
     }
     const message = parsed.data
     switch (message.type) {
+      case 'pong':
+        return
       case 'loaded':
       case 'proved':
         this.#endStart((starting) => starting.resolve(message))
@@ -215,6 +240,7 @@ export class RunnerProcess {
   #onExit(code: number | null, signal: NodeJS.Signals | null, output: string): void {
     this.#ended = true
     this.#spent = true
+    this.#watch?.end()
     if (!this.#stopping)
       this.#options.log.warn(
         { runner: this.#options.name, code, signal, output: withoutPaths(output) },
@@ -253,6 +279,11 @@ export class RunnerProcess {
     if (signal === MEMORY_LIMIT_SIGNAL && limit !== undefined)
       return new RunnerEndedError('RUNNER_CRASHED', `the runner of '${name}' needed more than ${megabytes(limit)}`, {
         hint: 'a smaller window or fewer channels need less',
+      })
+    if (this.#stuck)
+      return new RunnerEndedError('RUNNER_CRASHED', `the runner of '${name}' was stuck and has been replaced`, {
+        hint: 'try again; see the server log if it recurs',
+        retryAfterSeconds: 1,
       })
     const how = signal ?? (code === null ? 'gone' : `exit code ${code}`)
     return new RunnerEndedError(

@@ -8,6 +8,8 @@ export interface JobRequest {
   readonly trace: string
   /** Who asks, for fair order among clients: the socket address or the session. */
   readonly client: string
+  /** The socket address, for fair admission: one machine may have many sessions. */
+  readonly host: string
   /** Milliseconds from the call within which the job must be done, waiting included; DEADLINE_EXCEEDED after. */
   readonly deadlineMs: number
 }

@@ -4,11 +4,13 @@ import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
+import { Config } from '../../src/config/schema.js'
 import type { InferenceJob, ToolJob } from '../../src/contract/job.js'
 import type { ModelConfig, ModelRef } from '../../src/contract/model.js'
-import { createScheduler, SCHEDULER_DEFAULTS, type SchedulerOptions } from '../../src/scheduler/create-scheduler.js'
+import { createScheduler, type SchedulerOptions } from '../../src/scheduler/create-scheduler.js'
 import type { JobRequest, Scheduler } from '../../src/scheduler/scheduler.js'
 import { type RunnerEntry, type SpawnRunner, spawnRunner } from '../../src/scheduler/spawn-runner.js'
+import { schedulerSettings } from '../../src/services.js'
 
 const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href
 
@@ -52,8 +54,8 @@ export function toolJob(params: Record<string, unknown> = {}): ToolJob {
 }
 
 let lastRequest = 0
-export function request(client = 'me', deadlineMs = 600_000): JobRequest {
-  return { trace: `request-${++lastRequest}`, client, deadlineMs }
+export function request(client = 'me', deadlineMs = 600_000, host = client): JobRequest {
+  return { trace: `request-${++lastRequest}`, client, host, deadlineMs }
 }
 
 export interface WatchedScheduler {
@@ -73,7 +75,13 @@ export function realScheduler(options: Partial<SchedulerOptions> = {}): WatchedS
     return channel
   }
   const device = { kind: 'cpu', index: 0 } as const
-  const scheduler = createScheduler({ ...SCHEDULER_DEFAULTS, device, entry: testEntry, spawn, ...options })
+  const scheduler = createScheduler({
+    ...schedulerSettings(Config.parse({})),
+    device,
+    entry: testEntry,
+    spawn,
+    ...options,
+  })
   return { scheduler, pids, alive: () => pids.filter(isAlive) }
 }
 

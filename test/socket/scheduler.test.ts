@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import type { JobProgress } from '../../src/scheduler/scheduler.js'
 import { silentLog } from '../../src/util/log.js'
+import { systemTimers, type Timers } from '../../src/util/timers.js'
 import {
   inferenceJob,
   isAlive,
@@ -282,6 +283,32 @@ describe('runners come and go', () => {
     await expect(scheduler.runModel(request(), modelRef('slow'), inferenceJob(), never)).rejects.toMatchObject({
       code: 'SHUTTING_DOWN',
     })
+  })
+})
+
+describe('a runner that the system has stopped', () => {
+  /** The question whether it lives comes every fifth of a second instead of every quarter of a minute. */
+  const hasty: Timers = { after: (ms, work) => systemTimers.after(ms === 15_000 ? 200 : ms, work) }
+
+  it('idle, makes place for another', async () => {
+    const { scheduler, pids } = start({ timers: hasty })
+    await scheduler.runModel(request(), modelRef('identity'), inferenceJob(), never)
+    process.kill(pids[0]!, 'SIGSTOP')
+    await expect.poll(() => isAlive(pids[0]!), { timeout: 10_000 }).toBe(false)
+    const next = await scheduler.runModel(request(), modelRef('identity'), inferenceJob({ fill: 2 }), never)
+    expect(next.params.mean).toBe(2)
+  })
+
+  it('at work, loses its request and nothing else', async () => {
+    const { scheduler, pids } = start({ timers: hasty })
+    await scheduler.load(modelRef('slow'))
+    const job = scheduler.runModel(request(), modelRef('slow'), inferenceJob({ edge: 32, windows: 1000 }), never)
+    job.catch(() => {})
+    const other = scheduler.runModel(request(), modelRef('identity'), inferenceJob({ fill: 2 }), never)
+    await expect.poll(() => scheduler.status().find(({ model }) => model === 'slow')?.state).toBe('busy')
+    process.kill(pids[0]!, 'SIGSTOP')
+    await expect(job).rejects.toMatchObject({ code: 'RUNNER_CRASHED', message: expect.stringContaining('stuck') })
+    expect((await other).params.mean).toBe(2)
   })
 })
 

@@ -1,11 +1,13 @@
 /** The scheduler's decisions, with runners and time in the test's hands. */
 import { setMaxListeners } from 'node:events'
 import { describe, expect, it } from 'vitest'
+import { Config } from '../../../src/config/schema.js'
 import { AppError } from '../../../src/errors.js'
-import { createScheduler, SCHEDULER_DEFAULTS, type SchedulerOptions } from '../../../src/scheduler/create-scheduler.js'
+import { createScheduler, type SchedulerOptions } from '../../../src/scheduler/create-scheduler.js'
 import type { JobProgress } from '../../../src/scheduler/scheduler.js'
+import { schedulerSettings } from '../../../src/services.js'
 import { silentLog } from '../../../src/util/log.js'
-import { FakeFarm, settle } from '../../helpers/fake-runner.js'
+import { FakeFarm, type FakeRunner, settle } from '../../helpers/fake-runner.js'
 import { FakeTime } from '../../helpers/fake-time.js'
 import { inferenceJob, modelRef, request, testEntry, toolJob } from '../../helpers/runner-fixtures.js'
 
@@ -15,7 +17,7 @@ setMaxListeners(0, never)
 function build(options: Partial<SchedulerOptions> = {}, farm = new FakeFarm()) {
   const time = new FakeTime()
   const scheduler = createScheduler({
-    ...SCHEDULER_DEFAULTS,
+    ...schedulerSettings(Config.parse({})),
     entry: testEntry,
     spawn: farm.spawn,
     clock: time,
@@ -59,6 +61,20 @@ describe('the queue', () => {
       farm.last.finish()
     }
     await Promise.all(jobs)
+  })
+
+  it('that one machine has filled, with whatever many sessions, still takes one job of every other', async () => {
+    const { scheduler } = build({ maxQueuedJobs: 2 })
+    const post = (host: string, session: string) =>
+      scheduler.runModel(request(session, 600_000, host), modelRef('m'), inferenceJob(), never)
+    const outcome = (job: Promise<unknown>) =>
+      Promise.race([job.catch((error: AppError) => error.code), settle().then(() => 'waits')])
+    for (const session of ['a', 'b', 'c']) expect(await outcome(post('greedy', session))).toBe('waits')
+    expect(await outcome(post('greedy', 'd'))).toBe('BUSY')
+    expect(await outcome(post('other', 'e'))).toBe('waits')
+    expect(await outcome(post('other', 'f'))).toBe('BUSY')
+    expect(await outcome(post('third', 'g'))).toBe('waits')
+    expect(await outcome(post('fourth', 'h'))).toBe('BUSY')
   })
 
   it('counts the bound per model', async () => {
@@ -175,12 +191,14 @@ describe('stopping', () => {
 
   it('leaves no timer behind when a job is done', async () => {
     const { scheduler, farm, time } = build({ keepAliveMs: -1 })
+    await scheduler.load(modelRef('m'))
+    const before = time.pending
     const job = scheduler.runModel(request(), modelRef('m'), inferenceJob(), never)
     await settle()
     farm.last.finish()
     await job
     await settle()
-    expect(time.pending).toBe(0)
+    expect(time.pending).toBe(before)
   })
 })
 
@@ -387,6 +405,126 @@ describe('loading', () => {
     farm.last.babble({ type: 'progress', id: 1, stage: 'infer', done: null, total: 3 })
     farm.last.finish({ params: { answer: 3 } })
     expect((await job).params).toEqual({ answer: 3 })
+  })
+})
+
+describe('a runner that is stuck', () => {
+  const stuck = async (busy: boolean, computed: (at: number) => number | undefined) => {
+    const clock = { now: () => 0 }
+    const built = build({ keepAliveMs: -1, processorMs: () => computed(clock.now()) })
+    clock.now = () => built.time.now()
+    await built.scheduler.load(modelRef('m'))
+    const job = busy ? built.scheduler.runModel(request(), modelRef('m'), inferenceJob(), never) : undefined
+    job?.catch(() => {})
+    await settle()
+    built.farm.last.deaf = true
+    built.time.advance(60_000)
+    await settle()
+    return { ...built, job }
+  }
+
+  it('idle, is replaced within a minute', async () => {
+    const { scheduler, farm } = await stuck(false, (at) => at)
+    expect(farm.runners[0]!.killed).toBe(true)
+    const next = scheduler.runModel(request(), modelRef('m'), inferenceJob(), never)
+    await settle()
+    farm.last.finish()
+    await next
+    expect(farm.runners).toHaveLength(2)
+  })
+
+  it('at work, is replaced within a minute, and its request told', async () => {
+    const { farm, job } = await stuck(true, () => 0)
+    expect(farm.runners[0]!.killed).toBe(true)
+    await expect(job).rejects.toMatchObject({ code: 'RUNNER_CRASHED', message: expect.stringContaining('stuck') })
+  })
+
+  it.each([
+    { name: 'computes', computed: (at: number) => at / 10 },
+    { name: 'is on a system that does not tell', computed: () => undefined },
+  ])('is none that $name', async ({ computed }) => {
+    const { farm, time } = await stuck(true, computed)
+    time.advance(300_000)
+    await settle()
+    expect(farm.runners[0]!.killed).toBe(false)
+  })
+
+  it('gives back the device that it held', async () => {
+    const { scheduler, farm, time } = build({ processorMs: () => 0 })
+    const jobs = ['m', 'n'].map((name) => scheduler.runModel(request(), modelRef(name), inferenceJob(), never))
+    jobs[0]!.catch(() => {})
+    await settle()
+    const [m, n] = farm.runners as [FakeRunner, FakeRunner]
+    m.say({ type: 'want', id: 1 })
+    n.say({ type: 'want', id: 1 })
+    m.deaf = true
+    time.advance(60_000)
+    await settle()
+    expect(n.sent.at(-1)).toEqual({ type: 'grant', id: 1 })
+  })
+})
+
+describe('trials', () => {
+  it('of several models go on side by side, as many as the setting says', async () => {
+    const { scheduler, farm } = build({ maxProofs: 2 })
+    const trials = ['a', 'b', 'c'].map((name) => scheduler.prove(modelRef(name)))
+    await settle()
+    expect(farm.runners.map(({ model }) => model)).toEqual(['a', 'b'])
+    for (const at of [0, 1, 2]) {
+      farm.runners[at]!.say({ type: 'proved', proof: { inputs: [], outputs: [], device: 'cpu' } })
+      await settle()
+      await settle()
+    }
+    await Promise.all(trials)
+    expect(farm.runners.map(({ model }) => model)).toEqual(['a', 'b', 'c'])
+  })
+
+  it('that wait can be called off', async () => {
+    const { scheduler, farm } = build({ maxProofs: 1 })
+    scheduler.prove(modelRef('a')).catch(() => {})
+    const abort = new AbortController()
+    const waiting = scheduler.prove(modelRef('b'), abort.signal)
+    abort.abort(new AppError('CANCELLED', 'gone'))
+    await expect(waiting).rejects.toMatchObject({ message: 'gone' })
+    await settle()
+    expect(farm.runners).toHaveLength(1)
+  })
+})
+
+describe('unloading', () => {
+  it('under traffic answers when the jobs before it are done; those after it get a fresh runner', async () => {
+    const { scheduler, farm } = build()
+    const post = () => scheduler.runModel(request(), modelRef('m'), inferenceJob(), never)
+    const before = post()
+    await settle()
+    let unloaded = false
+    const unloading = scheduler.retire('m').then(() => {
+      unloaded = true
+    })
+    const after = [post(), post()]
+    await settle()
+    farm.runners[0]!.finish()
+    await before
+    await unloading
+    expect(unloaded).toBe(true)
+    for (const _ of after) {
+      await settle()
+      farm.runners[1]!.finish()
+    }
+    await Promise.all(after)
+    expect(farm.runners).toHaveLength(2)
+  })
+
+  it('of a replaced revision: a request that still has it does not keep it loaded', async () => {
+    const { scheduler, farm } = build({ keepAliveMs: -1 })
+    const old = modelRef('m', { revision: 'old' })
+    await scheduler.retire('m', 'new')
+    const late = scheduler.runModel(request(), old, inferenceJob(), never)
+    await settle()
+    farm.last.finish()
+    await late
+    await settle()
+    expect(farm.alive()).toEqual([])
   })
 })
 
