@@ -28,7 +28,6 @@ const DOORS: Readonly<Record<string, RegExp>> = {
   'onnxruntime-node': /^predictors\/onnxruntime\.ts$/,
   sharp: /^formats\//,
   'nifti-reader-js': /^formats\//,
-  'dicom-parser': /^(formats|fetchers)\//,
   'dcmjs-codecs': /^formats\//,
   'dcmjs-dimse': /^fetchers\//,
   yauzl: /^(util|fetchers|formats)\//,

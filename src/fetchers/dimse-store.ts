@@ -6,8 +6,8 @@ import { Writable } from 'node:stream'
 import { finished } from 'node:stream/promises'
 import dimse, { type association, type requests, type responses } from 'dcmjs-dimse'
 import { AppError } from '../errors.js'
+import { part10Head } from '../formats/dicom-write.js'
 import type { FetchContext } from './fetch-context.js'
-import { part10Head } from './part10.js'
 
 type CStoreRequest = requests.CStoreRequest
 type PresentationContext = association.PresentationContext

@@ -1,58 +1,77 @@
 /** Colour frames of DICOM objects -> red, green and blue planes. */
 import { AppError } from '../errors.js'
+import type { VoxelArray } from '../volume/volume.js'
 import type { DicomHeader, Palette } from './dicom-header.js'
-
-const COLOURS: readonly string[] = ['RGB', 'YBR_FULL', 'YBR_FULL_422', 'YBR_ICT', 'YBR_RCT', 'YBR_PARTIAL_420']
+import type { PixelLayout } from './dicom-pixels.js'
 
 export function isColour({ photometric, samples }: DicomHeader): boolean {
   return photometric === 'PALETTE COLOR' || samples === 3
 }
 
+/** What `frame`, in bytes, holds as numbers: one array over the same memory. */
+export function samplesOf(frame: Uint8Array, { bitsAllocated, signed, sampleType }: DicomHeader): VoxelArray {
+  const { buffer, byteOffset, byteLength } = frame
+  if (sampleType === 'float32') return new Float32Array(buffer, byteOffset, byteLength / 4)
+  if (sampleType === 'float64') return new Float64Array(buffer, byteOffset, byteLength / 8)
+  if (bitsAllocated <= 8) return signed && bitsAllocated === 8 ? new Int8Array(buffer, byteOffset, byteLength) : frame
+  if (bitsAllocated === 16)
+    return signed
+      ? new Int16Array(buffer, byteOffset, byteLength / 2)
+      : new Uint16Array(buffer, byteOffset, byteLength / 2)
+  return signed
+    ? new Int32Array(buffer, byteOffset, byteLength / 4)
+    : new Uint32Array(buffer, byteOffset, byteLength / 4)
+}
+
 /**
- * Three planes of 8-bit values. Native YBR_FULL is converted (PS3.3 C.7.6.3.1.2); compressed frames come out of their
- * decoder as RGB. Throws UNSUPPORTED_FORMAT for anything else.
+ * Three planes, red, green and blue, of a frame in the given layout; 8-bit from a palette, else in the samples' own type.
+ * YBR is converted as PS3.3 C.7.6.3.1.2 has it. Throws UNSUPPORTED_FORMAT where it cannot be.
  */
-export function colourPlanes(header: DicomHeader, frame: Uint8Array, name: string): Uint8Array {
-  const { photometric, palette, bitsAllocated, pixels, samples, rows, columns } = header
+export function colourPlanes(
+  header: DicomHeader,
+  { colour, planar }: PixelLayout,
+  frame: Uint8Array,
+  name: string,
+): VoxelArray {
+  const { palette, bitsAllocated, rows, columns } = header
+  const samples = samplesOf(frame, header)
+  if (colour === 'palette') {
+    if (!palette) throw unsupported(name, 'a palette that cannot be read')
+    return paletteColours(samples, palette)
+  }
   const voxels = rows * columns
-  if (photometric === 'PALETTE COLOR') {
-    if (!palette || samples !== 1 || bitsAllocated > 16) throw unsupported(name, 'a palette that cannot be read')
-    const indices = bitsAllocated === 16 ? new Uint16Array(frame.buffer, frame.byteOffset, voxels) : frame
-    return paletteColours(indices, palette)
+  const planes = planar ? samples : sideBySide(samples, voxels)
+  if (colour === 'ybr') {
+    if (bitsAllocated !== 8) throw unsupported(name, `YBR colours of ${bitsAllocated} bits`)
+    toRgb(planes as Uint8Array, voxels)
   }
-  if (!COLOURS.includes(photometric) || bitsAllocated !== 8) throw unsupported(name, `${bitsAllocated}-bit colours`)
-  const native = pixels.length !== undefined
-  if (native && photometric !== 'RGB' && photometric !== 'YBR_FULL')
-    throw unsupported(name, 'subsampled colours that are not compressed')
-  // Decoders give samples side by side, whatever the header says of planes.
-  const planes = header.planar && native ? frame : sideBySide(frame, voxels)
-  if (native && photometric === 'YBR_FULL') toRgb(planes, voxels)
   return planes
 }
 
-function sideBySide(frame: Uint8Array, voxels: number): Uint8Array {
-  const planes = new Uint8Array(voxels * 3)
+function sideBySide(samples: VoxelArray, voxels: number): VoxelArray {
+  const planes = samples.slice()
   for (let i = 0, from = 0; i < voxels; i++, from += 3) {
-    planes[i] = frame[from]!
-    planes[voxels + i] = frame[from + 1]!
-    planes[2 * voxels + i] = frame[from + 2]!
+    planes[i] = samples[from]!
+    planes[voxels + i] = samples[from + 1]!
+    planes[2 * voxels + i] = samples[from + 2]!
   }
   return planes
 }
 
+/** The exact coefficients follow from ITU-R BT.601's 0.299, 0.587 and 0.114; rounded half up. */
 function toRgb(planes: Uint8Array, voxels: number): void {
   const clamped = new Uint8ClampedArray(planes.buffer, planes.byteOffset, planes.length)
   for (let i = 0; i < voxels; i++) {
-    const y = planes[i]!
+    const y = planes[i]! + 0.5
     const cb = planes[voxels + i]! - 128
     const cr = planes[2 * voxels + i]! - 128
-    clamped[i] = y + 1.402 * cr
-    clamped[voxels + i] = y - 0.344136 * cb - 0.714136 * cr
-    clamped[2 * voxels + i] = y + 1.772 * cb
+    clamped[i] = Math.floor(y + 1.402 * cr)
+    clamped[voxels + i] = Math.floor(y - ((0.114 * 1.772) / 0.587) * cb - ((0.299 * 1.402) / 0.587) * cr)
+    clamped[2 * voxels + i] = Math.floor(y + 1.772 * cb)
   }
 }
 
-function paletteColours(indices: Uint8Array | Uint16Array, palette: Palette): Uint8Array {
+function paletteColours(indices: VoxelArray, palette: Palette): Uint8Array {
   const voxels = indices.length
   const planes = new Uint8Array(voxels * 3)
   const last = palette.red.length - 1
@@ -67,5 +86,5 @@ function paletteColours(indices: Uint8Array | Uint16Array, palette: Palette): Ui
 }
 
 function unsupported(name: string, what: string): AppError {
-  return new AppError('UNSUPPORTED_FORMAT', `${name} has ${what}, which are not supported`)
+  return new AppError('UNSUPPORTED_FORMAT', `${name} has ${what}, which is not supported`)
 }

@@ -6,14 +6,17 @@
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import { inflateRawSync } from 'node:zlib'
-import dicomParser, { type DataSet, type Element } from 'dicom-parser'
 import { AppError } from '../errors.js'
+import { cross } from '../volume/vec3.js'
 import type { Vec3 } from '../volume/volume.js'
+import { type DataSet, DataSetEnds, type Encoding, NestedTooDeep, parseDataSet, type Tag } from './dicom-dataset.js'
 import type { ReadLimits } from './format.js'
 
 /** One frame's place in space and the way from stored values to real ones. */
 export interface DicomFrame {
   readonly position: Vec3 | undefined
+  /** Digits behind the point that the position was written with, at most in its three numbers. */
+  readonly positionDecimals: number
   readonly row: Vec3 | undefined
   readonly column: Vec3 | undefined
   /** Millimetres between rows, then between columns, as PixelSpacing has them. */
@@ -23,6 +26,7 @@ export interface DicomFrame {
 }
 
 export interface PixelLocation {
+  readonly tag: Tag
   /** Of the first byte of the value (native) or of the Basic Offset Table's item (encapsulated). */
   readonly offset: number
   /** Bytes of the value; undefined when encapsulated. */
@@ -43,6 +47,7 @@ export interface DicomHeader {
   readonly sopInstanceUid: string
   readonly studyUid: string
   readonly seriesUid: string
+  readonly instanceNumber: number | undefined
   readonly modality: string
   readonly transferSyntax: string
   readonly rows: number
@@ -51,6 +56,9 @@ export interface DicomHeader {
   readonly photometric: string
   /** Colour planes one after the other instead of samples side by side. */
   readonly planar: boolean
+  readonly sampleType: 'integer' | 'float32' | 'float64'
+  /** Pixels that are not compressed have their highest byte first. */
+  readonly bigEndian: boolean
   readonly bitsAllocated: number
   readonly bitsStored: number
   readonly highBit: number
@@ -61,6 +69,10 @@ export interface DicomHeader {
   readonly sliceThickness: number | undefined
   readonly palette: Palette | undefined
   readonly pixels: PixelLocation
+  /** The Extended Offset Table: where each frame's fragments begin, from the first one on. */
+  readonly frameOffsets: readonly number[] | undefined
+  /** How the file was read where its header cannot be taken at its word: "its NumberOfFrames is 0, read as 1". */
+  readonly notes: readonly string[]
 }
 
 /**
@@ -79,39 +91,50 @@ export const IMPLICIT_LITTLE = '1.2.840.10008.1.2'
 export const EXPLICIT_LITTLE = '1.2.840.10008.1.2.1'
 export const DEFLATED_LITTLE = '1.2.840.10008.1.2.1.99'
 export const EXPLICIT_BIG = '1.2.840.10008.1.2.2'
+/** An implicit little-endian data set whose pixels are big-endian: what GE's scanners wrote once. */
+export const GE_BIG_PIXELS = '1.2.840.113619.5.2'
 
 /** Enough for the header of nearly every single-frame file; more is read only where the pixels have not begun by then. */
 const FIRST_READ_BYTES = 64 * 1024
 /** A header is parsed into objects many times its size, so it gets a bound of its own; 20 000 enhanced frames fit. */
 const MAX_HEADER_BYTES = 32 * 1024 * 1024
 const MAX_FRAMES = 65_536
-const PIXEL_DATA = 'x7fe00010'
 const PREAMBLE_BYTES = 128
+/** Of integers, of 32-bit floats and of 64-bit floats: a data set has one of them. */
+const PIXEL_DATA: Readonly<Record<Tag, DicomHeader['sampleType']>> = {
+  2145386504: 'float32',
+  2145386505: 'float64',
+  2145386512: 'integer',
+}
+const isPixelData = (tag: Tag): boolean => tag in PIXEL_DATA
 
 /** Whether a file that begins with these bytes is worth parsing as DICOM: with its preamble, or a bare data set. */
 export function looksLikeDicom(head: Uint8Array): boolean {
-  return hasPreamble(head) || bareSyntax(head) !== undefined
+  return startOf(head) !== undefined
 }
 
-function hasPreamble(head: Uint8Array): boolean {
-  const [d, i, c, m] = head.subarray(PREAMBLE_BYTES, PREAMBLE_BYTES + 4)
-  return d === 0x44 && i === 0x49 && c === 0x43 && m === 0x4d
+/** Where the file's first element is: behind the preamble, behind a prefix without one, or at once. */
+function startOf(head: Uint8Array): number | undefined {
+  const prefixAt = (at: number) => Buffer.from(head.subarray(at, at + 4)).toString('latin1') === 'DICM'
+  if (prefixAt(PREAMBLE_BYTES)) return PREAMBLE_BYTES + 4
+  if (prefixAt(0)) return 4
+  return beginsBare(head) ? 0 : undefined
 }
 
-/** Data sets written without preamble begin with group 0008; the VR's letters, if any, tell explicit from implicit. */
-function bareSyntax(head: Uint8Array): string | undefined {
-  if (head.length < 16 || head[0] !== 8 || head[1] !== 0 || head[3] !== 0 || head[2]! > 0x18) return undefined
-  const letter = (byte: number) => byte >= 0x41 && byte <= 0x5a
-  if (letter(head[4]!) && letter(head[5]!)) return EXPLICIT_LITTLE
-  const length = head[4]! + head[5]! * 256
-  if (head[6] !== 0 || head[7] !== 0 || length > 64) return undefined
-  return tagAt(head, 8 + length) > tagAt(head, 0) ? IMPLICIT_LITTLE : undefined
-}
-
-/** Group and element in the order a data set is sorted by; -1 where the group is none of a header's first ones. */
-function tagAt(head: Uint8Array, at: number): number {
-  const [group = 0, high, low = 0, element = 0] = head.subarray(at, at + 4)
-  return high === 0 && group >= 8 && group <= 0x28 ? group * 65536 + element * 256 + low : -1
+/**
+ * Whether bytes without a prefix are meta information or a data set: those begin with group 2 or 8, and an element of few
+ * bytes with another of these groups behind it.
+ */
+function beginsBare(head: Uint8Array): boolean {
+  if (head.length < 16) return false
+  const groups = [head[0]! + head[1]! * 256, head[0]! * 256 + head[1]!]
+  if (!groups.some((group) => group === 2 || group === 8)) return false
+  let elements = 0
+  try {
+    const count = (tag: Tag) => tag > 0x00280000 || ++elements > 2
+    parseDataSet(head, 0, { explicit: true, littleEndian: true }, { until: count })
+  } catch {}
+  return elements > 2
 }
 
 /**
@@ -119,30 +142,25 @@ function tagAt(head: Uint8Array, at: number): number {
  * file it is in messages ("file 3 of 20"). Throws UNREADABLE_IMAGE, UNSUPPORTED_FORMAT and TOO_LARGE.
  */
 export function readDicomHeader(path: string, limits: ReadLimits, name: string): DicomHeader | undefined {
-  const file = openFile(path)
+  const found = openDataSet(path, limits, name)
+  found.bytes.close()
   try {
-    const { set, syntax } = findDataSet(file, limits, name)
-    if (set.elements[PIXEL_DATA]) return readHeader(set, syntax, name)
-    if (set.elements.x7fe00008 || set.elements.x7fe00009)
-      throw new AppError('UNSUPPORTED_FORMAT', `${name} holds floating-point pixels, which are not supported`)
-    return undefined
+    return readHeader(found, name)
   } catch (error) {
-    // The parser throws plain strings where a value is cut short.
-    throw typeof error === 'string' ? unreadable(name, 'is damaged: its DICOM header cannot be read', error) : error
-  } finally {
-    file.close()
+    throw error instanceof DataSetEnds ? unreadable(name, 'ends inside its DICOM header') : error
   }
+}
+
+/** The elements of a file that stand before its pixels: for what is to be copied as it is. */
+export function readDicomAttributes(path: string, limits: ReadLimits, name: string): DataSet {
+  const found = openDataSet(path, limits, name)
+  found.bytes.close()
+  return found.set
 }
 
 /** Opens the bytes that `header.pixels` points into. The caller closes them. */
 export function openDicomBytes(path: string, header: DicomHeader, limits: ReadLimits, name: string): DicomBytes {
-  const file = openFile(path)
-  if (header.transferSyntax !== DEFLATED_LITTLE) return file
-  try {
-    return memoryBytes(inflateDataSet(file, limits, name).inflated)
-  } finally {
-    file.close()
-  }
+  return header.transferSyntax === DEFLATED_LITTLE ? openDataSet(path, limits, name).bytes : openFile(path)
 }
 
 function openFile(path: string): DicomBytes {
@@ -185,175 +203,231 @@ function memoryBytes(bytes: Uint8Array): DicomBytes {
 
 interface Found {
   readonly set: DataSet
+  /** The tag and place of its pixels, if it has any. */
+  readonly pixels: PixelLocation | undefined
   readonly syntax: string
+  readonly littleEndian: boolean
+  /** The file's own, or the inflated data set. */
+  readonly bytes: DicomBytes
+  readonly notes: readonly string[]
+}
+
+/** The caller closes `bytes`. */
+function openDataSet(path: string, limits: ReadLimits, name: string): Found {
+  const file = openFile(path)
+  try {
+    return findDataSet(file, limits, name)
+  } catch (error) {
+    file.close()
+    throw error instanceof NestedTooDeep ? unreadable(name, 'has sequences nested too deeply') : error
+  }
 }
 
 function findDataSet(file: DicomBytes, limits: ReadLimits, name: string): Found {
   const { size } = file
   let head: Uint8Array = new Uint8Array(Math.min(size, FIRST_READ_BYTES))
   file.read(head, 0)
-  const bare = hasPreamble(head) ? undefined : bareSyntax(head)
-  if (!hasPreamble(head) && !bare) throw unreadable(name, 'is not a DICOM file')
-  const syntax = bare ?? transferSyntaxOf(head, name)
-  if (syntax === DEFLATED_LITTLE) return inflateDataSet(file, limits, name)
+  const start = startOf(head)
+  if (start === undefined) throw unreadable(name, 'is not a DICOM file')
   for (;;) {
-    let fault: unknown
     try {
-      const set = parse(head, bare ? { TransferSyntaxUID: bare } : {})
-      if (set.elements[PIXEL_DATA] || head.length >= size) return { set, syntax }
+      return parseFile(file, head, start, limits, name)
     } catch (error) {
-      fault = error
+      if (!(error instanceof DataSetEnds)) throw error
     }
-    // Cut short by our own reading: the next round reads on from where this one began, eight times as much.
-    if (head.length >= size) throw unreadable(name, 'is damaged: its DICOM header cannot be parsed', fault)
+    if (head.length >= size) throw unreadable(name, 'ends inside its DICOM header')
     if (head.length >= MAX_HEADER_BYTES) throw unreadable(name, `has no pixel data in its first ${head.length} bytes`)
+    // Cut short by our own reading: the next round begins again with eight times as much.
     head = new Uint8Array(Math.min(size, MAX_HEADER_BYTES, head.length * 8))
     file.read(head, 0)
   }
 }
 
-function parse(head: Uint8Array, options: { TransferSyntaxUID?: string; inflater?: (all: Uint8Array) => Uint8Array }) {
-  return dicomParser.parseDicom(head, { ...options, untilTag: PIXEL_DATA } as dicomParser.ParseDicomOptions)
+function parseFile(file: DicomBytes, head: Uint8Array, start: number, limits: ReadLimits, name: string): Found {
+  const plain: Encoding = { explicit: true, littleEndian: true }
+  const meta = parseDataSet(head, start, plain, { until: (tag) => tag >= 0x00030000, total: file.size })
+  const stated = meta.set.text(0x00020010)
+  if (stated === DEFLATED_LITTLE) return inflateDataSet(file, meta.end, limits, name)
+  const announced = encodingOf(stated)
+  const parsed = parseDataSet(head, meta.end, announced, { until: isPixelData, total: file.size })
+  const { encoding } = parsed
+  const notes: string[] = []
+  if (stated !== undefined && encoding.explicit !== announced.explicit)
+    notes.push(`its transfer syntax says ${kindOf(announced)}, its data set is ${kindOf(encoding)} and was read so`)
+  else if (stated !== undefined && encoding.littleEndian !== announced.littleEndian)
+    notes.push('its data set has the other byte order than its transfer syntax says, and was read so')
+  const syntax = stated ?? syntaxOf(encoding)
+  const { littleEndian } = encoding
+  return { set: parsed.set, pixels: pixelsOf(parsed.set), syntax, littleEndian, bytes: file, notes }
 }
 
-function transferSyntaxOf(head: Uint8Array, name: string): string {
-  try {
-    const meta = dicomParser.readPart10Header(head)
-    return meta.string('x00020010') ?? EXPLICIT_LITTLE
-  } catch (cause) {
-    throw unreadable(name, 'is damaged: its DICOM file meta information cannot be parsed', cause)
+const kindOf = ({ explicit }: Encoding): string => (explicit ? 'explicit' : 'implicit')
+
+function encodingOf(syntax: string | undefined): Encoding {
+  return {
+    explicit: syntax !== IMPLICIT_LITTLE && syntax !== GE_BIG_PIXELS,
+    littleEndian: syntax !== EXPLICIT_BIG,
   }
 }
 
-function inflateDataSet(file: DicomBytes, limits: ReadLimits, name: string): Found & { readonly inflated: Uint8Array } {
+/** Of a data set that came without meta information. */
+function syntaxOf({ explicit, littleEndian }: Encoding): string {
+  return littleEndian ? (explicit ? EXPLICIT_LITTLE : IMPLICIT_LITTLE) : EXPLICIT_BIG
+}
+
+function pixelsOf(set: DataSet): PixelLocation | undefined {
+  for (const tag of [0x7fe00010, 0x7fe00008, 0x7fe00009]) {
+    const found = set.element(tag)
+    if (found) return { tag, offset: found.offset, length: found.undefinedLength ? undefined : found.length }
+  }
+  return undefined
+}
+
+function inflateDataSet(file: DicomBytes, start: number, limits: ReadLimits, name: string): Found {
   const { size } = file
   if (size > limits.maxVolumeBytes) throw tooLarge(name, size, limits)
-  const all = new Uint8Array(size)
-  file.read(all, 0)
-  let inflated: Uint8Array = all
-  const inflater = (bytes: Uint8Array, start?: number): Uint8Array => {
-    inflated = inflateRawSync(bytes.subarray(start), { maxOutputLength: limits.maxVolumeBytes })
-    return inflated
-  }
+  const packed = new Uint8Array(size - start)
+  file.read(packed, start)
+  let inflated: Uint8Array
   try {
-    const set = parse(all, { inflater })
-    return { set, syntax: DEFLATED_LITTLE, inflated }
+    inflated = inflateRawSync(packed, { maxOutputLength: limits.maxVolumeBytes })
   } catch (cause) {
     const code = (cause as NodeJS.ErrnoException)?.code
     if (code === 'ERR_BUFFER_TOO_LARGE') throw tooLarge(name, limits.maxVolumeBytes, limits)
     throw unreadable(name, 'is damaged: its deflated data set cannot be read', cause)
   }
+  const { set } = parseDataSet(inflated, 0, encodingOf(DEFLATED_LITTLE), { until: isPixelData })
+  file.close()
+  const found = { set, pixels: pixelsOf(set), syntax: DEFLATED_LITTLE, littleEndian: true }
+  return { ...found, bytes: memoryBytes(inflated), notes: [] }
 }
 
-function readHeader(set: DataSet, transferSyntax: string, name: string): DicomHeader {
-  const rows = set.uint16('x00280010') ?? 0
-  const columns = set.uint16('x00280011') ?? 0
+function readHeader({ set, pixels, syntax, littleEndian, notes }: Found, name: string): DicomHeader | undefined {
+  if (!pixels) return undefined
+  const rows = set.uint16(0x00280010) ?? 0
+  const columns = set.uint16(0x00280011) ?? 0
   if (rows === 0 || columns === 0) throw unreadable(name, `has ${rows} rows and ${columns} columns`)
-  const frameCount = set.elements.x00280008?.length ? (set.intString('x00280008') ?? Number.NaN) : 1
-  if (!(Number.isInteger(frameCount) && frameCount >= 1 && frameCount <= MAX_FRAMES))
+  const frameCount = set.element(0x00280008) ? (set.numbers(0x00280008, 1)?.[0] ?? Number.NaN) : 1
+  if (!(Number.isInteger(frameCount) && frameCount >= 0 && frameCount <= MAX_FRAMES))
     throw unreadable(name, `has a NumberOfFrames that is not between 1 and ${MAX_FRAMES}`)
-  const bitsAllocated = set.uint16('x00280100') ?? 0
-  if (bitsAllocated !== 8 && bitsAllocated !== 16 && bitsAllocated !== 32)
-    throw new AppError('UNSUPPORTED_FORMAT', `${name} has ${bitsAllocated} bits a pixel; 8, 16 and 32 are supported`)
-  const bitsStored = set.uint16('x00280101') ?? bitsAllocated
-  const highBit = set.uint16('x00280102') ?? bitsStored - 1
-  const fits = bitsStored >= 1 && highBit >= bitsStored - 1 && highBit < bitsAllocated
-  if (!fits) throw unreadable(name, `has ${bitsStored} bits stored up to bit ${highBit} in ${bitsAllocated} allocated`)
-  const pixel = set.elements[PIXEL_DATA]!
+  const own = [...notes]
+  if (frameCount === 0) own.push('its NumberOfFrames is 0, read as 1')
+  const sampleType = PIXEL_DATA[pixels.tag]!
   return {
-    sopClassUid: set.string('x00080016') ?? '',
-    sopInstanceUid: set.string('x00080018') ?? '',
-    studyUid: set.string('x0020000d') ?? '',
-    seriesUid: set.string('x0020000e') ?? '',
-    modality: set.string('x00080060') ?? '',
-    transferSyntax,
+    sopClassUid: set.text(0x00080016) ?? '',
+    sopInstanceUid: set.text(0x00080018) ?? '',
+    studyUid: set.text(0x0020000d) ?? '',
+    seriesUid: set.text(0x0020000e) ?? '',
+    instanceNumber: set.numbers(0x00200013, 1)?.[0],
+    modality: set.text(0x00080060) ?? '',
+    transferSyntax: syntax,
     rows,
     columns,
-    samples: set.uint16('x00280002') ?? 1,
-    photometric: set.string('x00280004') ?? 'MONOCHROME2',
-    planar: set.uint16('x00280006') === 1,
-    bitsAllocated,
-    bitsStored,
-    highBit,
-    signed: set.uint16('x00280103') === 1,
-    frames: readFrames(set, frameCount, name),
-    frameSpacing: numbers(set, 'x00180088', 1)?.[0],
-    sliceThickness: numbers(set, 'x00180050', 1)?.[0],
+    samples: set.uint16(0x00280002) ?? 1,
+    photometric: set.text(0x00280004) ?? 'MONOCHROME2',
+    planar: set.uint16(0x00280006) === 1,
+    sampleType,
+    bigEndian: !littleEndian || syntax === GE_BIG_PIXELS,
+    ...readBits(set, sampleType, name, own),
+    signed: set.uint16(0x00280103) === 1,
+    frames: readFrames(set, Math.max(1, frameCount), name),
+    frameSpacing: set.numbers(0x00180088, 1)?.[0],
+    sliceThickness: set.numbers(0x00180050, 1)?.[0],
     palette: readPalette(set),
-    pixels: { offset: pixel.dataOffset, length: pixel.hadUndefinedLength ? undefined : pixel.length },
+    pixels,
+    frameOffsets: set.longs(0x7fe00001),
+    notes: own,
   }
+}
+
+function readBits(
+  set: DataSet,
+  sampleType: DicomHeader['sampleType'],
+  name: string,
+  notes: string[],
+): Pick<DicomHeader, 'bitsAllocated' | 'bitsStored' | 'highBit'> {
+  const floating = sampleType === 'float32' ? 32 : 64
+  const bitsAllocated = sampleType === 'integer' ? (set.uint16(0x00280100) ?? 0) : floating
+  if (sampleType !== 'integer') return { bitsAllocated, bitsStored: bitsAllocated, highBit: bitsAllocated - 1 }
+  if (![1, 8, 16, 32].includes(bitsAllocated))
+    throw new AppError('UNSUPPORTED_FORMAT', `${name} has ${bitsAllocated} bits a pixel; 1, 8, 16 and 32 are supported`)
+  const stated = set.uint16(0x00280101) ?? bitsAllocated
+  const bitsStored = stated >= 1 && stated <= bitsAllocated ? stated : bitsAllocated
+  if (bitsStored !== stated) notes.push(`its BitsStored is ${stated}, read as ${bitsStored}, its BitsAllocated`)
+  const top = set.uint16(0x00280102) ?? bitsStored - 1
+  const highBit = top >= bitsStored - 1 && top < bitsAllocated ? top : bitsStored - 1
+  if (highBit !== top) notes.push(`its HighBit is ${top}, read as ${highBit}, since its BitsStored is ${bitsStored}`)
+  return { bitsAllocated, bitsStored, highBit }
 }
 
 /** Enhanced objects say these per frame or shared, in functional groups; all others once, at the top. */
 function readFrames(set: DataSet, count: number, name: string): DicomFrame[] {
-  const shared = items(set, 'x52009229')[0]
-  const own = items(set, 'x52009230')
+  const shared = set.items(0x52009229)[0]
+  const own = set.items(0x52009230)
   if (own.length > 0 && own.length !== count)
     throw unreadable(name, `describes ${own.length} frames and announces ${count}`)
-  const detector = items(set, 'x00540022')[0]
+  const detector = set.items(0x00540022)[0]
   const top = groupsOf(set, [set, detector])
   const common = shared ? groupsOf(shared, undefined, top) : top
-  return Array.from({ length: count }, (_, i) => (own[i] ? groupsOf(own[i], undefined, common) : common))
+  if (own.length > 0) return own.map((group) => groupsOf(group, undefined, common))
+  // A dose grid's frames lie so far from the first along the normal, or at such places of the patient's z axis.
+  const offsets = count > 1 ? set.numbers(0x3004000c, count) : undefined
+  const { position, row, column } = common
+  if (!offsets || !position || !row || !column) return new Array<DicomFrame>(count).fill(common)
+  const normal = cross(row, column)
+  const first = offsets[0] === 0 ? 0 : position[2]
+  return offsets.map((offset) => ({
+    ...common,
+    position: [0, 1, 2].map((axis) => position[axis]! + (offset - first) * normal[axis]!) as unknown as Vec3,
+  }))
 }
 
 function groupsOf(set: DataSet, flat?: readonly (DataSet | undefined)[], fallback?: DicomFrame): DicomFrame {
-  const from = (group: string) => flat ?? items(set, group)
-  const first = (group: string, tag: string, count: number) => {
+  const from = (group: Tag) => flat ?? set.items(group)
+  const first = (group: Tag, tag: Tag, count: number): { values: number[]; texts: string[] } | undefined => {
     for (const one of from(group)) {
-      const found = one && numbers(one, tag, count)
-      if (found) return found
+      const values = one?.numbers(tag, count)
+      if (values) return { values, texts: one!.texts(tag) }
     }
     return undefined
   }
-  const position = first('x00209113', 'x00200032', 3)
-  const directions = first('x00209116', 'x00200037', 6)
-  const spacing = first('x00289110', 'x00280030', 2) ?? (flat ? first('', 'x00181164', 2) : undefined)
-  const slope = first('x00289145', 'x00281053', 1)
-  const intercept = first('x00289145', 'x00281052', 1)
+  const position = first(0x00209113, 0x00200032, 3)
+  const directions = first(0x00209116, 0x00200037, 6)?.values
+  const spacing = (first(0x00289110, 0x00280030, 2) ?? (flat ? first(0, 0x00181164, 2) : undefined))?.values
+  const slope = first(0x00289145, 0x00281053, 1) ?? (flat ? first(0, 0x3004000e, 1) : undefined)
+  const intercept = first(0x00289145, 0x00281052, 1)
   return {
-    position: position ? [position[0]!, position[1]!, position[2]!] : fallback?.position,
-    row: directions ? [directions[0]!, directions[1]!, directions[2]!] : fallback?.row,
-    column: directions ? [directions[3]!, directions[4]!, directions[5]!] : fallback?.column,
+    position: position ? vec(position.values, 0) : fallback?.position,
+    positionDecimals: position ? Math.max(...position.texts.map(decimalsOf)) : (fallback?.positionDecimals ?? 0),
+    row: directions ? vec(directions, 0) : fallback?.row,
+    column: directions ? vec(directions, 3) : fallback?.column,
     pixelSpacing: spacing ? [spacing[0]!, spacing[1]!] : fallback?.pixelSpacing,
     // A slope of zero would make every value the same; it is written by mistake, and GDCM and dcm2niix read it as one.
-    slope: (slope?.[0] ?? fallback?.slope) || 1,
-    intercept: intercept?.[0] ?? fallback?.intercept ?? 0,
+    slope: (slope?.values[0] ?? fallback?.slope) || 1,
+    intercept: intercept?.values[0] ?? fallback?.intercept ?? 0,
   }
 }
 
-function items(set: DataSet, tag: string): DataSet[] {
-  const list: Element[] = set.elements[tag]?.items ?? []
-  return list.flatMap((item) => item.dataSet ?? [])
-}
+const vec = (values: readonly number[], at: number): Vec3 => [values[at]!, values[at + 1]!, values[at + 2]!]
 
-/** `count` finite decimal strings, or undefined when there are fewer or others. */
-function numbers(set: DataSet, tag: string, count: number): number[] | undefined {
-  if (!set.elements[tag]?.length || (set.numStringValues(tag) ?? 0) < count) return undefined
-  const found: number[] = []
-  for (let i = 0; i < count; i++) {
-    const value = set.floatString(tag, i)
-    if (value === undefined || !Number.isFinite(value)) return undefined
-    found.push(value)
-  }
-  return found
+/** "-12.50" and "-1.250e1" have two. */
+function decimalsOf(text: string): number {
+  const [, fraction = '', exponent = '0'] = /^[^.eE]*(?:\.(\d*))?(?:[eE]([-+]?\d+))?$/.exec(text) ?? []
+  return Math.max(0, fraction.length - Number(exponent))
 }
 
 function readPalette(set: DataSet): Palette | undefined {
-  const entries = set.uint16('x00281101', 0)
-  const first = set.uint16('x00281101', 1)
-  const bits = set.uint16('x00281101', 2)
-  if (entries === undefined || first === undefined || (bits !== 8 && bits !== 16)) return undefined
+  const [entries, start, bits] = set.numbers(0x00281101, 3, 'US') ?? []
+  if (entries === undefined || start === undefined || (bits !== 8 && bits !== 16)) return undefined
+  // The first stored value is signed where the pixels are, though nearly all files write it in an unsigned VR.
+  const first = set.uint16(0x00280103) === 1 && start > 32_767 ? start - 65_536 : start
   const count = entries === 0 ? 65_536 : entries
-  const table = (tag: string): Uint16Array | undefined => {
-    const element = set.elements[tag]
-    if (!element || element.length < count * (bits / 8)) return undefined
-    const wide = element.length >= count * 2
-    const read = set.byteArrayParser
-    return Uint16Array.from({ length: count }, (_, i) =>
-      wide ? read.readUint16(set.byteArray, element.dataOffset + 2 * i) : set.byteArray[element.dataOffset + i]!,
-    )
+  const table = (tag: Tag): Uint16Array | undefined => {
+    const bytes = set.bytes(tag)
+    if (!bytes || bytes.length < count * (bits / 8)) return undefined
+    return bytes.length >= count * 2 ? set.words(tag)!.subarray(0, count) : Uint16Array.from(bytes.subarray(0, count))
   }
-  const [red, green, blue] = [table('x00281201'), table('x00281202'), table('x00281203')]
+  const [red, green, blue] = [table(0x00281201), table(0x00281202), table(0x00281203)]
   return red && green && blue ? { bits, first, red, green, blue } : undefined
 }
 

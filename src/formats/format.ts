@@ -1,6 +1,7 @@
 /** The image formats Aidant speaks, and the limits every reader keeps. The doors are read-volume and write-volume. */
 import type { ResultExtension } from '../contract/files.js'
 import type { Volume } from '../volume/volume.js'
+import type { DicomSeries } from './dicom-series.js'
 
 export { type DtypeName, RESULT_EXTENSIONS, type ReadLimits, type ResultExtension } from '../contract/files.js'
 
@@ -20,4 +21,8 @@ export interface ReadResult {
   readonly notes: readonly string[]
   /** The files it was read from, where those are not the ones that were given: what came out of a zip. */
   readonly files?: readonly string[] | undefined
+  /** The slices of a DICOM series and where they lie, in the order of the grid: what a DICOM SEG is made for. */
+  readonly dicom?: DicomSeries | undefined
+  /** What is wrong with the gaps between the slices, where they differ: work on single slices alone makes sense then. */
+  readonly uneven?: string | undefined
 }

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import type { InferenceJob, JobResult } from '../contract/job.js'
 import type { ModelConfig, ModelRef } from '../contract/model.js'
 import { AppError } from '../errors.js'
+import { writeDicomSeg } from '../formats/dicom-seg.js'
 import type { DtypeName, ReadResult } from '../formats/format.js'
 import { writeVolume } from '../formats/write-volume.js'
 import { requireImage } from '../transforms/fields.js'
@@ -66,23 +67,20 @@ export async function writeResult(
 async function writeSegmentation(
   volume: Volume,
   kind: FinishedResult['kind'],
-  { images, limits, outDir }: InferenceJob,
+  { limits, outDir }: InferenceJob,
   source: ReadResult,
   { config: { labels }, name }: ModelRef,
 ): Promise<JobResult['file']> {
-  // A picture lies nowhere in the patient, so frames of a segmentation could not say where they do.
-  if (source.format !== 'dicom' || source.extension === '.png')
-    throw new AppError('BAD_PARAMS', 'output=dicom_seg needs a DICOM series as the image', {
+  const series = source.dicom
+  if (!series)
+    throw new AppError('BAD_PARAMS', 'output=dicom_seg needs a DICOM image', {
       hint: 'send the series itself, or a session made from one',
     })
   if (kind !== 'labels') throw new AppError('BAD_PARAMS', 'output=dicom_seg needs a model that gives a label map')
-  // Loaded on first need: dcmjs and its dictionary are slow to load and hardly ever wanted.
-  const { writeDicomSeg } = await import('../formats/dicom-seg.js')
   const path = join(outDir, 'result.dcm')
   const names = labels.map((_, i) => labelName(i + 1, labels))
   if (names.at(-1) === `label ${labels.length}`) names.pop() // the first of the labels was the background
-  const paths = source.files ?? images[0]!.paths
-  await writeDicomSeg(volume, path, { paths, limits }, { names, model: name, version: readVersion(), now: new Date() })
+  await writeDicomSeg(volume, path, { series, limits }, { names, model: name, version: readVersion(), now: new Date() })
   return { path, extension: '.dcm', contentType: 'application/dicom' }
 }
 

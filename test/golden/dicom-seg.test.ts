@@ -43,9 +43,10 @@ function labelsOn({ size, affine }: Volume): Volume<Uint8Array> {
 
 async function segOf(name: string) {
   const paths = fixtures.named(`${name}/`)
-  const labels = labelsOn((await readDicomSeries(paths, LIMITS)).volume)
+  const { volume, dicom } = await readDicomSeries(paths, LIMITS)
+  const labels = labelsOn(volume)
   const path = join(root, `${name}.dcm`)
-  await writeDicomSeg(labels, path, { paths, limits: LIMITS }, ABOUT)
+  await writeDicomSeg(labels, path, { series: dicom!, limits: LIMITS }, ABOUT)
   return { path, labels, paths }
 }
 
@@ -122,18 +123,20 @@ print(json.dumps({"pixels": pixels.ravel().tolist(), "segments": segments}))`
 
   it('of nothing has one empty frame', async () => {
     const paths = fixtures.named('oblique/')
-    const { volume } = await readDicomSeries(paths, LIMITS)
+    const { volume, dicom } = await readDicomSeries(paths, LIMITS)
     const path = join(root, 'empty.dcm')
     const empty = makeVolume(volume.size, volume.affine, new Uint8Array(volume.data.length))
-    await writeDicomSeg(empty, path, { paths, limits: LIMITS }, ABOUT)
+    await writeDicomSeg(empty, path, { series: dicom!, limits: LIMITS }, ABOUT)
     expect(dicomParser.parseDicom(await readFile(path)).string('x00280008')).toBe('1')
   })
 
   it('is refused on another grid', async () => {
     const paths = fixtures.named('oblique/')
-    const { volume } = await readDicomSeries(paths, LIMITS)
+    const { volume, dicom } = await readDicomSeries(paths, LIMITS)
     const other = makeVolume([12, 20, 1], volume.affine, new Uint8Array(240))
-    await expect(writeDicomSeg(other, join(root, 'x'), { paths, limits: LIMITS }, ABOUT)).rejects.toMatchObject({
+    await expect(
+      writeDicomSeg(other, join(root, 'x'), { series: dicom!, limits: LIMITS }, ABOUT),
+    ).rejects.toMatchObject({
       code: 'BAD_GEOMETRY',
     })
   })

@@ -14,6 +14,8 @@ interface Case {
   readonly dtype: 'int32' | 'float64'
   /** Lossy JPEG decoders may differ by this much. */
   readonly within?: number
+  /** Words of a note that a user should see. */
+  readonly note?: string
   /** The code, and words of the message. */
   readonly error?: [string, string]
 }
@@ -34,12 +36,13 @@ describe.each(['encodings', 'geometry'] as const)('DICOM %s', async (part) => {
     })
   })
 
-  it.each(cases.filter((one) => !one.error))('$name', async ({ name, size, affine, dtype, within = 0 }) => {
-    const { volume, format } = await readDicomSeries(named(`${name}/`), LIMITS)
+  it.each(cases.filter((one) => !one.error))('$name', async ({ name, size, affine, dtype, note, within = 0 }) => {
+    const { volume, format, notes } = await readDicomSeries(named(`${name}/`), LIMITS)
     const bytes = await readFile(named(`${name}.bin`)[0]!)
     const exact = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength)
     const wanted = dtype === 'int32' ? new Int32Array(exact) : new Float64Array(exact)
     expect(format).toBe('dicom')
+    if (note) expect(notes.join('\n')).toContain(note)
     expect([...volume.size, volume.channels].slice(0, size.length)).toEqual(size)
     expect(volume.data.length).toBe(wanted.length)
     let worst = 0

@@ -91,7 +91,7 @@ def make_series(
     return out
 
 
-def save(name, sets, syntax=EXPLICIT, expect=None, error=None, shuffle=True):
+def save(name, sets, syntax=EXPLICIT, expect=None, error=None, shuffle=True, note=None):
     folder = os.path.join(OUT, name)
     os.makedirs(folder, exist_ok=True)
     order = np.random.RandomState(len(name)).permutation(len(sets)) if shuffle else range(len(sets))
@@ -106,7 +106,7 @@ def save(name, sets, syntax=EXPLICIT, expect=None, error=None, shuffle=True):
         elif not raw:
             flag = {BASELINE: "+eb", EXTENDED: "+ee", LOSSLESS: "+el", LOSSLESS1: "+e1"}[syntax]
             subprocess.run(["dcmcjpeg", flag, "+un", path, path], check=True)
-    case = {"name": name, "files": len(sets)}
+    case = {"name": name, "files": len(sets)} | ({"note": note} if note else {})
     if error:
         case["error"] = error
     else:
@@ -218,10 +218,11 @@ for tag in ("ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope", "
     del radiograph[tag]
 save("radiograph", [radiograph], EXPLICIT, (4095 - u12[0].T[:, :, None], np.diag([0.75, 1.5, 1, 1])))
 
-# Refusals: a code and words of the message.
+# Stacks with gaps, and files that are not of the stack: read, with a note. A refusal is a code and words of the message.
 sets = make_series("missing", plain)
-save("missing-slice", sets[:3] + sets[4:], error=["BAD_GEOMETRY", "lacks 1 slice"])
-save("missing-three", sets[:2] + sets[5:], error=["BAD_GEOMETRY", "lacks 3 slice"])
+for label, k in [("missing-slice", [0, 1, 2, 4, 5, 6]), ("missing-three", [0, 1, 5, 6])]:
+    lacking = [sets[i] for i in k]
+    save(label, lacking, EXPLICIT, grid(lacking, plain[k]), note=f"lacks {SLICES - len(k)} slice")
 twin = make_series("twin", plain[:1], series=77)[0]
 twin.SeriesInstanceUID = sets[0].SeriesInstanceUID
 save("duplicate-slice", sets + [twin], error=["BAD_GEOMETRY", "lie where another"])
@@ -229,20 +230,26 @@ save("same-file-twice", sets + [sets[3].copy()], error=["BAD_GEOMETRY", "more th
 save("two-series", sets + make_series("other", plain, series=78), error=["BAD_GEOMETRY", "2 different series"])
 turned = make_series("turned", plain[:1], directions=([0, 1, 0], [0, 0, -1]), series=79)[0]
 turned.SeriesInstanceUID = sets[0].SeriesInstanceUID
-save("localizer-inside", sets + [turned], error=["BAD_GEOMETRY", "another orientation"])
+save("localizer-inside", sets + [turned], EXPLICIT, grid(sets, plain), note="has another orientation than most")
 wide = make_series("wide", make_values()[:1, :, :10], series=80)[0]
 wide.SeriesInstanceUID = sets[0].SeriesInstanceUID
-save("another-size", sets + [wide], error=["BAD_GEOMETRY", "not one stack"])
+save("another-size", sets + [wide], EXPLICIT, grid(sets, plain), note="is 10x20, most are 12x20")
+both = make_series("both", plain[:3], directions=([0, 1, 0], [0, 0, -1]), series=81)
+for ds in both:
+    ds.SeriesInstanceUID = sets[0].SeriesInstanceUID
+save("two-orientations", sets[:3] + both, error=["BAD_GEOMETRY", "not one stack"])
 uneven = make_series("uneven", plain)
 uneven[5].ImagePositionPatient = [*uneven[5].ImagePositionPatient[:2], str(float(uneven[5].ImagePositionPatient[2]) + 0.4)]
-save("uneven-gaps", uneven, error=["BAD_GEOMETRY", "not evenly spaced"])
+save("uneven-gaps", uneven, EXPLICIT, grid(uneven, plain), note="not evenly spaced")
 aside = make_series("aside", plain)
 aside[5].ImagePositionPatient = [str(float(aside[5].ImagePositionPatient[0]) + 3), *aside[5].ImagePositionPatient[1:]]
 save("slice-shifted-aside", aside, error=["BAD_GEOMETRY", "straight row"])
 nowhere = make_series("nowhere", plain)
 for ds in nowhere:
     del ds.ImagePositionPatient
-save("no-positions", nowhere, error=["BAD_GEOMETRY", "do not say where"])
+placeless = np.diag([-0.75, 1.5, 2.5, 1])  # centred, in the order of InstanceNumber, which runs backwards here
+placeless[:3, 3] = [0.75 * (COLUMNS - 1) / 2, -1.5 * (ROWS - 1) / 2, -2.5 * (SLICES - 1) / 2]
+save("no-positions", nowhere, EXPLICIT, (grid(sets, plain[::-1])[0], placeless), note="do not say where")
 short = make_series("short", plain)
 for ds in short:
     ds.PixelData = ds.PixelData[:100]
@@ -336,7 +343,11 @@ index = np.arange(240).reshape(ROWS, COLUMNS)
 save("palette", [palette], EXPLICIT, picture(np.stack([table[index] >> 8 for table in tables], -1)))
 two = [colour("c1", rgb, "RGB"), colour("c2", rgb, "RGB")]
 two[1].SeriesInstanceUID = two[0].SeriesInstanceUID
-save("colour-series", two, error=["UNSUPPORTED_FORMAT", "in colour"])
+two[1].InstanceNumber = 2
+luma = (np.array([0.299, 0.587, 0.114]) * rgb).sum(-1) + 0.5
+placeless = np.diag([-0.75, 1.5, 2.5, 1])
+placeless[:3, 3] = [0.75 * (COLUMNS - 1) / 2, -1.5 * (ROWS - 1) / 2, -2.5 / 2]
+save("colour-series", two, EXPLICIT, (grid(sets, np.stack([luma, luma]).astype(np.int64))[0], placeless), note="their luminance was taken")
 
 with open(os.path.join(OUT, "cases.json"), "w") as file:
     json.dump(cases, file, indent=1)

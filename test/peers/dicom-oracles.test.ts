@@ -38,6 +38,12 @@ const NOT_DCM2NIIX: Record<string, string> = {
   radiograph: 'gives it a place and rows upwards',
   tilted: 'drops the tilt, or resamples',
   'enhanced-per-frame-slope': "takes one frame's slope for another's",
+  'missing-slice': 'makes a second, resampled file',
+  'missing-three': 'makes a second, resampled file',
+  'uneven-gaps': 'makes a second, resampled file',
+  'localizer-inside': 'makes a file of each',
+  'another-size': 'makes a file of each',
+  'colour-series': 'keeps the colours',
 }
 const NOT_ITK: Record<string, string> = {
   radiograph: 'is a picture here, rows downwards',
@@ -46,6 +52,10 @@ const NOT_ITK: Record<string, string> = {
   'enhanced-rle': 'leaves frames in the order of the file',
   'enhanced-jpeg-2000': 'leaves frames in the order of the file',
   'fractional-slope': 'scales in double precision',
+  'localizer-inside': 'stacks the localizer with the slices',
+  'another-size': 'refuses the series',
+  'no-positions': 'puts the first voxel at zero',
+  'colour-series': 'keeps the colours',
 }
 
 interface Series {

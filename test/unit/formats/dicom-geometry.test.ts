@@ -1,9 +1,11 @@
+import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { stackFrames } from '../../../src/formats/dicom-geometry.js'
 import type { DicomFrame } from '../../../src/formats/dicom-header.js'
 
 const plain: DicomFrame = {
   position: [0, 0, 0],
+  positionDecimals: 2,
   row: [1, 0, 0],
   column: [0, 1, 0],
   pixelSpacing: [2, 3],
@@ -11,7 +13,8 @@ const plain: DicomFrame = {
   intercept: 0,
 }
 const at = (z: number, more: Partial<DicomFrame> = {}): DicomFrame => ({ ...plain, position: [0, 0, z], ...more })
-const stack = (frames: readonly DicomFrame[], gap?: number) => stackFrames(frames, 4, 5, gap, undefined)
+const stack = (frames: readonly DicomFrame[], gap?: number) =>
+  stackFrames(frames, { rows: 4, columns: 5, gap, thickness: undefined })
 
 describe('stackFrames', () => {
   it('orders by place, turns the rows and changes LPS to RAS', () => {
@@ -24,8 +27,6 @@ describe('stackFrames', () => {
 
   it.each([
     { name: 'rounded places', frames: [at(0), at(7.07), at(14), at(21.03)], words: undefined },
-    { name: 'a place that is off by 5 %', frames: [at(0), at(7.35), at(14), at(21)], words: /not evenly spaced/ },
-    { name: 'a gap of three', frames: [at(0), at(1), at(2), at(5)], words: /lacks 2 slice/ },
     { name: 'two at one place', frames: [at(0), at(1), at(1), at(2)], words: /lie where another/ },
     {
       name: 'one turned by a degree',
@@ -49,6 +50,55 @@ describe('stackFrames', () => {
   ])('$name', ({ frames, words }) => {
     if (words) expect(() => stack(frames)).toThrow(words)
     else expect(stack(frames).notes).toEqual([])
+  })
+
+  it.each([
+    { name: 'a place that is off by 5 %', places: [0, 7.35, 14, 21], words: /not evenly spaced: 7\.35 mm/ },
+    { name: 'a gap of three', places: [0, 1, 2, 5], words: /lacks 2 slice/ },
+    { name: 'a slice missing among whole millimetres', places: [0, 1, 2, 4], words: /lacks 1 slice/ },
+    {
+      name: 'a slice missing among rounded places',
+      places: [0, 0.6, 1.3, 2.5, 3.1, 3.8],
+      decimals: 1,
+      words: /0\.6|0\.7/,
+    },
+    { name: 'gaps of two kinds', places: [0, 5, 10, 15, 22, 29], words: /not evenly spaced/ },
+  ])('keeps the places of $name and says so', ({ places, decimals = 2, words }) => {
+    const found = stack(places.map((z) => at(z, { positionDecimals: decimals })))
+    expect(found.uneven).toMatch(words)
+    expect(found.notes.join()).toContain(found.uneven)
+    expect(found.places.map(([, , z]) => z)).toEqual(places)
+  })
+
+  it('lays slices whose places were rounded to a tenth on a line that is nowhere further off', () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 3, max: 300 }),
+        fc.double({ min: 0.21, max: 6, noNaN: true }),
+        fc.double({ min: -100, max: 100, noNaN: true }),
+        (count, gap, start) => {
+          const places = Array.from({ length: count }, (_, i) => Math.round((start + i * gap) * 10) / 10)
+          const found = stack(places.map((z) => at(z, { positionDecimals: 1 })))
+          expect(found.uneven).toBeUndefined()
+          for (const [i, [, , z]] of found.places.entries()) expect(Math.abs(z - places[i]!)).toBeLessThan(0.0501)
+          const missing = places.toSpliced(1 + (count >> 1), 1)
+          if (count > 4) expect(stack(missing.map((z) => at(z, { positionDecimals: 1 }))).uneven).toBeDefined()
+        },
+      ),
+    )
+  })
+
+  it('takes the stated spacing where rounded places leave several open', () => {
+    const places = [-30, -29.4, -28.8, -28.1, -27.5, -26.9, -26.2, -25.6]
+    const frames = places.map((z) => at(z, { positionDecimals: 1 }))
+    expect(stackFrames(frames, { rows: 4, columns: 5, gap: undefined, thickness: 0.625 }).affine[10]).toBe(0.625)
+  })
+
+  it('stacks frames without any place in their order, and says so', () => {
+    const nowhere = { ...plain, position: undefined }
+    const { order, placed, affine, notes } = stack([nowhere, nowhere, nowhere])
+    expect([order, placed, affine[10]]).toEqual([[0, 1, 2], false, 1])
+    expect(notes).toEqual([expect.stringContaining('do not say where their 3 frames lie')])
   })
 
   it('keeps a tilt, and says so', () => {
