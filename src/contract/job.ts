@@ -17,6 +17,8 @@ export const JobImage = z
     colours: z.literal([3, 4]).optional(),
     /** What the reader of the client's own file said of it, where `paths` hold a decoded copy. */
     notes: z.array(z.string()).readonly().optional(),
+    /** What is wrong with the gaps between a session's slices, where they differ. */
+    uneven: z.string().optional(),
   })
   .readonly()
 export type JobImage = z.infer<typeof JobImage>

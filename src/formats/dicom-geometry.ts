@@ -188,16 +188,22 @@ function asStated(found: Vec3, stated: Vec3, within: number): Vec3 {
   return Math.hypot(...subtract(found, stated)) <= Math.min(within, 1e-3) ? stated : found
 }
 
-/** What is wrong with gaps that differ; a slice that is missing is told from slices that lie unevenly. */
+/** Of more odd gaps than this share no slices are missing: the scanner changed its step. */
+const MISSING_SHARE = 1 / 3
+
+/** What is wrong with gaps that differ. Throws BAD_GEOMETRY where slices are missing from an even row. */
 function unevenGaps(gaps: readonly number[]): string | undefined {
   const usual = [...gaps].sort((a, b) => a - b)[gaps.length >> 1]!
   const tolerance = Math.max(GAP_TOLERANCE_MM, usual * GAP_TOLERANCE_RELATIVE)
-  const odd = gaps.findIndex((gap) => Math.abs(gap - usual) > tolerance)
-  if (odd < 0) return undefined
-  const times = gaps[odd]! / usual
-  const missing = Math.abs(times - Math.round(times)) < 0.05 && times > 1.5 ? Math.round(times) - 1 : 0
-  const found = `${round(gaps[odd]!)} mm between slices ${odd + 1} and ${odd + 2}, ${round(usual)} mm elsewhere`
-  return missing ? `the series lacks ${missing} slice(s): ${found}` : `the slices are not evenly spaced: ${found}`
+  const odd = gaps.filter((gap) => Math.abs(gap - usual) > tolerance)
+  if (odd.length === 0) return undefined
+  const at = gaps.indexOf(odd[0]!)
+  const found = `${round(gaps[at]!)} mm between slices ${at + 1} and ${at + 2}, ${round(usual)} mm elsewhere`
+  const times = odd.map((gap) => gap / usual)
+  const whole = times.every((share) => share > 1.5 && Math.abs(share - Math.round(share)) < 0.05)
+  if (!whole || odd.length > gaps.length * MISSING_SHARE) return `the slices are not evenly spaced: ${found}`
+  const missing = times.reduce((sum, share) => sum + Math.round(share) - 1, 0)
+  throw bad(`the series lacks ${missing} slice(s): ${found}`, { hint: 'Send the whole series.' })
 }
 
 /** Slices on a curve, or one shifted aside, are no grid. Uneven ones are compared at their own heights. */

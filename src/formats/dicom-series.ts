@@ -60,13 +60,8 @@ export async function readDicomSeries(
   const notes = [...series.notes, ...reading]
   if (colour && !picture) notes.push(`the ${slices.length} slices are in colour: their luminance was taken`)
   if (!picture) return { volume, format: 'dicom', extension: '.nii.gz', notes, dicom: series, uneven: stack.uneven }
-  return {
-    volume: colour ? volume : asPicture(volume, series),
-    format: 'dicom',
-    extension: '.png',
-    notes,
-    dicom: series,
-  }
+  const shared = { format: 'dicom', extension: '.png', notes, dicom: series } as const
+  return colour ? { ...shared, volume, colours: 3 } : { ...shared, volume: asPicture(volume, series) }
 }
 
 /** One frame in colour, or one that says nothing of where it lies in the patient: a radiograph, a photograph, a screen shot. */
@@ -444,14 +439,8 @@ async function readPicture(object: DicomObject, limits: ReadLimits, reading: Set
     for (const note of frames.notes) reading.add(note)
     const frame = new Uint8Array(frameBytes(header))
     await frames.readFrame(0, frame)
-<<<<<<< HEAD
-    const data = colourPlanes(header, frame, name)
-    const volume = makeVolume([header.columns, header.rows, 1], identity4(), data, { channels: 3 })
-    return { volume, format: 'dicom', extension: '.png', colours: 3, notes }
-=======
     const data = colourPlanes(header, frames.layout, frame, name)
     return makeVolume([header.columns, header.rows, 1], identity4(), data, { channels: 3 })
->>>>>>> 8f00cde (formats: a DICOM reader of our own takes what pydicom, ITK and dcm2niix read; a DICOM SEG lies where the volume does)
   } finally {
     bytes.close()
   }

@@ -8,13 +8,14 @@ const Facts = z.object({
   format: z.string(),
   colours: z.literal([3, 4]).optional(),
   notes: z.array(z.string()).optional(),
+  uneven: z.string().optional(),
 })
 
 const PICTURES: readonly string[] = ['png', 'tiff', 'bmp']
 
 /** The volume decoded at upload, with what its reader said of the file. */
 export function sessionImage({ meta, volumePath }: HeldSession): JobImage {
-  const { format, colours, notes } = Facts.parse(meta.image)
+  const { format, colours, notes, uneven } = Facts.parse(meta.image)
   const fromDicom = format === 'dicom' && meta.extension !== '.png'
   return {
     field: 'image',
@@ -24,6 +25,7 @@ export function sessionImage({ meta, volumePath }: HeldSession): JobImage {
     fromDicom,
     colours,
     notes,
+    uneven,
   }
 }
 

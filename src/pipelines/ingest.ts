@@ -80,6 +80,7 @@ async function describe(read: ReadResult, folder: string): Promise<Record<string
     spacing: spacingOf(read.volume).map((mm) => Number(mm.toPrecision(7))),
     dtype: dtypeOf(data),
     bytes: (await stat(join(folder, VOLUME))).size,
+    ...(read.uneven ? { uneven: read.uneven } : {}),
     ...(read.notes.length > 0 ? { notes: read.notes } : {}),
   }
 }

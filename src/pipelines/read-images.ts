@@ -27,6 +27,10 @@ export async function readImages(job: InferenceJob, plan: ModelPlan, parts: read
   for (const image of job.images) {
     const read = await readJobImage(image, job.limits)
     const fromDicom = image.fromDicom || (read.format === 'dicom' && read.extension !== '.png')
+    if (read.uneven && isVolumetric(plan))
+      throw new AppError('BAD_GEOMETRY', `this model works in three dimensions, and ${read.uneven}`, {
+        hint: 'Send the whole series, evenly spaced, or ask a model that works slice by slice.',
+      })
     const turned = wantsDicomRows({ ...image, fromDicom }, job.wish)
     results.push(turned ? { ...read, volume: turnRows(read.volume) } : read)
   }
@@ -78,6 +82,11 @@ function checkSlice({ model }: ModelPlan, { volume: { size } }: ReadResult, { vi
  */
 export function wantsDicomRows({ fromDicom }: JobImage, { extension, dicomSeg }: ResultWish): boolean {
   return fromDicom === true && extension === '.nrrd' && !dicomSeg
+}
+
+/** Whether the distance between slices means anything to the network, or to one of a pipeline's. */
+function isVolumetric({ model, mapping }: ModelPlan): boolean {
+  return model.ref.config.type === 'pipeline' || mapping.inputs.some(({ spec }) => spec.dims.length === 5)
 }
 
 /** The fields that load transforms name, else what feeds the network. */

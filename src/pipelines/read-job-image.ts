@@ -15,6 +15,7 @@ export async function readJobImage(
   return {
     ...found,
     ...(colours === undefined ? {} : { colours }),
+    uneven: image.uneven ?? found.uneven,
     notes: [...new Set([...(image.notes ?? []), ...found.notes])],
   }
 }

@@ -38,8 +38,6 @@ const NOT_DCM2NIIX: Record<string, string> = {
   radiograph: 'gives it a place and rows upwards',
   tilted: 'drops the tilt, or resamples',
   'enhanced-per-frame-slope': "takes one frame's slope for another's",
-  'missing-slice': 'makes a second, resampled file',
-  'missing-three': 'makes a second, resampled file',
   'uneven-gaps': 'makes a second, resampled file',
   'localizer-inside': 'makes a file of each',
   'another-size': 'makes a file of each',
