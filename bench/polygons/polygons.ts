@@ -14,6 +14,7 @@ import { fileURLToPath } from 'node:url'
 import { writeVolume } from '../../src/formats/write-volume.js'
 import { runTool } from '../../src/pipelines/run-tool.js'
 import { makeVolume } from '../../src/volume/volume.js'
+import { idleControl } from '../../test/helpers/pipeline.js'
 import { ServerProcess } from '../../test/helpers/server-process.js'
 
 const RUNS = 7
@@ -74,7 +75,7 @@ try {
             outDir,
             limits,
           },
-          { checkpoint: async () => {}, withDevice: (work) => work() },
+          idleControl,
         )
         ours.push((performance.now() - started) / 1000)
         text = await readFile(file!.path, 'utf8')

@@ -84,6 +84,8 @@ export type JobResult = z.infer<typeof JobResult>
 
 /** What a pipeline may ask and tell while it works. */
 export interface JobControl {
+  /** Aborted, with the reason CANCELLED, when the server wants the job to end: for what reads or waits. */
+  readonly signal: AbortSignal
   /** Call between windows and between stages: tells the progress, then lets a cancel message in. Throws CANCELLED. */
   checkpoint(stage: Stage, done: number, total: number): Promise<void>
   /** Runs `work` while holding the device slot of this runner. */

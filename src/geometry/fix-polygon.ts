@@ -12,6 +12,7 @@ import type { RowAxis } from './mask-to-polygon.js'
 import { boxOfRing, type Ring } from './ring.js'
 import { countContacts } from './ring-contacts.js'
 import { type Frame, MOST_REACH, roundAway, type Stretch, settle } from './settle-ring.js'
+import type { Work } from './work.js'
 
 export interface PolygonEdit {
   readonly slice: number
@@ -33,7 +34,7 @@ export interface FixedRing {
 
 /**
  * Applies an edit to `slices` (rings of every slice of `volume`) and gives the rings that change, one slice after another,
- * the edited one first, so that a caller may stop in between. Nothing that was given is written to. Vertex counts and
+ * the edited one first; and nothing (undefined) in between, wherever a caller may stop. Nothing that was given is written to. Vertex counts and
  * order stay.
  */
 export function* fixPolygons(
@@ -41,14 +42,14 @@ export function* fixPolygons(
   rowAxis: RowAxis,
   slices: readonly (readonly Ring[])[],
   edit: PolygonEdit,
-): Generator<FixedRing> {
+): Generator<FixedRing | undefined, void, undefined> {
   const { offset, neighbours } = edit
   if (offset[0] === 0 && offset[1] === 0) return
   const frame = frameOf(volume, rowAxis)
   for (const { slice, polygon, vertex, strength } of follow(slices, edit)) {
     const drag = { vertex, offset, neighbours, strength, pinned: slice === edit.slice }
     const edgesIn = (box: Box) => new EdgeMap(volume, rowAxis, slice, box)
-    const ring = dragRing(slices[slice]!, polygon, drag, frame, edgesIn)
+    const ring = yield* dragRing(slices[slice]!, polygon, drag, frame, edgesIn)
     if (ring) yield { slice, polygon, ring }
   }
 }
@@ -100,19 +101,19 @@ interface Drag {
 }
 
 /** The changed ring, or undefined when no vertex moves. */
-function dragRing(
+function* dragRing(
   rings: readonly Ring[],
   polygon: number,
   drag: Drag,
   frame: Frame,
   edgesIn: (box: Box) => EdgeMap,
-): Ring | undefined {
+): Work<Ring | undefined> {
   const ring = rings[polygon]!
   const n = ring.length >> 1
   const members = windowAround(drag.vertex, drag.neighbours, n)
   const others = rings.filter((_, i) => i !== polygon)
-  const stretch = plainFalloff(ring, members, drag, frame, others)
-  const settled = settle(stretch, frame, others, edgesIn)
+  const stretch = yield* plainFalloff(ring, members, drag, frame, others)
+  const settled = yield* settle(stretch, frame, others, edgesIn)
   return settled.some((value, i) => value !== ring[i]) ? settled : undefined
 }
 
@@ -127,13 +128,13 @@ function windowAround(vertex: number, neighbours: number, n: number): number[] {
  * Moves the window with the falloff, on the pixel grid and inside the image. When that makes the polygon meet itself or
  * another more often than moving the dragged vertex alone does, the neighbours follow less.
  */
-function plainFalloff(
+function* plainFalloff(
   ring: Ring,
   members: readonly number[],
   drag: Drag,
   frame: Frame,
   others: readonly Ring[],
-): Stretch {
+): Work<Stretch> {
   const n = ring.length >> 1
   const moved = (share: number): Stretch => {
     const target = ring.slice()
@@ -152,10 +153,10 @@ function plainFalloff(
     return { ring, members, target, reach }
   }
   const alone = moved(0)
-  const allowed = countContacts(alone.target, members, others)
+  const allowed = yield* countContacts(alone.target, members, others)
   for (const share of [1, 0.75, 0.5, 0.25]) {
     const stretch = moved(share)
-    if (countContacts(stretch.target, members, others) <= allowed) return stretch
+    if ((yield* countContacts(stretch.target, members, others)) <= allowed) return stretch
   }
   return alone
 }

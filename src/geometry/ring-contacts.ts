@@ -2,18 +2,22 @@
  * Where polygons meet: the guard that keeps a moved contour from folding over itself or its neighbours. Contours of
  * one-pixel structures touch themselves from the start, so callers compare counts instead of asking for none.
  */
+import type { Work } from './work.js'
+
+/** Edges looked at between two chances to stop; against as many others that is about a millisecond. */
+const EDGES_PER_STOP = 64
 
 /**
  * Pairs of edges that cross, touch or run over each other, at least one of them having a vertex of `members`: within
  * `ring` (edges that merely follow each other do not count unless they fold back), and between `ring` and `others`.
  * `touched`, when given, gets a 1 for every vertex of `ring` whose edge is part of such a pair.
  */
-export function countContacts(
+export function* countContacts(
   ring: Float64Array,
   members: readonly number[],
   others: readonly Float64Array[],
   touched?: Uint8Array,
-): number {
+): Work<number> {
   const n = ring.length >> 1
   const isMember = new Uint8Array(n)
   for (const i of members) isMember[i] = 1
@@ -32,7 +36,8 @@ export function countContacts(
     return own.length === 0 ? [] : [{ other, own }]
   })
   let contacts = 0
-  for (const k of moved) {
+  for (const [done, k] of moved.entries()) {
+    if (done % EDGES_PER_STOP === 0) yield
     const from = starts[k]!
     let met = 0
     for (const j of near) {

@@ -7,6 +7,7 @@
 import type { Box, EdgeMap } from './edge-map.js'
 import { boxOfRing, distance, leftOf, type Normal, normalAt, type Ring, signedArea } from './ring.js'
 import { countContacts } from './ring-contacts.js'
+import type { Work } from './work.js'
 
 /** Columns and rows of a slice. */
 export interface Frame {
@@ -48,13 +49,20 @@ const WEIGHTS: Weights = { away: 0.25, apart: 0.2, longer: 0.25, asBefore: 2 }
  * The ring after its members have settled; the target itself where the image has no edge to offer. No member leaves the
  * image, and no edge of the polygon meets another, or one of `others`, more often than the target's edges do.
  */
-export function settle(stretch: Stretch, frame: Frame, others: readonly Ring[], edgesIn: (box: Box) => EdgeMap): Ring {
+export function* settle(
+  stretch: Stretch,
+  frame: Frame,
+  others: readonly Ring[],
+  edgesIn: (box: Box) => EdgeMap,
+): Work<Ring> {
   const { target, reach } = stretch
   if (reach.every((pixels) => pixels === 0)) return target
   const edges = edgesIn(surroundings(target, frame))
   const look = lookOf(stretch, edges)
   if (!look) return target
-  return withoutNewContacts(stretch, cheapestPath(chainOf(stretch, frame), target, edges, look), others)
+  yield
+  const shifts = yield* cheapestPath(chainOf(stretch, frame), target, edges, look)
+  return yield* withoutNewContacts(stretch, shifts, others)
 }
 
 /** The ring and everything its members can reach. */
@@ -72,13 +80,13 @@ function surroundings(ring: Ring, frame: Frame): Box {
 type Shifts = Float64Array
 
 /** Halves the shifts of vertices whose edges meet something they did not meet before, until none does. */
-function withoutNewContacts({ members, target }: Stretch, shifts: Shifts, others: readonly Ring[]): Ring {
-  const allowed = countContacts(target, members, others)
+function* withoutNewContacts({ members, target }: Stretch, shifts: Shifts, others: readonly Ring[]): Work<Ring> {
+  const allowed = yield* countContacts(target, members, others)
   for (;;) {
     if (shifts.every((shift) => shift === 0)) return target
     const ring = target.map((value, i) => value + shifts[i]!)
     const touched = new Uint8Array(target.length >> 1)
-    if (countContacts(ring, members, others, touched) <= allowed) return ring
+    if ((yield* countContacts(ring, members, others, touched)) <= allowed) return ring
     const isShifted = (i: number) => shifts[2 * i] !== 0 || shifts[2 * i + 1] !== 0
     const guilty = members.filter((i) => touched[i] === 1 && isShifted(i))
     for (const i of guilty.length > 0 ? guilty : members) {
@@ -140,11 +148,15 @@ export function roundAway(value: number): number {
   return Math.sign(value) * Math.round(Math.abs(value))
 }
 
+/** Links of a chain between two chances to stop: some thousand pairs of places each. */
+const LINKS_PER_STOP = 8
+
 /** The cheapest places along the chain. Of equally cheap ones the target wins, being listed first. */
-function cheapestPath(chain: readonly Link[], target: Ring, edges: EdgeMap, look: Look): Shifts {
+function* cheapestPath(chain: readonly Link[], target: Ring, edges: EdgeMap, look: Look): Work<Shifts> {
   const came: Int32Array[] = []
   let costs = chain[0]!.columns.map((_, i) => costOfBeingAway(chain[0]!, i))
   for (let k = 1; k < chain.length; k++) {
+    if (k % LINKS_PER_STOP === 0) yield
     const from = new Int32Array(chain[k]!.columns.length)
     costs = step(chain[k - 1]!, chain[k]!, costs, from, target, edges, look)
     came.push(from)

@@ -34,7 +34,7 @@ export async function ingest(job: ToolJob, control: JobControl): Promise<JobResu
     })
   await control.checkpoint('read', 0, 1)
   const started = performance.now()
-  const read = await readVolume(image.paths, job.limits)
+  const read = await readVolume(image.paths, job.limits, control.signal)
   const readMs = performance.now() - started
 
   await control.checkpoint('write', 0, 1)

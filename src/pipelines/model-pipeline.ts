@@ -108,7 +108,7 @@ async function runSlices(
   for (let from = 0; from < seeds.length; from += batchSize) {
     await control.checkpoint('infer', from, seeds.length)
     const group = seeds.slice(from, from + batchSize)
-    const drawn = await control.withDevice(() => drawGroup(plan, base, rest, flatPost, group))
+    const drawn = await control.withDevice(() => drawGroup(plan, base, rest, flatPost, group, withinGroup(control)))
     for (const field of drawn) whole = placed(field, whole)
   }
   return whole
@@ -121,6 +121,7 @@ async function drawGroup(
   pre: readonly BuiltTransform[],
   post: readonly BuiltTransform[],
   group: readonly SliceSeed[],
+  within: JobControl,
 ): Promise<ImageField[]> {
   const { ref, predictor } = plan.model
   const single = typeof predictor.inputs[0]?.dims[0] === 'number'
@@ -131,19 +132,23 @@ async function drawGroup(
     group.map(async (seed) => {
       let fed: Item
       try {
-        const clicked = await applyAll(pre, clickedItem(base, seed), WITHIN_GROUP, 'pre')
-        fed = await applyNetwork(batchPlan, clicked, WITHIN_GROUP)
+        const clicked = await applyAll(pre, clickedItem(base, seed), within, 'pre')
+        fed = await applyNetwork(batchPlan, clicked, within)
       } catch (error) {
         batch.leave()
         throw error
       }
-      return requireImage(await applyAll(post, fed, WITHIN_GROUP, 'post'), plan.resultField)
+      return requireImage(await applyAll(post, fed, within, 'post'), plan.resultField)
     }),
   )
 }
 
 /** Within a group the device is held already, and progress is told group by group. */
-const WITHIN_GROUP: JobControl = { checkpoint: async () => {}, withDevice: (work) => work() }
+const withinGroup = ({ signal }: JobControl): JobControl => ({
+  signal,
+  checkpoint: async () => {},
+  withDevice: (work) => work(),
+})
 
 function firstWhole(post: readonly BuiltTransform[]): number {
   const at = post.findIndex(({ traits }) => traits.wholeVolume)

@@ -29,7 +29,9 @@ const SLICES_PER_CHECKPOINT = 16
 /** A mask as one list of polygons for every slice of its third stored axis: a bare JSON array in a file. */
 export async function mask2polygon(job: ToolJob, control: JobControl): Promise<JobResult> {
   const { label, ...options } = parseMaskToPolygonParams(await paramsOf(job))
-  const { read, rowAxis, readMs } = await readImage(job, control, (image) => readMask(image, job.limits, label))
+  const { read, rowAxis, readMs } = await readImage(job, control, (image) =>
+    readMask(image, job.limits, label, control.signal),
+  )
   const { volume } = read
 
   const started = performance.now()
@@ -131,7 +133,7 @@ async function readImage(
     throw new AppError('BAD_PARAMS', `${job.kind} works on one image, but ${job.images.length} were sent`)
   await control.checkpoint('read', 0, 1)
   const started = performance.now()
-  const found = await readJobImage(image, job.limits, read)
+  const found = await readJobImage(image, job.limits, control.signal, read)
   return { read: found, rowAxis: rowAxisOf(image, found), readMs: performance.now() - started }
 }
 
@@ -165,10 +167,12 @@ async function fixedPolygons(
 ): Promise<FixedPolygons> {
   const rings = slices.map((list) => [...list])
   const result = nested.map((list) => [...list])
-  for (const { slice, polygon, ring } of fixPolygons(volume, rowAxis, slices, edit)) {
+  for (const fixed of fixPolygons(volume, rowAxis, slices, edit)) {
+    await control.checkpoint('infer', 0, 1)
+    if (fixed === undefined) continue
+    const { slice, polygon, ring } = fixed
     rings[slice]![polygon] = ring
     result[slice]![polygon] = pairsOf(ring)
-    await control.checkpoint('infer', 0, 1)
   }
   return { rings, nested: result }
 }

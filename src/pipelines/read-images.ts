@@ -22,10 +22,15 @@ export interface ReadImages {
  * Throws MISSING_IMAGE naming the fields when there are fewer files than the model reads, BAD_PARAMS when an image is none
  * that the model takes. `parts` are the plans of a pipeline's models, none for any other.
  */
-export async function readImages(job: InferenceJob, plan: ModelPlan, parts: readonly ModelPlan[]): Promise<ReadImages> {
+export async function readImages(
+  job: InferenceJob,
+  plan: ModelPlan,
+  parts: readonly ModelPlan[],
+  signal: AbortSignal,
+): Promise<ReadImages> {
   const results: ReadResult[] = []
   for (const image of job.images) {
-    const read = await readJobImage(image, job.limits)
+    const read = await readJobImage(image, job.limits, signal)
     const fromDicom = image.fromDicom || (read.format === 'dicom' && read.extension !== '.png')
     if (read.uneven && isVolumetric(plan))
       throw new AppError('BAD_GEOMETRY', `this model works in three dimensions, and ${read.uneven}`, {

@@ -101,7 +101,7 @@ async function prepared(
   if (known && kept) return { ...kept, item: known }
 
   await control.checkpoint('read', 0, 1)
-  const read = await clock.stage('read', () => readImages(job, plan, parts.map(planModel)))
+  const read = await clock.stage('read', () => readImages(job, plan, parts.map(planModel), control.signal))
   const item = await clock.stage('pre', () => applyAll(plan.pre.slice(0, prefix), read.item, control, 'pre'))
   if (key === undefined) return { ...read, item }
   const { source, notes } = read
@@ -136,6 +136,7 @@ class StageClock {
 
   timed(control: JobControl): JobControl {
     return {
+      signal: control.signal,
       checkpoint: (stage, done, total) => control.checkpoint(stage, done, total),
       withDevice: (work) => {
         const asked = performance.now()

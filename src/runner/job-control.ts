@@ -27,7 +27,7 @@ export class RunnerJobControl implements JobControl {
   #stageSince: number
   #reportedAt = Number.NEGATIVE_INFINITY
   #reportedStage: Stage | undefined
-  #cancelled = false
+  readonly #abort = new AbortController()
   #holding = false
   /** How many calls of withDevice are under way. */
   #depth = 0
@@ -87,9 +87,13 @@ export class RunnerJobControl implements JobControl {
     this.#releaseIdle()
   }
 
+  get signal(): AbortSignal {
+    return this.#abort.signal
+  }
+
   /** The server wants the job to end. */
   cancel(): void {
-    this.#cancelled = true
+    this.#abort.abort(cancelled())
     const waiting = this.#waiting
     this.#waiting = undefined
     waiting?.reject(cancelled())
@@ -127,7 +131,7 @@ export class RunnerJobControl implements JobControl {
   }
 
   #throwIfCancelled(): void {
-    if (this.#cancelled) throw cancelled()
+    this.#abort.signal.throwIfAborted()
   }
 }
 

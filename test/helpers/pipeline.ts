@@ -7,7 +7,11 @@ import type { ItemCache, PipelineContext } from '../../src/pipelines/run.js'
 import { runInference } from '../../src/pipelines/run-inference.js'
 import { roomyLimits } from './volumes.js'
 
-export const idleControl: JobControl = { async checkpoint() {}, withDevice: (work) => work() }
+export const idleControl: JobControl = {
+  signal: new AbortController().signal,
+  async checkpoint() {},
+  withDevice: (work) => work(),
+}
 const noCache: ItemCache = { get: () => undefined, set() {} }
 
 /** Scores of each voxel from its channels: `score(values)` gives one number per class. */

@@ -1,4 +1,5 @@
 /** POST /v1/mask2polygon and /v1/fixpolygon, the work done in place as a tool runner would do it. */
+
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
@@ -9,10 +10,11 @@ import { runTool } from '../../src/pipelines/run-tool.js'
 import { makeVolume } from '../../src/volume/volume.js'
 import type { Answer } from '../helpers/fake-scheduler.js'
 import { form, type Part, readMultipart } from '../helpers/multipart.js'
+import { idleControl } from '../helpers/pipeline.js'
 import { type TestApp, testApp } from '../helpers/test-app.js'
 import { roomyLimits, scaleAffine, tempFolder } from '../helpers/volumes.js'
 
-const answer: Answer = (job) => runTool(job as ToolJob, { checkpoint: async () => {}, withDevice: (work) => work() })
+const answer: Answer = (job) => runTool(job as ToolJob, idleControl)
 
 /** A file of 8 x 6 x nz voxels with a block of ones at x 1..4, y 2..3 of the last slice. */
 async function maskFile(extension: '.nii.gz' | '.png', nz: number): Promise<Buffer> {

@@ -6,14 +6,13 @@ import { readVolume } from '../../src/formats/read-volume.js'
 import { ingest } from '../../src/pipelines/ingest.js'
 import { type Answer, labelMap } from '../helpers/fake-scheduler.js'
 import { form, type Part } from '../helpers/multipart.js'
+import { idleControl } from '../helpers/pipeline.js'
 import { type TestApp, testApp } from '../helpers/test-app.js'
 import { niftiFile, roomyLimits, scaleAffine, tempFolder, volumeOf } from '../helpers/volumes.js'
 
 /** Ingests as a tool runner would; every other job gets a label map. */
 const answer: Answer = (job, signal, onProgress) =>
-  job.kind === 'ingest'
-    ? ingest(job as ToolJob, { checkpoint: async () => {}, withDevice: (work) => work() })
-    : labelMap(job, signal, onProgress)
+  job.kind === 'ingest' ? ingest(job as ToolJob, idleControl) : labelMap(job, signal, onProgress)
 
 async function scan(): Promise<Buffer> {
   await using folder = await tempFolder()

@@ -1,9 +1,11 @@
 /** mask2polygon on real label maps, byte for byte what nibabel and OpenCV make of them. */
+
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { runTool } from '../../src/pipelines/run-tool.js'
+import { idleControl } from '../helpers/pipeline.js'
 import { pythonJson, pythonWith } from '../helpers/python.js'
 import { sharedData } from '../helpers/shared-data.js'
 import { roomyLimits, tempFolder } from '../helpers/volumes.js'
@@ -62,7 +64,7 @@ describe.skipIf(!python || !sharedData)(
           outDir: folder.path,
           limits: roomyLimits,
         } as const
-        const { file } = await runTool(job, { checkpoint: async () => {}, withDevice: (work) => work() })
+        const { file } = await runTool(job, idleControl)
         const sha256 = createHash('sha256')
           .update(await readFile(file!.path))
           .digest('hex')

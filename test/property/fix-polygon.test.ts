@@ -6,6 +6,7 @@ import type { RowAxis } from '../../src/geometry/mask-to-polygon.js'
 import type { Ring } from '../../src/geometry/ring.js'
 import { countContacts } from '../../src/geometry/ring-contacts.js'
 import { MOST_REACH } from '../../src/geometry/settle-ring.js'
+import type { Work } from '../../src/geometry/work.js'
 import { makeVolume, type Volume } from '../../src/volume/volume.js'
 import { xorshift32 } from '../helpers/random-masks.js'
 
@@ -67,7 +68,15 @@ const anyCase = (pictures: readonly Picture[]): fc.Arbitrary<Case> =>
     })
 
 const every = anyCase(['flat', 'noise', 'disc', 'steps'])
-const fix = ({ volume, rowAxis, slices, edit }: Case): FixedRing[] => [...fixPolygons(volume, rowAxis, slices, edit)]
+/** What a computation comes to, when nobody stops it. */
+function done<T>(work: Work<T>): T {
+  let step = work.next()
+  while (!step.done) step = work.next()
+  return step.value
+}
+
+const fix = ({ volume, rowAxis, slices, edit }: Case): FixedRing[] =>
+  [...fixPolygons(volume, rowAxis, slices, edit)].filter((fixed) => fixed !== undefined)
 const RUNS = { numRuns: 200 }
 
 test('the dragged vertex lands exactly at its old place plus the offset', () => {
@@ -137,7 +146,7 @@ test('the polygon meets itself no more often than when the dragged vertex alone 
       alone[2 * vertex + 1]! += offset[1]
       for (const { slice, ring } of fix(example)) {
         const least = slice === 0 ? alone : example.slices[1]![0]!
-        expect(countContacts(ring, all, [])).toBeLessThanOrEqual(countContacts(least, all, []))
+        expect(done(countContacts(ring, all, []))).toBeLessThanOrEqual(done(countContacts(least, all, [])))
       }
     }),
     RUNS,

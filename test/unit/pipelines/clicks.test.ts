@@ -11,7 +11,11 @@ import { runInference } from '../../../src/pipelines/run-inference.js'
 import type { Vec3, Volume } from '../../../src/volume/volume.js'
 import { axisOrders, inAxisOrder, roomyLimits, scaleAffine, tempFolder, volumeOf } from '../../helpers/volumes.js'
 
-const control: JobControl = { checkpoint: async () => {}, withDevice: (work) => work() }
+const control: JobControl = {
+  signal: new AbortController().signal,
+  checkpoint: async () => {},
+  withDevice: (work) => work(),
+}
 
 /** A network whose label is 1 where channel `channel` of its input is above `over`. */
 function peaks(channels: number, channel: number, rank: 2 | 3, over = 0.9999): LoadedModel['predictor'] {

@@ -12,7 +12,11 @@ import { runInference } from '../../../src/pipelines/run-inference.js'
 import { makeVolume, type Vec3 } from '../../../src/volume/volume.js'
 
 const limits = { maxVolumeBytes: 1e9, maxVoxels: 1e9 }
-const control: JobControl = { checkpoint: async () => {}, withDevice: (work) => work() }
+const control: JobControl = {
+  signal: new AbortController().signal,
+  checkpoint: async () => {},
+  withDevice: (work) => work(),
+}
 const size: Vec3 = [24, 20, 8]
 
 let folder: string

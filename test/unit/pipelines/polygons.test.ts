@@ -10,7 +10,11 @@ import { runTool } from '../../../src/pipelines/run-tool.js'
 import { makeVolume, type Vec3, type Volume } from '../../../src/volume/volume.js'
 import { roomyLimits, scaleAffine, tempFolder, volumeOf } from '../../helpers/volumes.js'
 
-const control: JobControl = { checkpoint: async () => {}, withDevice: (work) => work() }
+const control: JobControl = {
+  signal: new AbortController().signal,
+  checkpoint: async () => {},
+  withDevice: (work) => work(),
+}
 
 /** A mask with a 3 x 2 block of `label` at x 1..3, y 2..3 of slice 1, and one voxel of label 9 at 5, 5, 2. */
 function blockMask(size: Vec3 = [7, 6, 3], label = 1): Volume<Uint8Array> {
