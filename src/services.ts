@@ -1,6 +1,5 @@
 /** The composition root: the only place that creates services. Everything is created once and closed in reverse order. */
-import { access, mkdir, readFile } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
+import { access, readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import type { Logger } from 'pino'
 import { ConfigError } from './config/load.js'
@@ -18,7 +17,9 @@ import type { Scheduler } from './scheduler/scheduler.js'
 import { createSessions } from './sessions/create-sessions.js'
 import type { Sessions } from './sessions/sessions.js'
 import { systemClock } from './util/clock.js'
-import { openTmpRoot } from './util/tmp-root.js'
+import type { Log } from './util/log.js'
+import { WorkspaceRefused } from './workspace/mark.js'
+import { openWorkspace, type Workspace } from './workspace/open-workspace.js'
 
 /** A MONAI bundle has some dozens of files, with external data a few hundred. */
 const MOST_ARCHIVE_ENTRIES = 10_000
@@ -57,16 +58,14 @@ export async function createServices(config: Config): Promise<Services> {
     },
     dicom: { aeTitle: config.dicomAeTitle, scpPort: config.dicomPort, tls: await readTls(config) },
   })
-  const workspace = resolve(config.workspace)
   await checkCatalog(config.modelCatalog)
-  await mkdir(workspace, { recursive: true })
-  const tmp = await openTmpRoot(join(workspace, 'tmp'), systemClock)
-
   const logs = new LogRing()
   const logger = createLogger(config.logLevel, logs)
+  const workspace = await openOurs(config.workspace, logger)
   const sessions = await createSessions({
-    folder: join(workspace, 'sessions'),
+    workspace,
     clock: systemClock,
+    log: logger,
     maxBytes: config.sessionMaxBytes,
     maxSessions: config.maxSessions,
     defaultExpirySeconds: config.sessionExpiry,
@@ -74,7 +73,7 @@ export async function createServices(config: Config): Promise<Services> {
   })
   const scheduler = createScheduler({ ...schedulerSettings(config), log: logger })
   const registry = await openRegistry({
-    folder: join(workspace, 'models'),
+    workspace,
     bundledFolder: fileURLToPath(new URL('../models', import.meta.url)),
     catalog: config.modelCatalog,
     autoReload: config.autoReload,
@@ -104,8 +103,8 @@ export async function createServices(config: Config): Promise<Services> {
     sessions,
     board,
     fetchSource,
-    workspace,
-    tmpRoot: tmp.path,
+    workspace: workspace.path,
+    tmpRoot: workspace.requests,
     readiness: () => (closing ? 'the server is shutting down' : preload.reason()),
     async stopJobs(graceMs) {
       closing = true
@@ -116,8 +115,17 @@ export async function createServices(config: Config): Promise<Services> {
     },
     async close() {
       await sessions.close()
-      await tmp.close()
+      await workspace.close()
     },
+  }
+}
+
+async function openOurs(path: string, log: Log): Promise<Workspace> {
+  try {
+    return await openWorkspace(path, { log })
+  } catch (error) {
+    if (error instanceof WorkspaceRefused) throw new ConfigError([`--workspace: ${error.message}`])
+    throw error
   }
 }
 

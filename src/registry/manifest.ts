@@ -58,16 +58,6 @@ export async function readManifest(path: string): Promise<Manifest | undefined> 
   return Manifest.parse(JSON.parse(text))
 }
 
-/** The same, where a damaged manifest is as good as none: it is about to be replaced. */
-export async function readUsableManifest(path: string): Promise<Manifest | undefined> {
-  try {
-    return await readManifest(path)
-  } catch (error) {
-    if (isUnreadable(error)) return undefined
-    throw error
-  }
-}
-
 export async function writeManifest(path: string, manifest: Manifest): Promise<void> {
   await writeFileAtomic(path, `${JSON.stringify(manifest, undefined, 2)}\n`)
 }

@@ -46,12 +46,6 @@ export interface ModelFilter {
   readonly type?: string | undefined
 }
 
-export interface ModelChange {
-  readonly name: string
-  /** Absent when the model is gone. */
-  readonly revision: string | undefined
-}
-
 export interface ModelRegistry {
   /** By name; models whose config cannot be read are left out when a filter is given. */
   list(filter?: ModelFilter): readonly ModelEntry[]
@@ -64,7 +58,5 @@ export interface ModelRegistry {
   /** Replaces the config and keeps the weights; proved and published like a PUT. */
   patch(name: string, config: unknown, signal?: AbortSignal): Promise<ModelEntry>
   remove(name: string): Promise<void>
-  /** Tells of every change, by this server or, with auto-reload, another one. Returns how to stop listening. */
-  onChange(listener: (change: ModelChange) => void): () => void
   close(): Promise<void>
 }

@@ -31,7 +31,8 @@ export interface Session {
 
 /** A session held by a request: never expired or evicted until released. */
 export interface HeldSession extends Session {
-  release(): void
+  /** Once more is nothing. Never rejects; what cannot be tidied up now is tried again. */
+  release(): Promise<void>
 }
 
 export interface NewSession {

@@ -33,12 +33,17 @@ export class Background {
     })
   }
 
-  /** Does `work` now, and again after a while until it succeeds. Resolves when it has, or when this is closed before. */
-  start(what: string, work: () => Promise<void>): Promise<void> {
-    return this.#track(async () => {
-      for (let pause = FIRST_PAUSE_MS; !(await this.#try(what, work)); pause = Math.min(2 * pause, LONGEST_PAUSE_MS))
+  /** Does `work` now, and again after a while until it succeeds. Resolves after the first try; never rejects. */
+  async start(what: string, work: () => Promise<void>): Promise<void> {
+    const first = this.#try(what, work)
+    void this.#track(async () => {
+      let isDone = await first
+      for (let pause = FIRST_PAUSE_MS; !isDone; pause = Math.min(2 * pause, LONGEST_PAUSE_MS)) {
         if (!(await this.#pause(pause))) return
+        isDone = await this.#try(what, work)
+      }
     })
+    await first
   }
 
   /** Starts nothing more, and waits for what is under way. */

@@ -27,9 +27,9 @@ export class RegistryProcess {
   }
 
   /** Resolves when its registry is open, with what it shows. */
-  static async start(folder: string, bundledFolder: string, reload: 'auto' | 'manual') {
+  static async start(workspace: string, bundledFolder: string, reload: 'auto' | 'manual') {
     const script = fileURLToPath(new URL('registry-child.ts', import.meta.url))
-    const child = spawn(process.execPath, ['--import', 'tsx', script, folder, bundledFolder, reload])
+    const child = spawn(process.execPath, ['--import', 'tsx', script, workspace, bundledFolder, reload])
     child.stderr.pipe(process.stderr)
     child.stdin.on('error', () => {})
     const running = new RegistryProcess(child, createInterface({ input: child.stdout }))

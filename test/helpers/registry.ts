@@ -5,6 +5,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { ModelProof, ModelRef } from '../../src/contract/model.js'
 import { openRegistry, type RegistryOptions } from '../../src/registry/open-registry.js'
+import type { ModelRegistry } from '../../src/registry/registry.js'
+import { silentLog } from '../../src/util/log.js'
+import { openWorkspace } from '../../src/workspace/open-workspace.js'
 
 export const PROOF: ModelProof = { inputs: [], outputs: [], device: 'cpu' }
 
@@ -28,26 +31,30 @@ export const LIMITS = { maxEntries: 100, maxBytes: 1 << 20, maxConfigBytes: 1 <<
 
 export class RegistryHome {
   readonly root = mkdtempSync(join(tmpdir(), 'aidant-registry-'))
-  readonly folder = join(this.root, 'models')
+  readonly workspace = join(this.root, 'workspace')
+  readonly folder = join(this.workspace, 'models')
   readonly bundledFolder = join(this.root, 'bundled')
   #files = 0
 
-  options(more: Partial<RegistryOptions> = {}): RegistryOptions & { scheduler: FakeProver } {
-    return {
-      folder: this.folder,
+  /** A registry on the workspace as one more server would open it; the server's lease goes when it closes. */
+  async open(more: Partial<RegistryOptions> = {}): Promise<{ registry: ModelRegistry; scheduler: FakeProver }> {
+    const workspace = await openWorkspace(this.workspace, { log: silentLog })
+    const scheduler = new FakeProver()
+    const registry = await openRegistry({
+      workspace,
       bundledFolder: this.bundledFolder,
       catalog: '',
       autoReload: false,
-      scheduler: new FakeProver(),
+      scheduler,
       limits: LIMITS,
-      log: { info: () => {}, warn: () => {} },
+      log: silentLog,
       ...more,
-    } as RegistryOptions & { scheduler: FakeProver }
-  }
-
-  async open(more: Partial<RegistryOptions> = {}) {
-    const options = this.options(more)
-    return { registry: await openRegistry(options), scheduler: options.scheduler }
+    })
+    const close = async () => {
+      await registry.close()
+      await workspace.close()
+    }
+    return { registry: { ...registry, close }, scheduler }
   }
 
   /** A file for the registry to take, as an upload leaves it. */

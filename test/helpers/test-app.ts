@@ -15,6 +15,7 @@ import type { Services } from '../../src/services.js'
 import { createSessions } from '../../src/sessions/create-sessions.js'
 import { systemClock } from '../../src/util/clock.js'
 import { silentLog } from '../../src/util/log.js'
+import { openWorkspace } from '../../src/workspace/open-workspace.js'
 import { type Answer, type FakeScheduler, fakeScheduler } from './fake-scheduler.js'
 
 export interface TestAppOptions {
@@ -37,12 +38,14 @@ export interface TestApp extends AsyncDisposable {
 }
 
 export async function testApp({ answer, flags = [], services: overrides = {} }: TestAppOptions = {}): Promise<TestApp> {
-  const workspace = await mkdtemp(join(tmpdir(), 'aidant-app-'))
-  const config = loadConfig(['--workspace', workspace, ...flags], {})
+  const folder = await mkdtemp(join(tmpdir(), 'aidant-app-'))
+  const config = loadConfig(['--workspace', folder, ...flags], {})
   const scheduler = fakeScheduler(answer)
+  const workspace = await openWorkspace(folder, { log: silentLog })
   const sessions = await createSessions({
-    folder: join(workspace, 'sessions'),
+    workspace,
     clock: systemClock,
+    log: silentLog,
     maxBytes: config.sessionMaxBytes,
     maxSessions: config.maxSessions,
     defaultExpirySeconds: config.sessionExpiry,
@@ -56,7 +59,7 @@ export async function testApp({ answer, flags = [], services: overrides = {} }: 
     log: silentLog,
   })
   const logs = new LogRing()
-  const tmpRoot = join(workspace, 'tmp')
+  const tmpRoot = workspace.requests
   const services: Services = {
     logger: pino({ level: 'info', base: null }, logs),
     logs,
@@ -67,11 +70,14 @@ export async function testApp({ answer, flags = [], services: overrides = {} }: 
     fetchSource: async () => {
       throw new AppError('FETCH_FORBIDDEN', 'fetching is off')
     },
-    workspace,
+    workspace: folder,
     tmpRoot,
     readiness: () => undefined,
     stopJobs: () => board.close(),
-    close: () => sessions.close(),
+    async close() {
+      await sessions.close()
+      await workspace.close()
+    },
     ...overrides,
   }
   const app = await buildApp(services, config)
@@ -80,7 +86,7 @@ export async function testApp({ answer, flags = [], services: overrides = {} }: 
     app,
     services,
     scheduler,
-    workspace,
+    workspace: folder,
     inject: (options) => app.inject(options),
     async listen() {
       const address = await app.listen({ host: '127.0.0.1', port: 0 })
@@ -93,7 +99,7 @@ export async function testApp({ answer, flags = [], services: overrides = {} }: 
       await services.stopJobs(0)
       await app.close()
       await services.close()
-      await rm(workspace, { recursive: true, force: true })
+      await rm(folder, { recursive: true, force: true })
       if (undocumented.size > 0) throw new Error(`not in the OpenAPI document: ${[...undocumented].join(', ')}`)
     },
   }
@@ -146,7 +152,6 @@ export function fakeRegistry(names: readonly string[]): ModelRegistry {
     put: refuse,
     patch: refuse,
     remove: refuse,
-    onChange: () => () => {},
     close: async () => {},
   }
 }

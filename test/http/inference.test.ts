@@ -108,7 +108,7 @@ describe('the upload', () => {
     await using app = await testApp()
     await post(app, '/v1/segmentation?model=spleen', [{ ...image, filename: '/home/ann/../patients/Doe^Jane.nii.gz' }])
     const [path] = jobOf(app).images[0]!.paths
-    expect(path).toMatch(/^.*\/tmp\/[^/]+\/input-0$/)
+    expect(path).toMatch(/^.*\/tmp\/[^/]+\/[^/]+\/input-0$/)
   })
 
   test('keeps several images apart by their fields', async () => {

@@ -26,7 +26,7 @@ function checkFolder(folder: string, shown: readonly ShownModel[]): void {
 
 /** Milliseconds of the first PUT of a fresh process, as the killed ones are. Leaves the model there. */
 async function timeOfPut(home: RegistryHome): Promise<number> {
-  const { running } = await RegistryProcess.start(home.folder, home.bundledFolder, 'manual')
+  const { running } = await RegistryProcess.start(home.workspace, home.bundledFolder, 'manual')
   const data = home.file(onnx)
   const start = performance.now()
   expect((await running.ask({ op: 'put', name: 'organ', config: modelConfig(), data }))?.done).toBe('put')
@@ -42,7 +42,7 @@ test(`kill -9 at ${KILLS} instants of a PUT leaves the old model or the new one`
   let old: string | undefined = sha(onnx)
   const outcomes = { old: 0, new: 0 }
   for (let i = 0; i < KILLS; i++) {
-    const { running, ready } = await RegistryProcess.start(home.folder, home.bundledFolder, 'manual')
+    const { running, ready } = await RegistryProcess.start(home.workspace, home.bundledFolder, 'manual')
     expect(ready.map(({ sha256 }) => sha256)).toEqual(old === undefined ? [] : [old])
     checkFolder(home.folder, ready)
     const bytes = variant(onnx, `version ${i}`)
@@ -74,7 +74,7 @@ test(`kill -9 at ${KILLS} instants of a PUT leaves the old model or the new one`
 test('two servers on one workspace end alike after 100 operations and a kill', { timeout: 300_000 }, async () => {
   await using home = new RegistryHome()
   await home.bundle('bundled', modelConfig(), onnx)
-  const start = async () => (await RegistryProcess.start(home.folder, home.bundledFolder, 'auto')).running
+  const start = async () => (await RegistryProcess.start(home.workspace, home.bundledFolder, 'auto')).running
   const servers = [await start(), await start()]
   // The same seed, the same run: a small linear congruential generator.
   let seed = 12345

@@ -1,13 +1,18 @@
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { createSessions, type SessionsOptions } from '../../../src/sessions/create-sessions.js'
+import { createSessions, type SessionsOptions, SWEEP_SECONDS } from '../../../src/sessions/create-sessions.js'
 import type { Sessions } from '../../../src/sessions/sessions.js'
+import { silentLog } from '../../../src/util/log.js'
+import { openWorkspace, type Workspace } from '../../../src/workspace/open-workspace.js'
+import { FakeTime } from '../../helpers/fake-time.js'
+import { mayMount, mountDisk } from '../../helpers/small-disk.js'
 
 let root: string
 let now: number
 const open: Sessions[] = []
+const workspaces: Workspace[] = []
 
 beforeEach(async () => {
   root = await mkdtemp(join(tmpdir(), 'aidant-sessions-'))
@@ -15,13 +20,17 @@ beforeEach(async () => {
 })
 afterEach(async () => {
   for (const sessions of open.splice(0)) await sessions.close()
+  for (const workspace of workspaces.splice(0)) await workspace.close()
   await rm(root, { recursive: true, force: true })
 })
 
 async function store(options: Partial<SessionsOptions> = {}): Promise<Sessions> {
+  const workspace = await openWorkspace(root, { log: silentLog })
+  workspaces.push(workspace)
   const sessions = await createSessions({
-    folder: join(root, 'sessions'),
+    workspace,
     clock: { now: () => now },
+    log: silentLog,
     maxBytes: 10_000,
     maxSessions: 10,
     defaultExpirySeconds: 3600,
@@ -34,7 +43,7 @@ async function store(options: Partial<SessionsOptions> = {}): Promise<Sessions> 
 
 let made = 0
 async function newSession(bytes = 100, expirySeconds?: number) {
-  const folder = join(root, `incoming-${made++}`)
+  const folder = join(workspaces.at(-1)!.requests, `incoming-${made++}`)
   await mkdir(folder)
   await writeFile(join(folder, 'volume.nii'), Buffer.alloc(bytes))
   return {
@@ -71,9 +80,9 @@ describe('a session', () => {
     const sessions = await store()
     const { meta } = await sessions.create(await newSession(1, 60))
     now += 59_000
-    ;(await sessions.hold(meta.id)).release()
+    await (await sessions.hold(meta.id)).release()
     now += 59_000
-    ;(await sessions.get(meta.id, { renew: false })).release()
+    await (await sessions.get(meta.id, { renew: false })).release()
     now += 1_000
     await expect(sessions.hold(meta.id)).rejects.toEqual(code('SESSION_EXPIRED'))
     await expect(sessions.get(meta.id, { renew: true })).rejects.toEqual(code('SESSION_NOT_FOUND'))
@@ -84,11 +93,11 @@ describe('a session', () => {
     const first = await store()
     const { meta } = await first.create(await newSession(1, 60))
     now += 30_000
-    ;(await first.hold(meta.id)).release()
+    await (await first.hold(meta.id)).release()
     await first.close()
     now += 59_000
     const second = await store()
-    ;(await second.hold(meta.id)).release()
+    await (await second.hold(meta.id)).release()
     now += 60_000
     await (await store()).close()
     expect(await readdir(join(root, 'sessions'))).toEqual([])
@@ -97,7 +106,7 @@ describe('a session', () => {
   test('is seen by another server on the same workspace', async () => {
     const [one, other] = [await store(), await store()]
     const { meta } = await one.create(await newSession())
-    ;(await other.hold(meta.id)).release()
+    await (await other.hold(meta.id)).release()
     await one.remove(meta.id)
     await expect(other.hold(meta.id)).rejects.toEqual(code('SESSION_EXPIRED'))
   })
@@ -109,7 +118,7 @@ describe('a session', () => {
     await sessions.remove(meta.id)
     await expect(sessions.hold(meta.id)).rejects.toEqual(code('SESSION_EXPIRED'))
     expect(await readdir(join(root, 'sessions', meta.id))).toContain('volume.nii')
-    held.release()
+    await held.release()
     await expect.poll(() => readdir(join(root, 'sessions'))).toEqual([])
   })
 })
@@ -124,9 +133,9 @@ describe('bounds', () => {
     now += 1000
     const third = await sessions.create(await newSession(1000))
     await expect(sessions.hold(idle.meta.id)).rejects.toEqual(code('SESSION_EXPIRED'))
-    held.release()
-    ;(await sessions.hold(oldest.meta.id)).release()
-    ;(await sessions.hold(third.meta.id)).release()
+    await held.release()
+    await (await sessions.hold(oldest.meta.id)).release()
+    await (await sessions.hold(third.meta.id)).release()
   })
 
   test('a session over --session-max-bytes is refused', async () => {
@@ -155,9 +164,164 @@ test.each([
   await expect(sessions.remove(id)).rejects.toEqual(code('SESSION_NOT_FOUND'))
 })
 
-test('what is no session is swept at start', async () => {
-  await mkdir(join(root, 'sessions', 'leftover'), { recursive: true })
-  await mkdir(join(root, 'sessions', '9ad970be-530e-11ea-84e3-0242ac110007'))
-  await store()
-  expect(await readdir(join(root, 'sessions'))).toEqual([])
+describe('what is no session of ours', () => {
+  const id = '9ad970be-530e-11ea-84e3-0242ac110007'
+  const meta = (more: object = {}) => JSON.stringify({ id, createdAt: 1, expirySeconds: 60, ...more })
+  const long = new Date(Date.now() - 7 * 24 * 3600_000)
+
+  test.each([
+    { name: 'a foreign folder', files: { 'holiday/a.jpg': '' } },
+    { name: 'a foreign file', files: { 'notes.txt': '' } },
+    { name: 'a session that only a newer Aidant can read', files: { [`${id}/meta.json`]: meta({ format: 2 }) } },
+    { name: 'a session whose meta.json is damaged', files: { [`${id}/meta.json`]: '{', [`${id}/volume.nii`]: 'v' } },
+    { name: 'an old folder with the name of a session and other files', files: { [`${id}/letter.txt`]: '' } },
+  ])('$name is left alone', async ({ files }) => {
+    await store()
+    for (const [name, text] of Object.entries(files)) {
+      await mkdir(dirname(join(root, 'sessions', name)), { recursive: true })
+      await writeFile(join(root, 'sessions', name), text)
+      await utimes(join(root, 'sessions', name), long, long)
+      await utimes(dirname(join(root, 'sessions', name)), long, long)
+    }
+    const sessions = await store()
+    await expect(sessions.hold(id)).rejects.toEqual(code('SESSION_EXPIRED'))
+    for (const [name, text] of Object.entries(files))
+      expect(await readFile(join(root, 'sessions', name), 'utf8')).toBe(text)
+  })
+
+  test.each([
+    { name: 'ended while a server that was killed held it', files: ['gone.json', 'volume.nii', `server-${id}.hold`] },
+    { name: 'was ended by an older Aidant, days ago', files: ['volume.nii', 'source.nii.gz'] },
+  ])('a session that $name is removed', async ({ files }) => {
+    await store()
+    await mkdir(join(root, 'sessions', id))
+    for (const file of files) await writeFile(join(root, 'sessions', id, file), '')
+    await utimes(join(root, 'sessions', id), long, long)
+    await store()
+    expect(await readdir(join(root, 'sessions'))).toEqual([])
+  })
+})
+
+describe('several servers', () => {
+  test('a session that a job on one holds is not erased when another ends it', async () => {
+    const [one, other] = [await store(), await store()]
+    const { meta } = await one.create(await newSession())
+    const held = await one.hold(meta.id)
+    await other.remove(meta.id)
+    await expect(one.hold(meta.id)).rejects.toEqual(code('SESSION_EXPIRED'))
+    await expect(other.hold(meta.id)).rejects.toEqual(code('SESSION_EXPIRED'))
+    expect(await readFile(held.volumePath)).toHaveLength(100)
+    await held.release()
+    expect(await readdir(join(root, 'sessions'))).toEqual([])
+  })
+
+  test('a session that a job on one holds neither expires on another nor makes room there', async () => {
+    const one = await store()
+    const { meta } = await one.create(await newSession(1000, 60))
+    const held = await one.hold(meta.id)
+    now += 120_000
+    const other = await store({ maxBytes: 1500 })
+    await expect(other.create(await newSession(1000))).rejects.toEqual(code('BUSY'))
+    expect(await readFile(held.volumePath)).toHaveLength(1000)
+    await held.release()
+    await other.create(await newSession(1000))
+  })
+
+  test('the hold of a server that was killed counts for nothing', async () => {
+    const one = await store()
+    const { meta } = await one.create(await newSession(100, 60))
+    await writeFile(join(root, 'sessions', meta.id, 'server-9ad970be-530e-11ea-84e3-0242ac110007.hold'), '')
+    await one.remove(meta.id)
+    expect(await readdir(join(root, 'sessions'))).toEqual([])
+  })
+
+  test('a session of a server that is gone expires on the others', async () => {
+    const time = new FakeTime()
+    const other = await store({ timers: time })
+    const one = await store()
+    const { meta } = await one.create(await newSession(100, 60))
+    await one.close()
+    now += 60_000
+    time.advance(SWEEP_SECONDS * 1000)
+    await expect.poll(() => readdir(join(root, 'sessions'))).toEqual([])
+    await expect(other.hold(meta.id)).rejects.toEqual(code('SESSION_EXPIRED'))
+  })
+})
+
+describe('a disk that fails', () => {
+  /** A workspace whose removals fail until told otherwise. */
+  async function failing(time: FakeTime) {
+    const workspace = await openWorkspace(root, { log: silentLog })
+    workspaces.push(workspace)
+    const disk = { fails: true }
+    const discard = async (path: string) => {
+      if (disk.fails) throw Object.assign(new Error('input/output error'), { code: 'EIO' })
+      await workspace.discard(path)
+    }
+    const sessions = await createSessions({
+      workspace: { ...workspace, discard },
+      clock: { now: () => now },
+      timers: time,
+      log: silentLog,
+      maxBytes: 10_000,
+      maxSessions: 10,
+      defaultExpirySeconds: 60,
+      maxExpirySeconds: 60,
+    })
+    open.push(sessions)
+    return { sessions, disk }
+  }
+
+  test('a session that cannot be removed ends for its clients, is tried again, and ends no process', async () => {
+    const time = new FakeTime()
+    const { sessions, disk } = await failing(time)
+    const { meta } = await sessions.create(await newSession())
+    now += 60_000
+    for (let round = 0; round < 3; round++) {
+      time.advance(SWEEP_SECONDS * 1000)
+      await expect(sessions.hold(meta.id)).rejects.toEqual(code('SESSION_EXPIRED'))
+    }
+    expect(await readdir(join(root, 'sessions'))).toEqual([meta.id])
+    disk.fails = false
+    await expect
+      .poll(() => {
+        time.advance(SWEEP_SECONDS * 1000)
+        return readdir(join(root, 'sessions'))
+      })
+      .toEqual([])
+  })
+
+  test('a session that cannot be read for a moment is not taken for gone', async () => {
+    const first = await store()
+    const { meta } = await first.create(await newSession())
+    const path = join(root, 'sessions', meta.id, 'meta.json')
+    // Reading a folder fails with EISDIR; a stat of a name that is too deep with ELOOP, as a disk would with EIO.
+    await rename(path, `${path}.away`)
+    await symlink('meta.json', path)
+    await expect(first.hold(meta.id)).rejects.toMatchObject({ code: 'ELOOP' })
+    const second = await store()
+    await expect(second.hold(meta.id)).rejects.toMatchObject({ code: 'ELOOP' })
+    await rename(`${path}.away`, path)
+    for (const sessions of [first, second]) await (await sessions.hold(meta.id)).release()
+  })
+})
+
+test.skipIf(!mayMount)('a session enters a store on a file system of its own (needs the right to mount)', async () => {
+  await mkdir(join(root, 'sessions'))
+  const disk = mountDisk(1 << 20, join(root, 'sessions'))
+  try {
+    const sessions = await store({ maxBytes: 1 << 20 })
+    const incoming = await newSession(5000)
+    await mkdir(join(incoming.folder, 'series'))
+    await writeFile(join(incoming.folder, 'series', '0.dcm'), 'slice')
+    const { volumePath, seriesPaths } = await sessions.create(incoming)
+    expect((await readFile(volumePath)).length).toBe(5000)
+    expect(await readFile(seriesPaths[0]!, 'utf8')).toBe('slice')
+    // One that does not fit leaves nothing.
+    await expect(sessions.create(await newSession((1 << 20) - 10_000))).rejects.toMatchObject({ code: 'ENOSPC' })
+    expect(await readdir(join(root, 'sessions'))).toHaveLength(1)
+  } finally {
+    for (const sessions of open.splice(0)) await sessions.close()
+    disk.unmount()
+  }
 })
