@@ -153,7 +153,7 @@ export function copyBox(layout: Layout, start: Vec3, box: Vec3, target: Tensor['
         }
       }
     } else if (s0 === 1) copyTiled(data, target, [from, s0, s1, s2], [to, t0, t1, step], [l0, l1, l2], [h0, h1, h2])
-    else if (s1 === 1 && s0 === size[0] * size[1]) {
+    else if (order[0] === 2 && order[1] === 0) {
       const zeros = Buffer.alloc(s0 * data.BYTES_PER_ELEMENT)
       for (let i = l0; i < h0; i++) {
         // Channels of clicks are empty nearly everywhere, and the target is zero already.

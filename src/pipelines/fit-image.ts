@@ -59,12 +59,9 @@ function chosenImage(read: ReadResult, wanted: number | undefined, index: number
     if (images === 1) return read
     const n = voxelCount(volume) * each
     const data = volume.data.subarray(index * n, (index + 1) * n) as VoxelArray
-    // what is chosen is one image, and its file has no axis of time
-    const { nifti } = volume
-    const single = { ...volume, nifti: nifti && { ...nifti, dims: Math.min(nifti.dims, 3) } }
     return noted(
       read,
-      withData(single, data, each),
+      withData(volume, data, each),
       `of the ${images} images in the file, number ${index} was used ('${IMAGE_INDEX}')`,
     )
   }
@@ -88,8 +85,9 @@ function noted(read: ReadResult, volume: Volume, note: string): ReadResult {
   return { ...rest, ...kept, volume, notes: [...read.notes, note] }
 }
 
+/** Other voxels on the same grid: one image, so its file has no axis of time. */
 function withData({ size, affine, nifti }: Volume, data: VoxelArray, channels: number): Volume {
-  return makeVolume(size, affine, data, { channels, nifti })
+  return makeVolume(size, affine, data, { channels, nifti: nifti && { ...nifti, dims: Math.min(nifti.dims, 3) } })
 }
 
 function firstChannels(volume: Volume, channels: number): Volume {
