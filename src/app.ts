@@ -29,12 +29,12 @@ import { inferenceRoutes } from './http/routes/inference.js'
 import { logRoutes } from './http/routes/logs.js'
 import { mask2polygonRoutes } from './http/routes/mask2polygon.js'
 import { modelRoutes } from './http/routes/models.js'
+import { createSendPage, pageRoutes } from './http/routes/page.js'
 import { requestRoutes } from './http/routes/requests.js'
 import { serverRoutes } from './http/routes/server.js'
 import { sessionRoutes } from './http/routes/session.js'
 import type { Services } from './services.js'
 import { readVersion } from './util/version.js'
-import { readPage } from './web/page.js'
 
 /** JSON bodies (a model's config, a session's source) are read into memory; uploads are not, and have limits of their own. */
 const JSON_BODY_BYTES = 8 * 1024 * 1024
@@ -78,7 +78,7 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
         scriptSrc: ["'self'"],
         connectSrc: ["'self'"],
         imgSrc: ["'self'", 'data:', 'blob:'],
-        styleSrc: ["'self'", "'unsafe-inline'"],
+        styleSrc: ["'self'"],
         baseUri: ["'none'"],
         formAction: ["'none'"],
         frameAncestors: ["'self'"],
@@ -103,8 +103,9 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
   await app.register(serverRoutes, {
     version: readVersion(),
     readiness: services.readiness,
-    page: readPage(),
+    sendPage: createSendPage(),
   })
+  await app.register(pageRoutes)
   await app.register(requestRoutes, { board, now: Date.now })
   await app.register(async (uploads) => {
     acceptBareBodies(uploads, config.maxParamsBytes)

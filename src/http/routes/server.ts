@@ -1,13 +1,14 @@
 /** What the server says of itself to everybody: GET /, /health. */
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
+import type { SendPage } from './page.js'
 
 export interface ServerRouteOptions {
   readonly version: string
   /** Undefined when every wanted model can answer now; else why not. */
   readonly readiness: () => string | undefined
-  /** The page that browsers get at /. */
-  readonly page: string
+  /** Sends the page that browsers get at /. */
+  readonly sendPage: SendPage
 }
 
 const ServerInfo = z
@@ -24,7 +25,7 @@ const ServerInfo = z
 const Health = z.object({ status: z.enum(['ok', 'unavailable']), reason: z.string().optional() }).meta({ id: 'Health' })
 
 export const serverRoutes: FastifyPluginAsyncZod<ServerRouteOptions> = async (app, options) => {
-  const { version, readiness, page } = options
+  const { version, readiness, sendPage } = options
 
   app.get(
     '/',
@@ -38,11 +39,7 @@ export const serverRoutes: FastifyPluginAsyncZod<ServerRouteOptions> = async (ap
     },
     async (request, reply) => {
       reply.header('vary', 'accept')
-      if ((request.headers.accept ?? '').includes('text/html'))
-        return reply
-          .type('text/html; charset=utf-8')
-          .serializer(() => page)
-          .send({} as never)
+      if ((request.headers.accept ?? '').includes('text/html')) return sendPage(reply)
       return {
         name: 'aidant' as const,
         version,

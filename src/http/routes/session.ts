@@ -51,6 +51,9 @@ const PutQuery = z.object({
 
 const GetQuery = z.object({
   image: QueryFlag.meta({ description: 'true: the stored image itself instead of the information about it' }),
+  volume: QueryFlag.meta({
+    description: 'true: the image as it was decoded, a NIfTI volume on the grid that clicks and results use',
+  }),
   update_ts: QueryFlag.meta({ description: 'true: counts as a use, so the session lives on' }),
 })
 
@@ -113,7 +116,7 @@ const PUT_BODY = {
 } as const
 
 const GET_RESPONSE = {
-  description: 'what the session holds; with image=true the stored image itself',
+  description: 'what the session holds; with image=true the stored image itself, with volume=true as decoded',
   content: { 'application/json': { schema: { $ref: '#/components/schemas/SessionInfo' } }, ...FILE_CONTENT },
 } as const
 
@@ -190,6 +193,8 @@ export const sessionRoutes: FastifyPluginAsyncZod<SessionRouteOptions> = async (
     async (request, reply) => {
       const held = await sessions.get(request.params.id, { renew: request.query.update_ts })
       reply.raw.once('close', () => held.release())
+      if (request.query.volume)
+        return sendFile(reply, { path: held.volumePath, contentType: 'application/octet-stream', extension: '.nii' })
       if (!request.query.image) return infoOf(held)
       const { file, contentType } = held.meta.source
       return sendFile(reply, { path: held.sourcePath, contentType, extension: file.slice(file.indexOf('.')) })

@@ -1,0 +1,88 @@
+/**
+ * What this browser remembers of a session, so that a link to it brings everything back: segments, clicks, voxels. It lies
+ * in IndexedDB; the scan itself lies with the server. The oldest sessions are forgotten.
+ */
+import { gunzip, gzip } from './gzip.js'
+import { LabelMap } from './label-map.js'
+import type { Scan } from './scan.js'
+import type { Doc, Store } from './store.js'
+
+interface Record {
+  readonly session: string
+  readonly name: string
+  readonly savedAt: number
+  readonly doc: Doc
+  readonly size: readonly [number, number, number]
+  readonly labels: Blob
+}
+
+const MOST_SESSIONS = 20
+
+export interface Kept {
+  readonly name: string
+  readonly doc: Doc
+  readonly labels: LabelMap
+}
+
+export class Memory {
+  readonly #opened: Promise<IDBDatabase>
+  /** Writes one after the other, so that the last state is the one that stays. */
+  #writing: Promise<void> = Promise.resolve()
+  #waiting = false
+
+  constructor() {
+    this.#opened = new Promise((resolve, reject) => {
+      const request = indexedDB.open('aidant', 1)
+      request.onupgradeneeded = () => request.result.createObjectStore('sessions', { keyPath: 'session' })
+      request.onsuccess = () => resolve(request.result)
+      request.onerror = () => reject(request.error)
+    })
+    // Without storage, in a private window, links bring the scan alone.
+    this.#opened.catch(() => undefined)
+  }
+
+  async recall(session: string): Promise<Kept | undefined> {
+    const record = await this.#do<Record | undefined>('readonly', (store) => store.get(session)).catch(() => undefined)
+    if (!record) return undefined
+    const labels = await gunzip(new Uint8Array(await record.labels.arrayBuffer()))
+    return { name: record.name, doc: record.doc, labels: new LabelMap(record.size, new Uint8Array(labels)) }
+  }
+
+  /** Writes the state as it is when its turn comes. Calls that come meanwhile become one. */
+  keep(scan: Scan, store: Store): Promise<void> {
+    if (this.#waiting) return this.#writing
+    this.#waiting = true
+    this.#writing = this.#writing.then(async () => {
+      this.#waiting = false
+      const { doc, labels } = store
+      const packed = await gzip(labels.data)
+      const record: Record = {
+        session: scan.session,
+        name: scan.name,
+        savedAt: Date.now(),
+        doc,
+        size: labels.size,
+        labels: packed,
+      }
+      await this.#do('readwrite', (kept) => kept.put(record))
+      await this.#forget()
+    })
+    this.#writing = this.#writing.catch(() => undefined)
+    return this.#writing
+  }
+
+  async #forget(): Promise<void> {
+    const records = await this.#do<Record[]>('readonly', (store) => store.getAll())
+    const old = records.sort((a, b) => b.savedAt - a.savedAt).slice(MOST_SESSIONS)
+    for (const { session } of old) await this.#do('readwrite', (store) => store.delete(session))
+  }
+
+  async #do<T>(mode: IDBTransactionMode, work: (store: IDBObjectStore) => IDBRequest): Promise<T> {
+    const database = await this.#opened
+    return new Promise((resolve, reject) => {
+      const request = work(database.transaction('sessions', mode).objectStore('sessions'))
+      request.onsuccess = () => resolve(request.result as T)
+      request.onerror = () => reject(request.error)
+    })
+  }
+}
