@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from common.data import DATA, read_volume
 from common.metrics import dice
 from report import Cell, Result, Table
-from scans import Options
+from scans import Options, scan_of
 from server import Server
 
 
@@ -20,8 +21,9 @@ def hippocampus_mri(server: Server, options: Options) -> Result:
 
     scores = []
     for file in cases(held_out=True)[: options.each]:
-        guess = server.labels("segmentation", "hippocampus_mri", {}, file)
-        truth = read_volume(label_file(file), labels=True).data
+        sent, placed = scan_of(file, options)
+        guess = server.labels("segmentation", "hippocampus_mri", {}, sent)
+        truth = placed(read_volume(label_file(file), labels=True).data)
         scores.append([dice(guess == k, truth == k) for k in range(1, 1 + len(LABELS))])
     columns = np.array(scores).T
     rows = {label: [float(s.mean()), float(s.min()), len(s)] for label, s in zip(LABELS, columns, strict=True)}
@@ -50,8 +52,9 @@ def brain_mri(server: Server, options: Options) -> Result:
 
     brain, stroke = DATA / "nifti" / "brain", DATA / "nifti" / "stroke"
 
-    def guess_of(file: Path) -> np.ndarray:
-        return server.labels("segmentation", "brain_mri", {}, file)
+    def asked(file: Path) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+        sent, placed = scan_of(file, options)
+        return server.labels("segmentation", "brain_mri", {}, sent), placed
 
     def whole(guess: np.ndarray, truth: np.ndarray, dry: np.ndarray | None = None) -> list[Cell]:
         return [dice(guess > 0, truth), dice((guess > 0) & (guess != FIRST[OUTER_CSF]), truth if dry is None else dry)]
@@ -59,11 +62,13 @@ def brain_mri(server: Server, options: Options) -> Result:
     rows: dict[str, list[Cell]] = {}
     for contrast in ("T1", "T2", "FLAIR"):
         file = stroke / f"{contrast}.nii.gz"
-        rows[f"stroke {contrast}"] = whole(guess_of(file), read_volume(file).data != 0)
+        guess, placed = asked(file)
+        rows[f"stroke {contrast}"] = whole(guess, placed(read_volume(file).data != 0))
     mask = read_volume(brain / "t1_crop_ref_mindgrab.nii.gz", labels=True).data > 0
-    rows["t1_crop"] = whole(guess_of(brain / "t1_crop_brainchop.nii.gz"), mask)
-    guess = guess_of(brain / "fs_norm.nii.gz")
-    truth, known = brain_labels(read_volume(brain / "fs_aparc_a2009s_aseg.nii.gz", labels=True).data)
+    guess, placed = asked(brain / "t1_crop_brainchop.nii.gz")
+    rows["t1_crop"] = whole(guess, placed(mask))
+    guess, placed = asked(brain / "fs_norm.nii.gz")
+    truth, known = map(placed, brain_labels(read_volume(brain / "fs_aparc_a2009s_aseg.nii.gz", labels=True).data))
     rows["fs_norm"] = whole(guess, truth > 0, (truth > 0) & (truth != FIRST[OUTER_CSF]))
     structures = structure_rows(np.where(known, guess, 0), np.where(known, truth, 0))
     measures = {f"whole brain Dice, {name}": float(row[0]) for name, row in rows.items()}

@@ -15,7 +15,7 @@ from common.metrics import dice
 from deepgrow_2d.evaluate import CLICKS, cases_of
 from deepgrow_2d.evaluate import Case as Slice
 from report import OBEYED, RISE, Result, Table
-from scans import Options, by_image, picture_file, volume_file
+from scans import Options, by_image, gridded, picture_file, volume_file
 from server import Server
 
 Click = tuple[int, ...]
@@ -97,7 +97,7 @@ def slices(cases: list[Slice], folder: Path) -> Iterator[tuple[Path, list[Target
 
 def volumes(cases: list[Case], options: Options) -> Iterator[tuple[Path, list[Target]]]:
     """The three-dimensional cases, those of one scan together."""
-    for group in by_image((case, None) for case in cases):
+    for group in by_image((case, None) for case in gridded(cases, options)):
         first = group[0][0]
         yield (volume_file(options.folder, first.image, first.spacing),
                [Target(case.source, case.mask, list, lambda labels: labels) for case, _ in group])

@@ -9,7 +9,7 @@ from common.held_out_3d import SMALLEST, Case, cases_3d, table
 from common.metrics import dice
 from dextr3d.points import extreme_points
 from report import Result, Table
-from scans import Options, by_image, volume_file
+from scans import Options, by_image, gridded, volume_file
 from server import Server
 
 COLUMNS = ("exact points", "jittered by 2 voxels", "structures")
@@ -45,6 +45,7 @@ def organ_case(scan: Scan, organ: str, numbers: tuple[int, ...]) -> Case:
 
 def scores_of(server: Server, options: Options, cases: list[Case]) -> dict[str, list[list[float]]]:
     """Dice with exact and with jittered points, by source; one session a scan."""
+    cases = gridded(cases, options)
     rng = np.random.default_rng(options.seeded(8))
     pointed = [(case, (extreme_points(case.mask), extreme_points(case.mask, rng, jitter=2))) for case in cases]
     scores: dict[str, list[list[float]]] = {case.source: [] for case in cases}

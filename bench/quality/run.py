@@ -16,7 +16,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "training"))
@@ -25,7 +25,7 @@ from automatic import brain_mri, hippocampus_mri, modality_2d
 from deepgrow import deepgrow_2d, deepgrow_3d
 from extreme_points import dextr3d
 from report import MEMORY, SECONDS, Result, Table, verdict_table, verdicts
-from scans import Options
+from scans import ODD, Options
 from server import Server, serving
 
 EVALUATIONS: dict[str, Callable[[Server, Options], Result]] = {
@@ -33,10 +33,16 @@ EVALUATIONS: dict[str, Callable[[Server, Options], Result]] = {
     "dextr3d": dextr3d, "brain_mri": brain_mri,
 }
 
+PICTURES = ("modality_2d", "deepgrow_2d")
+"""Models of pictures and single slices, which lie on no grid of a scan."""
+
 
 def measure(name: str, server: Server, options: Options) -> Result:
-    """One model's result with what it cost: seconds of its requests, memory where the server was started here."""
+    """One model's result, on the scans as they are and at ODD mm (the goals are for the former), with what it cost: seconds of
+    its requests, memory where the server was started here."""
     result = EVALUATIONS[name](server, options)
+    odd = [] if name in PICTURES else EVALUATIONS[name](server, replace(options, odd=True)).tables
+    spacing = " x ".join(f"{mm:g}" for mm in ODD)
     median, memory = statistics.median(server.seconds), server.peak_memory()
     held = [None, None] if memory is None else [peak / 1e9 for peak in memory]
     cost = Table(f"{name}, requests", ("median s", "slowest s", "requests", "server GB", "runners GB"),
@@ -44,7 +50,8 @@ def measure(name: str, server: Server, options: Options) -> Result:
     measures = {**result.measures, SECONDS: median}
     if memory is not None:
         measures[MEMORY] = sum(memory) / 1e9
-    return Result([*result.tables, cost], measures)
+    second = [replace(table, title=f"{table.title}, scans at {spacing} mm") for table in odd]
+    return Result([*result.tables, *second, cost], measures)
 
 
 def main() -> None:

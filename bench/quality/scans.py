@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import nibabel as nib
 import numpy as np
+from scipy.ndimage import affine_transform
 
+from common.data import read_volume
 from common.held_out_3d import Case
 
 
@@ -21,6 +23,8 @@ class Options:
     each: int
     seed: int | None
     folder: Path
+    odd: bool = False
+    """Every scan lies at ODD mm instead of its own spacing, and its truth with it."""
 
     def seeded(self, usual: int) -> int:
         """The seed to draw with, where the training scripts use `usual`."""
@@ -50,3 +54,41 @@ def by_image(cases: Iterable[tuple[Case, object]]) -> list[list[tuple[Case, obje
     for case, extra in cases:
         groups.setdefault(id(case.image), []).append((case, extra))
     return list(groups.values())
+
+
+ODD = (0.9, 0.86, 0.86)
+"""Voxels in mm that no model works at, so that every label map has to find its way back."""
+
+
+def on_odd_grid(data: np.ndarray, spacing: tuple[float, ...], labels: bool = False) -> np.ndarray:
+    """The same field of view at ODD mm, from the first voxel's centre on: linear, labels by nearest voxel."""
+    steps = [odd / own for odd, own in zip(ODD, spacing, strict=True)]
+    shape = tuple(int((n - 1) / step) + 1 for n, step in zip(data.shape, steps, strict=True))
+    source = data if labels else data.astype(np.float32)
+    if labels and data.dtype == bool:
+        return on_odd_grid(data.astype(np.uint8), spacing, labels=True) > 0
+    return affine_transform(source, steps, output_shape=shape, order=0 if labels else 1, mode="nearest")
+
+
+def scan_of(file: Path, options: Options) -> tuple[Path, Callable[[np.ndarray], np.ndarray]]:
+    """The file to send, and how a truth on the grid of `file` gets onto that of the file sent."""
+    if not options.odd:
+        return file, lambda truth: truth
+    volume = read_volume(file)
+    odd = volume_file(options.folder, on_odd_grid(volume.data, volume.spacing), ODD)
+    return odd, lambda truth: on_odd_grid(truth, volume.spacing, labels=True)
+
+
+def gridded(cases: Iterable[Case], options: Options) -> list[Case]:
+    """The cases on the grid that the options ask for; those of one scan still share its image."""
+    if not options.odd:
+        return list(cases)
+    images: dict[int, np.ndarray] = {}
+    found = []
+    for case in cases:
+        if id(case.image) not in images:
+            images[id(case.image)] = on_odd_grid(case.image, case.spacing)
+        mask = on_odd_grid(case.mask, case.spacing, labels=True)
+        if mask.any():
+            found.append(replace(case, image=images[id(case.image)], mask=mask, spacing=ODD))
+    return found
