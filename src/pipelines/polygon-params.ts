@@ -47,11 +47,15 @@ export type NestedPolygon = readonly (readonly [number, number])[]
 
 export interface FixPolygonParams {
   readonly dimension: 2 | 3
-  /** The polygons before the edit, by slice. */
+  /** The polygons before the edit, by slice, inside the image, and without a first vertex that is said again at the end. */
   readonly slices: readonly (readonly Ring[])[]
+  /** Which of them said their first vertex again at the end, as some drawing programs close a ring. */
+  readonly closed: readonly (readonly boolean[])[]
   /** The same as they came, to be given back untouched where nothing changed. */
   readonly nested: readonly (readonly NestedPolygon[])[]
   readonly edit: PolygonEdit
+  /** Says which vertices were put onto the image's edge. */
+  readonly notes: readonly string[]
 }
 
 /** How many vertices and slices follow an edit when the request does not say. */
@@ -77,7 +81,9 @@ export function parseFixPolygonParams(params: Params, frame: SliceFrame): FixPol
     )
 
   const dimension = dimensionOf(params, current, frame)
-  const { rings, nested } = readPolygons(current, dimension, frame)
+  const before = offsetGiven === undefined ? readPolygons(previous!, dimension, frame) : undefined
+  const now = readPolygons(current, dimension, frame, before)
+  const { rings, nested, closed } = now
   const last = (count: number) => ({ from: 0, to: count - 1 })
   const slice = dimension === 3 ? wholeNumber(params, ['slice_index', 'sliceIndex'], last(frame.slices)) : 0
   const polygons = rings[slice]!
@@ -85,7 +91,9 @@ export function parseFixPolygonParams(params: Params, frame: SliceFrame): FixPol
   const polygon = wholeNumber(params, ['polygon_index', 'polygonIndex'], last(polygons.length))
   const count = polygons[polygon]!.length >> 1
   if (count === 0) throw bad(`'polygon_index' ${polygon}: the polygon has no vertex`)
-  const vertex = wholeNumber(params, ['vertex_index', 'vertexIndex'], last(count))
+  const said = closed[slice]![polygon] ? count + 1 : count
+  const saidVertex = wholeNumber(params, ['vertex_index', 'vertexIndex'], last(said))
+  const vertex = saidVertex % count
   const neighbours = { from: 0, to: MOST_POINTS, otherwise: DEFAULT_NEIGHBOURS }
   const edit = {
     slice,
@@ -97,28 +105,49 @@ export function parseFixPolygonParams(params: Params, frame: SliceFrame): FixPol
         ? wholeNumber(params, ['propagate_neighbor_3d', 'propagateNeighbor3d', 'propagateNeighbor3D'], neighbours)
         : 0,
   }
-  if (offsetGiven === undefined) {
-    const before = readPolygons(previous!, dimension, frame)
+  const ring = polygons[polygon]!
+  if (before) {
     sameShape(rings, before.rings, current.name, previous!.name, dimension)
     const from = before.rings[slice]![polygon]!
-    const ring = polygons[polygon]!
-    const offset = [ring[2 * vertex]! - from[2 * vertex]!, ring[2 * vertex + 1]! - from[2 * vertex + 1]!] as const
+    // A closed ring's first vertex is there twice, and the client moved either one.
+    const place = now.ends[slice]![polygon] && saidVertex === count ? now.ends[slice]![polygon]! : pointOf(ring, vertex)
+    const offset = [place[0] - from[2 * vertex]!, place[1] - from[2 * vertex + 1]!] as const
     // Everything but the dragged vertex is as the client last had it.
     const undone = ring.slice()
     undone[2 * vertex] = from[2 * vertex]!
     undone[2 * vertex + 1] = from[2 * vertex + 1]!
     const slices = rings.map((list, s) => (s === slice ? list.map((r, p) => (p === polygon ? undone : r)) : list))
-    return { dimension, slices, nested, edit: { ...edit, offset } }
+    return { dimension, slices, closed, nested, edit: { ...edit, offset }, notes: edgeNotes(now.outside) }
   }
-  const offset = readOffset(offsetGiven)
-  const ring = polygons[polygon]!
-  const place = [ring[2 * vertex]! + offset[0], ring[2 * vertex + 1]! + offset[1]] as const
-  if (!isOnSlice(place[0], place[1], frame))
+  const asked = readOffset(offsetGiven!)
+  const [column, row] = pointOf(ring, vertex)
+  const place = [column + asked[0], row + asked[1]] as const
+  if (!isNearSlice(place[0], place[1], frame))
     throw bad(
-      `'vertex_offset' [${offset.join(', ')}] takes the vertex to [${place.join(', ')}], outside the image of ` +
+      `'vertex_offset' [${asked.join(', ')}] takes the vertex to [${place.join(', ')}], outside the image of ` +
         `${frame.columns} columns and ${frame.rows} rows`,
     )
-  return { dimension, slices: rings, nested, edit: { ...edit, offset } }
+  const [inColumn, inRow] = onSlice(place[0], place[1], frame)
+  const moved = inColumn !== place[0] || inRow !== place[1]
+  const offset = moved ? ([inColumn - column, inRow - row] as const) : asked
+  return {
+    dimension,
+    slices: rings,
+    closed,
+    nested,
+    edit: { ...edit, offset },
+    notes: edgeNotes(now.outside + (moved ? 1 : 0)),
+  }
+}
+
+function pointOf(ring: Ring, vertex: number): readonly [number, number] {
+  return [ring[2 * vertex]!, ring[2 * vertex + 1]!]
+}
+
+function edgeNotes(outside: number): string[] {
+  if (outside === 0) return []
+  const who = outside === 1 ? '1 vertex lay' : `${outside} vertices lay`
+  return [`${who} up to a pixel outside the image and ${outside === 1 ? 'was' : 'were'} put onto its edge`]
 }
 
 interface Named {
@@ -197,46 +226,91 @@ function depthOf(value: unknown, depth = 0): number | undefined {
 }
 
 interface ReadPolygons {
-  readonly rings: Ring[][]
+  readonly rings: readonly (readonly Ring[])[]
+  readonly closed: readonly (readonly boolean[])[]
+  /** Where the vertex that closes a ring lies, for those that have one. */
+  readonly ends: readonly (readonly (readonly [number, number] | undefined)[])[]
   readonly nested: readonly (readonly NestedPolygon[])[]
+  /** Vertices that lay outside and were put onto the edge. */
+  readonly outside: number
 }
 
-function readPolygons({ name, value }: Named, dimension: 2 | 3, frame: SliceFrame): ReadPolygons {
+/** `before`: the same polygons before an edit, which may have parted the first vertex of a ring from its double. */
+function readPolygons(
+  { name, value }: Named,
+  dimension: 2 | 3,
+  frame: SliceFrame,
+  before?: ReadPolygons | undefined,
+): ReadPolygons {
   const list = listAt(value, name, dimension === 3 ? 'the slices' : 'polygons')
-  if (dimension === 2) return { rings: [readRings(list, name, frame)], nested: [list as NestedPolygon[]] }
-  if (list.length !== frame.slices) throw bad(`'${name}' has ${list.length} slices, but the image has ${frame.slices}`)
-  const rings = list.map((polygons, s) =>
-    readRings(listAt(polygons, `${name}[${s}]`, 'polygons'), `${name}[${s}]`, frame),
-  )
-  return { rings, nested: list as NestedPolygon[][] }
+  if (dimension === 3 && list.length !== frame.slices)
+    throw bad(`'${name}' has ${list.length} slices, but the image has ${frame.slices}`)
+  const slices = (dimension === 2 ? [list] : list).map((polygons, s) => {
+    const place = dimension === 2 ? name : `${name}[${s}]`
+    return listAt(polygons, place, 'polygons').map((polygon, p) => {
+      const counted = before?.closed[s]?.[p] ? (before.rings[s]![p]!.length >> 1) + 1 : undefined
+      return readRing(polygon, `${place}[${p}]`, frame, counted)
+    })
+  })
+  return {
+    rings: slices.map((rings) => rings.map(({ ring }) => ring)),
+    closed: slices.map((rings) => rings.map(({ end }) => end !== undefined)),
+    ends: slices.map((rings) => rings.map(({ end }) => end)),
+    nested: (dimension === 2 ? [list] : list) as NestedPolygon[][],
+    outside: slices.flat().reduce((sum, { outside }) => sum + outside, 0),
+  }
 }
 
-function readRings(polygons: readonly unknown[], name: string, frame: SliceFrame): Ring[] {
-  return polygons.map((polygon, p) => {
-    const points = listAt(polygon, `${name}[${p}]`, 'points')
-    const ring = new Float64Array(2 * points.length)
-    for (let v = 0; v < points.length; v++) {
-      const point = points[v]
-      if (!Array.isArray(point) || point.length !== 2 || !isNumber(point[0]) || !isNumber(point[1]))
-        throw bad(`'${name}[${p}][${v}]' is not a point`, 'a point is [column, row], two numbers')
-      if (!isOnSlice(point[0], point[1], frame))
-        throw bad(
-          `'${name}[${p}][${v}]' = [${point.join(', ')}] lies outside the image of ${frame.columns} columns and ` +
-            `${frame.rows} rows`,
-        )
-      ring[2 * v] = point[0]
-      ring[2 * v + 1] = point[1]
-    }
-    return ring
-  })
+/** Fewer vertices than a triangle and its first one again make no closed ring. */
+const LEAST_CLOSED = 4
+
+/** A ring without the vertex that closes it: one that is the first again, or the last of `counted`. */
+function readRing(
+  polygon: unknown,
+  name: string,
+  frame: SliceFrame,
+  counted: number | undefined,
+): { ring: Ring; end: readonly [number, number] | undefined; outside: number } {
+  const points = listAt(polygon, name, 'points')
+  const ring = new Float64Array(2 * points.length)
+  let outside = 0
+  for (let v = 0; v < points.length; v++) {
+    const point = points[v]
+    if (!Array.isArray(point) || point.length !== 2 || !isNumber(point[0]) || !isNumber(point[1]))
+      throw bad(`'${name}[${v}]' is not a point`, 'a point is [column, row], two numbers')
+    if (!isNearSlice(point[0], point[1], frame))
+      throw bad(
+        `'${name}[${v}]' = [${point.join(', ')}] lies outside the image of ${frame.columns} columns and ` +
+          `${frame.rows} rows`,
+      )
+    const [column, row] = onSlice(point[0], point[1], frame)
+    if (column !== point[0] || row !== point[1]) outside++
+    ring[2 * v] = column
+    ring[2 * v + 1] = row
+  }
+  const last = points.length - 1
+  const end = last < 0 ? undefined : pointOf(ring, last)
+  const doubled = points.length >= LEAST_CLOSED && ring[0] === end![0] && ring[1] === end![1]
+  if (!doubled && points.length !== counted) return { ring, end: undefined, outside }
+  return { ring: ring.subarray(0, 2 * last), end, outside }
 }
 
 function isNumber(value: unknown): value is number {
   return typeof value === 'number' && Number.isFinite(value)
 }
 
-function isOnSlice(column: number, row: number, { columns, rows }: SliceFrame): boolean {
-  return column >= 0 && row >= 0 && column <= columns - 1 && row <= rows - 1
+/** Drawing programs put vertices on the very edge of the last pixel, or a fraction of a pixel outside. */
+const MOST_OUTSIDE = 1
+
+/** On the slice, whose pixels reach from 0 to `columns` and `rows`, or up to a pixel outside. */
+function isNearSlice(column: number, row: number, { columns, rows }: SliceFrame): boolean {
+  const [least, most] = [-MOST_OUTSIDE, MOST_OUTSIDE]
+  return column >= least && row >= least && column <= columns + most && row <= rows + most
+}
+
+/** The nearest place on a pixel. */
+function onSlice(column: number, row: number, { columns, rows }: SliceFrame): readonly [number, number] {
+  return [Math.min(Math.max(column, 0), columns - 1), Math.min(Math.max(row, 0), rows - 1)]
 }
 
 function listAt(value: unknown, name: string, of: string): readonly unknown[] {

@@ -73,8 +73,9 @@ export async function fixpolygon(job: ToolJob, control: JobControl): Promise<Job
   const { rings, nested } = await fixedPolygons(volume, rowAxis, request, control)
   const inferMs = performance.now() - started
   const poly = request.dimension === 2 ? nested[0]! : nested
-  const { params, paramsPath } = await reply(job, { poly }, read.notes)
-  if (!wish.file) return { params, paramsPath, timings: { read: readMs, infer: inferMs }, notes: read.notes }
+  const notes = [...read.notes, ...request.notes]
+  const { params, paramsPath } = await reply(job, { poly }, notes)
+  if (!wish.file) return { params, paramsPath, timings: { read: readMs, infer: inferMs }, notes }
 
   await control.checkpoint('write', 0, 1)
   const written = performance.now()
@@ -88,7 +89,7 @@ export async function fixpolygon(job: ToolJob, control: JobControl): Promise<Job
     params,
     paramsPath,
     timings: { read: readMs, infer: inferMs, write: performance.now() - written },
-    notes: read.notes,
+    notes,
   }
 }
 
@@ -162,7 +163,7 @@ interface FixedPolygons {
 async function fixedPolygons(
   volume: Volume,
   rowAxis: RowAxis,
-  { slices, nested, edit }: FixPolygonParams,
+  { slices, closed, nested, edit }: FixPolygonParams,
   control: JobControl,
 ): Promise<FixedPolygons> {
   const rings = slices.map((list) => [...list])
@@ -172,13 +173,14 @@ async function fixedPolygons(
     if (fixed === undefined) continue
     const { slice, polygon, ring } = fixed
     rings[slice]![polygon] = ring
-    result[slice]![polygon] = pairsOf(ring)
+    result[slice]![polygon] = pairsOf(ring, closed[slice]![polygon]!)
   }
   return { rings, nested: result }
 }
 
-function pairsOf(ring: Ring): NestedPolygon {
-  return Array.from({ length: ring.length >> 1 }, (_, i) => [ring[2 * i]!, ring[2 * i + 1]!] as const)
+function pairsOf(ring: Ring, closed: boolean): NestedPolygon {
+  const pairs = Array.from({ length: ring.length >> 1 }, (_, i) => [ring[2 * i]!, ring[2 * i + 1]!] as const)
+  return closed ? [...pairs, pairs[0]!] : pairs
 }
 
 /** Value 1 inside the polygons, even-odd, so that a polygon within another is a hole. */

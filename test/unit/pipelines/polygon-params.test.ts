@@ -123,10 +123,10 @@ describe('malformed requests of fixpolygon are refused by field and index', () =
     ['three coordinates', point([1, 2, 3]), /'poly\[0\]\[3\]' is not a point/],
     [
       'a negative coordinate',
-      point([-1, 2]),
-      /'poly\[0\]\[3\]' = \[-1, 2\] lies outside the image of 10 columns and 8 rows/,
+      point([-1.5, 2]),
+      /'poly\[0\]\[3\]' = \[-1.5, 2\] lies outside the image of 10 columns and 8 rows/,
     ],
-    ['a column past the last', point([10, 2]), /'poly\[0\]\[3\]' = \[10, 2\]/],
+    ['a column past the last', point([12, 2]), /'poly\[0\]\[3\]' = \[12, 2\]/],
     ['a huge coordinate', point([1, 1e300]), /'poly\[0\]\[3\]'/],
     ['no polygon index', { poly, vertex_index: 2, vertex_offset: [1, 1] }, /'polygon_index' is missing/],
     ['a polygon index out of range', { poly, ...edit, polygon_index: 1 }, /'polygon_index' 1 .* from 0 to 0/],
@@ -143,8 +143,8 @@ describe('malformed requests of fixpolygon are refused by field and index', () =
     ['an offset that is no number', { poly, ...edit, vertex_offset: [1, 'x'] }, /'vertex_offset' has to be/],
     [
       'an offset off the image',
-      { poly, ...edit, vertex_offset: [5, 0] },
-      /'vertex_offset' \[5, 0\] takes the vertex to \[10, 6\]/,
+      { poly, ...edit, vertex_offset: [7, 0] },
+      /'vertex_offset' \[7, 0\] takes the vertex to \[12, 6\]/,
     ],
     ['a window of less than nothing', { poly, ...edit, propagate_neighbor: -1 }, /'propagate_neighbor' -1/],
     ['a dimension of four', { poly, ...edit, dimension: 4 }, /'dimension' has to be 2 or 3/],
@@ -177,8 +177,8 @@ describe('malformed requests of fixpolygon are refused by field and index', () =
     ['an image of another size', { poly: [...volume, []], ...edit3d }, /'poly' has 4 slices, but the image has 3/],
     [
       'a point outside in another slice',
-      { poly: [[], [square], [[[0, 8]]]], ...edit3d },
-      /'poly\[2\]\[0\]\[0\]' = \[0, 8\]/,
+      { poly: [[], [square], [[[0, 80]]]], ...edit3d },
+      /'poly\[2\]\[0\]\[0\]' = \[0, 80\]/,
     ],
     ['two dimensions for a volume', { poly, ...edit }, /'dimension' is 2, but the image has 3 slices/],
     ['a slice that is no list', { poly: [[], [square], 'x'], ...edit3d }, /'poly\[2\]' has to be a list of polygons/],
@@ -186,5 +186,55 @@ describe('malformed requests of fixpolygon are refused by field and index', () =
     expect(() => parseFixPolygonParams(params, deep)).toThrow(
       expect.objectContaining({ code: 'BAD_PARAMS', message: expect.stringMatching(message) }),
     )
+  })
+})
+
+describe('vertices up to a pixel outside are put onto the edge, with a note', () => {
+  it.each([
+    { name: 'the very edge of the last pixel', at: [10, 8], on: [9, 7] },
+    { name: 'a fraction of a pixel outside', at: [-0.4, 3.5], on: [0, 3.5] },
+    { name: 'a fraction beyond the edge', at: [4, 8.4], on: [4, 7] },
+    { name: 'a whole pixel outside', at: [-1, 9], on: [0, 7] },
+  ])('$name', ({ at, on }) => {
+    const { slices, nested, notes } = parseFixPolygonParams({ poly: [[at, ...square.slice(1)]], ...edit }, flat)
+    expect(Array.from(slices[0]![0]!).slice(0, 2)).toEqual(on)
+    expect(nested[0]![0]![0]).toEqual(at)
+    expect(notes).toEqual(['1 vertex lay up to a pixel outside the image and was put onto its edge'])
+  })
+
+  it('and so is the vertex that is dragged there', () => {
+    const { edit: read, notes } = parseFixPolygonParams({ poly, ...edit, vertex_offset: [4.5, 0] }, flat)
+    expect(read.offset).toEqual([4, 0])
+    expect(notes).toHaveLength(1)
+  })
+
+  it('none is said of vertices inside', () => {
+    expect(parseFixPolygonParams({ poly, ...edit }, flat).notes).toEqual([])
+  })
+})
+
+describe('a ring closed by its first vertex said again', () => {
+  const ring = [...square, square[0]!]
+  const there = { poly: [ring], polygon_index: 0, vertex_offset: [1, 2] }
+
+  it.each([0, 4])('is one corner, moved as vertex %i', (vertex_index) => {
+    const { slices, closed, edit: read } = parseFixPolygonParams({ ...there, vertex_index }, flat)
+    expect(Array.from(slices[0]![0]!)).toEqual(square.flat())
+    expect(closed).toEqual([[true]])
+    expect(read).toMatchObject({ vertex: 0, offset: [1, 2] })
+  })
+
+  it('has no vertex beyond the doubled one', () => {
+    expect(() => parseFixPolygonParams({ ...there, vertex_index: 5 }, flat)).toThrow(/'vertex_index' 5 .* from 0 to 4/)
+  })
+
+  it.each([
+    { name: 'its first', vertex_index: 0, edited: [[3, 4], ...square.slice(1), square[0]] },
+    { name: 'its last', vertex_index: 4, edited: [...square, [3, 4]] },
+  ])('was edited by $name vertex', ({ vertex_index, edited }) => {
+    const read = parseFixPolygonParams({ poly: [edited], prev_poly: [ring], polygon_index: 0, vertex_index }, flat)
+    expect(Array.from(read.slices[0]![0]!)).toEqual(square.flat())
+    expect(read.edit.offset).toEqual([3 - square[0]![0]!, 4 - square[0]![1]!])
+    expect(read.closed).toEqual([[true]])
   })
 })

@@ -281,3 +281,50 @@ describe('fixpolygon', () => {
     return (await readVolume([path], roomyLimits)).volume
   }
 })
+
+describe('polygons as drawing programs leave them', () => {
+  const flat = volumeOf([80, 64, 1], { value: () => 7, make: (n) => new Uint8Array(n) })
+  const corner = [
+    [20, 20],
+    [40, 20],
+    [40, 40],
+    [20, 40],
+  ]
+  const params = { dimension: 2, polygon_index: 0, vertex_index: 0, vertex_offset: [8, 8], propagate_neighbor: 0 }
+
+  it.each([0, 4])('no corner of a closed ring stays behind when vertex %i is moved', async (vertex_index) => {
+    const masks: number[][] = []
+    for (const poly of [[[...corner, corner[0]]], [corner]]) {
+      const sent = { ...params, poly, vertex_index: poly[0]!.length > 4 ? vertex_index : 0 }
+      await run(flat, { kind: 'fixpolygon', extension: '.png', params: sent }, async ({ file, params: said }) => {
+        const moved = [[28, 28], ...corner.slice(1)]
+        expect(said.poly).toEqual([poly[0]!.length > 4 ? [...moved, [28, 28]] : moved])
+        masks.push(Array.from((await readVolume([file!.path], roomyLimits)).volume.data))
+      })
+    }
+    expect(masks[0]).toEqual(masks[1])
+  })
+
+  it('vertices on the very edge stay as they are in the reply, and a note tells of them', async () => {
+    const poly = [
+      [
+        [60, 10],
+        [80, 10],
+        [80, 64],
+        [60.5, 64],
+      ],
+    ]
+    const sent = { ...params, poly, vertex_offset: [2, 3] }
+    await run(flat, { kind: 'fixpolygon', extension: '.png', params: sent }, async ({ params: said, notes }) => {
+      expect(said.poly).toEqual([
+        [
+          [62, 13],
+          [79, 10],
+          [79, 63],
+          [60.5, 63],
+        ],
+      ])
+      expect(notes).toEqual(['3 vertices lay up to a pixel outside the image and were put onto its edge'])
+    })
+  })
+})
