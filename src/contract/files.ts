@@ -1,7 +1,7 @@
 /** Names of files and voxels that server and runner share: what a result may be called and how large an image may be. */
 import { z } from 'zod'
 
-export const RESULT_EXTENSIONS = ['.nii.gz', '.nii', '.nrrd', '.png', '.jpg'] as const
+export const RESULT_EXTENSIONS = ['.nii.gz', '.nii', '.nrrd', '.seg.nrrd', '.mha', '.png', '.jpg'] as const
 export const ResultExtension = z.enum(RESULT_EXTENSIONS)
 export type ResultExtension = z.infer<typeof ResultExtension>
 

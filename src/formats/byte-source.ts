@@ -5,7 +5,7 @@
 import { createReadStream } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import { pipeline } from 'node:stream'
-import { createGunzip } from 'node:zlib'
+import { createGunzip, createInflate } from 'node:zlib'
 import { AppError } from '../errors.js'
 
 export interface ByteSource {
@@ -28,23 +28,61 @@ const DEFLATE_BEST_RATIO = 1032
 const CHUNK_BYTES = 256 * 1024
 const TAIL_BYTES = 1024 * 1024
 
-/** Opens `path` from byte `start`; `gzip` undefined means: look for gzip's magic bytes. */
-export async function openBytes(
-  path: string,
-  { start = 0, gzip, signal }: { start?: number; gzip?: boolean; signal?: AbortSignal | undefined } = {},
-): Promise<ByteSource> {
+export interface OpenOptions {
+  /** The byte to begin at. */
+  readonly start?: number
+  /** Undefined means: look for gzip's magic bytes. */
+  readonly packing?: 'none' | 'gzip' | 'zlib'
+  readonly signal?: AbortSignal | undefined
+}
+
+export async function openBytes(path: string, { start = 0, packing, signal }: OpenOptions = {}): Promise<ByteSource> {
   const file = await open(path, 'r')
   try {
     const { size } = await file.stat()
     const rest = Math.max(0, size - start)
-    if (gzip ?? (await startsAsGzip(file, start))) {
+    const known = packing ?? ((await startsAsGzip(file, start)) ? 'gzip' : 'none')
+    if (known !== 'none') {
       await file.close()
-      return gunzipSource(path, start, rest, signal)
+      return inflateSource(path, known, start, rest, signal)
     }
     return plainSource(file, start, rest, signal)
   } catch (error) {
     await file.close()
     throw error
+  }
+}
+
+/** Several files as one, each opened when the one before it has ended. */
+export async function openChain(paths: readonly string[], options: OpenOptions = {}): Promise<ByteSource> {
+  const sources: ByteSource[] = []
+  const close = async () => {
+    for (const source of sources) await source.close()
+  }
+  try {
+    for (const path of paths) sources.push(await openBytes(path, options))
+  } catch (error) {
+    await close()
+    throw error
+  }
+  const from = async (work: (source: ByteSource, done: number) => Promise<number>, count: number): Promise<number> => {
+    let done = 0
+    for (const source of sources) {
+      if (done === count) break
+      done += await work(source, done)
+    }
+    return done
+  }
+  return {
+    compressed: sources.some(({ compressed }) => compressed),
+    mostBytes: sources.reduce((sum, { mostBytes }) => sum + mostBytes, 0),
+    peek: (count) => sources[0]!.peek(count),
+    read: (target) => from((source, done) => source.read(target.subarray(done)), target.length),
+    skip: (count) => from((source, done) => source.skip(count - done), count),
+    async finish() {
+      for (const source of sources) await source.finish()
+    },
+    close,
   }
 }
 
@@ -87,9 +125,16 @@ function plainSource(file: FileHandle, start: number, rest: number, signal: Abor
   }
 }
 
-function gunzipSource(path: string, start: number, rest: number, signal: AbortSignal | undefined): ByteSource {
+function inflateSource(
+  path: string,
+  packing: 'gzip' | 'zlib',
+  start: number,
+  rest: number,
+  signal: AbortSignal | undefined,
+): ByteSource {
   const input = createReadStream(path, { start, highWaterMark: CHUNK_BYTES })
-  const gunzip = createGunzip({ chunkSize: CHUNK_BYTES })
+  const gunzip =
+    packing === 'gzip' ? createGunzip({ chunkSize: CHUNK_BYTES }) : createInflate({ chunkSize: CHUNK_BYTES })
   // The callback is needed for pipeline to pass a read error on to the stream we iterate; the iterator reports it.
   pipeline(input, gunzip, () => {})
   const chunks: AsyncIterator<Buffer> = gunzip[Symbol.asyncIterator]()
@@ -110,10 +155,14 @@ function gunzipSource(path: string, start: number, rest: number, signal: AbortSi
       // A stream that ends too early is an end like any other: the reader says what it missed.
       cutShort = error.code === 'Z_BUF_ERROR'
       if (cutShort) return false
-      throw new AppError('UNREADABLE_IMAGE', `the image's gzip stream is damaged after ${inflated} unpacked bytes`, {
-        hint: 'Send the file again; check it with gzip -t.',
-        cause: error,
-      })
+      throw new AppError(
+        'UNREADABLE_IMAGE',
+        `the image's ${packing} stream is damaged after ${inflated} unpacked bytes`,
+        {
+          hint: packing === 'gzip' ? 'Send the file again; check it with gzip -t.' : 'Send the file again.',
+          cause: error,
+        },
+      )
     }
   }
   const skip = async (count: number): Promise<number> => {
@@ -154,9 +203,10 @@ function gunzipSource(path: string, start: number, rest: number, signal: AbortSi
       if (cutShort) {
         throw new AppError(
           'UNREADABLE_IMAGE',
-          `the image's gzip stream is cut short after ${inflated} unpacked bytes`,
+          `the image's ${packing} stream is cut short after ${inflated} unpacked bytes`,
           {
-            hint: 'Send the whole file again; check it with gzip -t.',
+            hint:
+              packing === 'gzip' ? 'Send the whole file again; check it with gzip -t.' : 'Send the whole file again.',
           },
         )
       }

@@ -2,6 +2,7 @@
 import { AppError } from '../errors.js'
 import { looksLikeDicom } from './dicom-header.js'
 import type { FormatName } from './format.js'
+import { isMeta } from './meta-header.js'
 import { HEADER_BYTES, niftiKind } from './nifti-header.js'
 import { isNrrd } from './nrrd-header.js'
 import { pictureKind } from './picture.js'
@@ -9,6 +10,7 @@ import { pictureKind } from './picture.js'
 /** `head`: up to 540 bytes, unpacked where the file is gzip. */
 export function detect(head: Uint8Array): FormatName | undefined {
   if (isNrrd(head)) return 'nrrd'
+  if (isMeta(head)) return 'metaimage'
   const picture = pictureKind(head)
   // A DICOM file may begin as a TIFF of the same pixels, which says less.
   if (picture && !(picture === 'tiff' && looksLikeDicom(head))) return picture
@@ -16,7 +18,7 @@ export function detect(head: Uint8Array): FormatName | undefined {
   return looksLikeDicom(head) ? 'dicom' : undefined
 }
 
-const KNOWN = 'Send NIfTI (.nii, .nii.gz), NRRD, PNG, JPEG, TIFF, BMP or DICOM.'
+const KNOWN = 'Send NIfTI (.nii, .nii.gz), NRRD, MetaImage (.mha), PNG, JPEG, TIFF, BMP or DICOM.'
 
 /** Says as much as can be said about a file that is none of ours. */
 export function unknownFormat(head: Uint8Array): AppError {

@@ -3,8 +3,14 @@ import { mkdtemp, open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AppError } from '../errors.js'
 import { looksLikeZip, type UnzippedFile, unzipTo } from '../util/unzip.js'
+import { openBytes } from './byte-source.js'
+import type { DataFiles } from './data-files.js'
+import { DETACHED_HEAD_BYTES, detachedKind } from './detached-header.js'
+import { detect } from './detect.js'
 import { looksLikeDicom } from './dicom-header.js'
 import type { ReadLimits } from './format.js'
+import { decodeMetaHeader } from './meta-header.js'
+import { decodeNrrdHeader } from './nrrd-header.js'
 
 /** A zip of one series holds a file per slice; whole studies come to a few thousand. */
 const MAX_ZIP_ENTRIES = 20_000
@@ -18,8 +24,8 @@ export interface ExpandedUpload {
 }
 
 /**
- * Unpacks a single zip into a new folder under `folder` and picks the image's files: all DICOM files, or else the one file
- * (or .hdr/.img pair) it holds. Anything that is not a zip passes. Throws TOO_LARGE, UNREADABLE_IMAGE for a bad archive,
+ * Unpacks a single zip into a new folder under `folder` and picks the image's files: all DICOM files, or else the one
+ * image it holds (a header with its data counts as one), whatever text lies beside it. Anything that is not a zip passes. Throws TOO_LARGE, UNREADABLE_IMAGE for a bad archive,
  * UNSUPPORTED_FORMAT when nobody could tell which file is meant.
  */
 export async function expandUpload(
@@ -34,25 +40,81 @@ export async function expandUpload(
   const caps = { maxEntries: MAX_ZIP_ENTRIES, maxBytes: limits.maxVolumeBytes }
   const files = (await unzipTo(only, target, caps, signal)).filter((file) => file.bytes > 0 && !isClutter(file))
   const dicom: string[] = []
-  const others: string[] = []
-  for (const { path, head } of files) {
+  const others: UnzippedFile[] = []
+  for (const file of files) {
+    const { path, head } = file
     if (looksLikeDicom(head)) dicom.push(path)
     else if (looksLikeZip(head))
       throw new AppError('UNSUPPORTED_FORMAT', 'the zip holds another zip, which is not unpacked', {
         hint: 'Zip the files themselves.',
       })
-    else others.push(path)
+    else others.push(file)
   }
   if (dicom.length > 0) {
     const notes = others.length > 0 ? [`${others.length} file(s) in the zip are not DICOM and were left out`] : []
     return { paths: dicom, notes }
   }
-  if (others.length === 1 || others.length === 2) return { paths: others, notes: [] }
-  const what = others.length === 0 ? 'is empty' : `holds ${others.length} files and none is DICOM`
+  const images = await imagesAmong(others)
+  const beside = others.length - images.flatMap(({ files }) => files).length
+  const notes = beside > 0 ? [`${beside} file(s) in the zip are no images and were left out`] : []
+  if (images.length === 1) return { paths: images[0]!.files, notes }
+  // Nobody knows what it is: the reader says so in its own words.
+  if (images.length === 0 && others.length === 1) return { paths: [others[0]!.path], notes: [] }
+  const what =
+    images.length > 1
+      ? `holds ${images.length} images (${images.map(({ format }) => format).join(', ')}), and one is taken`
+      : others.length === 0
+        ? 'is empty'
+        : `holds ${others.length} files and none is DICOM or another image`
   throw new AppError('UNSUPPORTED_FORMAT', `the zip ${what}`, {
     hint: 'Send a zip of one DICOM series, or of one image.',
   })
 }
+
+interface ZippedImage {
+  readonly format: string
+  /** The image, or a header and then its data. */
+  readonly files: readonly string[]
+}
+
+/** The images among files that are no DICOM; a header takes the files that it names, or the one called as itself. */
+async function imagesAmong(entries: readonly UnzippedFile[]): Promise<ZippedImage[]> {
+  const images: ZippedImage[] = []
+  const taken = new Set<string>()
+  const told = await Promise.all(entries.map(async (entry) => ({ entry, ...(await tell(entry.path)) })))
+  for (const { entry, format, data } of told) {
+    if (format === undefined || data === undefined) continue
+    const wanted = data === 'own name' ? [stemOf(entry)] : data.map((name) => baseOf(name))
+    const called = (other: UnzippedFile) =>
+      other !== entry && (data === 'own name' ? stemOf(other) : baseOf(other.entryName))
+    const found = wanted.flatMap((name) => entries.find((other) => called(other) === name)?.path ?? [])
+    images.push({ format, files: [entry.path, ...found] })
+    for (const path of found) taken.add(path)
+  }
+  for (const { entry, format, data } of told)
+    if (format !== undefined && data === undefined && !taken.has(entry.path))
+      images.push({ format, files: [entry.path] })
+  return images
+}
+
+/** What a file is, and, of a header without voxels, which files have them. */
+async function tell(path: string): Promise<{ format?: string; data?: DataFiles | 'own name' | undefined }> {
+  const source = await openBytes(path)
+  try {
+    const head = await source.peek(DETACHED_HEAD_BYTES)
+    const format = detect(head)
+    if (format === undefined) return {}
+    const kind = detachedKind(head)
+    if (kind === 'nifti') return { format, data: 'own name' }
+    if (kind === 'nrrd') return { format, data: decodeNrrdHeader(head).dataFiles }
+    return { format, data: kind === 'metaimage' ? decodeMetaHeader(head).dataFiles : undefined }
+  } finally {
+    await source.close()
+  }
+}
+
+const baseOf = (name: string): string => name.split(/[\\/]/).at(-1)!.toLowerCase()
+const stemOf = ({ entryName }: UnzippedFile): string => baseOf(entryName).replace(/\.(hdr|img)(\.gz)?$/, '')
 
 /** What operating systems and archives' servers put beside the images. */
 function isClutter({ entryName }: UnzippedFile): boolean {

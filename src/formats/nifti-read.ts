@@ -4,7 +4,7 @@ import type { ByteSource } from './byte-source.js'
 import type { ReadLimits, ReadResult } from './format.js'
 import { niftiAffine } from './nifti-affine.js'
 import { HEADER_BYTES, type NiftiHeader, skipExtensions } from './nifti-header.js'
-import { checkedVoxels, readVoxels, scaleVoxels, toPlanes } from './voxel-data.js'
+import { checkedVoxels, framesToPlanes, readVoxels, scaleVoxels } from './voxel-data.js'
 import { bytesOf } from './voxel-types.js'
 
 /**
@@ -27,7 +27,7 @@ export async function readNiftiVoxels(
   await source.finish()
   const voxels = size[0] * size[1] * size[2]
   const frames = count / voxels / samples
-  const data = samples > 1 ? coloursToChannels(stored as Uint8Array, samples, frames) : stored
+  const data = framesToPlanes(stored, samples, frames)
   const { affine, notes } = niftiAffine(geometry, shape)
   return {
     volume: makeVolume(
@@ -44,11 +44,4 @@ export async function readNiftiVoxels(
     ...(samples === 1 ? {} : { colours: samples }),
     notes,
   }
-}
-
-function coloursToChannels(data: Uint8Array, samples: number, frames: number): Uint8Array {
-  if (frames === 1) return toPlanes(data, samples)
-  const frame = data.length / frames
-  for (let t = 0; t < frames; t++) data.set(toPlanes(data.slice(t * frame, (t + 1) * frame), samples), t * frame)
-  return data
 }

@@ -1,14 +1,21 @@
-/** NRRD headers (teem's format definition, versions 1 to 5), attached to their voxels. */
+/** NRRD headers (teem's format definition, versions 1 to 5), attached to their voxels (.nrrd) or beside them (.nhdr). */
 import { AppError } from '../errors.js'
 import { flipLpsRas, isInvertible } from '../volume/quaternion.js'
 import type { Vec3 } from '../volume/volume.js'
+import { type DataFiles, dataFilesOf } from './data-files.js'
 import type { StoredType } from './voxel-types.js'
 
 export interface NrrdHeader {
   /** Bytes up to and including the empty line. */
   readonly headerBytes: number
   readonly type: StoredType
-  readonly gzip: boolean
+  readonly encoding: 'raw' | 'gzip' | 'text' | 'hex'
+  /** Undefined where the voxels follow the header. */
+  readonly dataFiles: DataFiles | undefined
+  /** Lines to step over before the voxels. */
+  readonly lineSkip: number
+  /** What programs say beside the format's own fields, `key:=value`. */
+  readonly keyValues: ReadonlyMap<string, string>
   readonly littleEndian: boolean
   /** Bytes to step over before the voxels, in the unpacked stream; -1 means: the voxels are the last bytes of the file. */
   readonly byteSkip: number
@@ -69,6 +76,17 @@ const TYPES: Readonly<Record<string, StoredType>> = {
   double: 'float64',
 }
 
+/** bzip2 needs a library that nothing else here does; Slicer and teem write gzip. */
+const ENCODINGS: Readonly<Record<string, NrrdHeader['encoding']>> = {
+  raw: 'raw',
+  gzip: 'gzip',
+  gz: 'gzip',
+  ascii: 'text',
+  text: 'text',
+  txt: 'text',
+  hex: 'hex',
+}
+
 /** For each space: which of x and y run the other way than in RAS+. Spaces without anatomy count as LPS+, as ITK has it. */
 const SPACES: Readonly<Record<string, readonly [boolean, boolean]>> = {
   'right-anterior-superior': [false, false],
@@ -86,17 +104,18 @@ export function isNrrd(head: Uint8Array): boolean {
   return /^NRRD000\d/.test(Buffer.from(head.subarray(0, 8)).toString('latin1'))
 }
 
-/** Decodes the header at the start of `bytes`. Throws UNREADABLE_IMAGE or UNSUPPORTED_FORMAT, naming the field. */
+/** Decodes the header at the start of `bytes`, which are the whole file where it is a header alone. Throws UNREADABLE_IMAGE or UNSUPPORTED_FORMAT, naming the field. */
 export function decodeNrrdHeader(bytes: Uint8Array): NrrdHeader {
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1')
   const end = /\r?\n\r?\n/.exec(text)
-  if (!end) {
-    if (bytes.length < NRRD_MAX_HEADER_BYTES) throw detached()
-    throw unreadable(`it does not end within ${NRRD_MAX_HEADER_BYTES} bytes`)
+  const headerBytes = end ? end.index + end[0].length : bytes.length
+  const header = end ? text.slice(0, end.index) : text
+  const data = /^data ?file: *(.*?)[ \r]*$/im.exec(header)
+  if (!end && !data) {
+    if (bytes.length >= NRRD_MAX_HEADER_BYTES) throw unreadable(`it does not end within ${NRRD_MAX_HEADER_BYTES} bytes`)
+    throw unreadable('it ends without an empty line, and names no data file')
   }
-  const fields = fieldsOf(text.slice(0, end.index))
-  if (fields.has('data file') || fields.has('datafile')) throw detached()
-  if (fields.has('line skip') && wholeNumber(fields, 'line skip') !== 0) throw unsupported("'line skip' is not 0")
+  const { fields, keyValues } = fieldsOf(header)
 
   const dimension = wholeNumber(fields, 'dimension')
   const sizes = words(required(fields, 'sizes')).map(Number)
@@ -104,19 +123,22 @@ export function decodeNrrdHeader(bytes: Uint8Array): NrrdHeader {
     throw unreadable(`'sizes' must be ${dimension} whole numbers of at least 1`)
   const type = TYPES[required(fields, 'type').toLowerCase()]
   if (!type) throw unsupported(`type '${required(fields, 'type')}' is not a number type`)
-  const encoding = required(fields, 'encoding').toLowerCase()
-  const gzip = encoding === 'gzip' || encoding === 'gz'
-  if (!gzip && encoding !== 'raw') throw unsupported(`encoding '${encoding}' is not raw or gzip`)
+  const named = required(fields, 'encoding').toLowerCase()
+  const encoding = ENCODINGS[named]
+  if (!encoding) throw unsupported(`encoding '${named}' is not raw, gzip, text or hex`)
   const endian = fields.get('endian')?.toLowerCase()
-  const oneByte = type === 'uint8' || type === 'int8'
-  if (!oneByte && endian !== 'little' && endian !== 'big') throw unreadable("'endian' must be little or big")
+  const anyOrder = type === 'uint8' || type === 'int8' || encoding === 'text'
+  if (!anyOrder && endian !== 'little' && endian !== 'big') throw unreadable("'endian' must be little or big")
   const byteSkip = fields.has('byte skip') ? Number(fields.get('byte skip')) : 0
   if (!Number.isSafeInteger(byteSkip) || byteSkip < -1) throw unreadable("'byte skip' must be a whole number")
 
   return {
-    headerBytes: end.index + end[0].length,
+    headerBytes,
     type,
-    gzip,
+    encoding,
+    dataFiles: data ? dataFilesOf(data[1]!, header.slice(data.index + data[0].length)) : undefined,
+    lineSkip: fields.has('line skip') ? wholeNumber(fields, 'line skip') : 0,
+    keyValues,
     littleEndian: endian !== 'big',
     byteSkip,
     ...placement(fields, sizes),
@@ -203,14 +225,20 @@ function affineOf(
   return { affine: signed, notes: [] }
 }
 
-function fieldsOf(text: string): Map<string, string> {
+function fieldsOf(text: string): { fields: Map<string, string>; keyValues: Map<string, string> } {
   const fields = new Map<string, string>()
+  const keyValues = new Map<string, string>()
   for (const line of text.split(/\r?\n/).slice(1)) {
-    if (line.startsWith('#') || /^[^:]*:=/.test(line)) continue
+    if (line.startsWith('#')) continue
+    const [, key, value] = /^([^:]*):=(.*)$/.exec(line) ?? []
+    if (key !== undefined && value !== undefined) {
+      keyValues.set(key, Buffer.from(value, 'latin1').toString('utf8').replaceAll('\\n', '\n'))
+      continue
+    }
     const colon = line.indexOf(': ')
     if (colon > 0) fields.set(line.slice(0, colon).trim().toLowerCase(), line.slice(colon + 2).trim())
   }
-  return fields
+  return { fields, keyValues }
 }
 
 const words = (text: string): string[] => text.trim().split(/\s+/)
@@ -236,12 +264,6 @@ function wholeNumber(fields: ReadonlyMap<string, string>, name: string): number 
   const value = Number(required(fields, name))
   if (!Number.isSafeInteger(value) || value < 0) throw unreadable(`'${name}' must be a whole number`)
   return value
-}
-
-function detached(): AppError {
-  return new AppError('UNSUPPORTED_FORMAT', 'the file is a NRRD header whose voxels are in another file', {
-    hint: 'Save it as one file (.nrrd instead of .nhdr).',
-  })
 }
 
 function unreadable(what: string): AppError {

@@ -14,8 +14,12 @@ const TYPES: Readonly<Record<DtypeName, string>> = {
   float64: 'double',
 }
 
-/** Everything before the voxels, which follow in x-fastest order, little-endian. */
-export function nrrdHeaderBytes(volume: Volume, dtype: DtypeName, { gzip }: { gzip: boolean }): Uint8Array {
+/** Everything before the voxels, which follow in x-fastest order, little-endian; `keyValues` are lines of `key:=value`. */
+export function nrrdHeaderBytes(
+  volume: Volume,
+  dtype: DtypeName,
+  { gzip, keyValues = [] }: { gzip: boolean; keyValues?: readonly string[] },
+): Uint8Array {
   const { size, channels } = volume
   const lps = flipLpsRas(volume.affine)
   const column = (c: number) => `(${lps[c]!},${lps[4 + c]!},${lps[8 + c]!})`
@@ -33,6 +37,7 @@ export function nrrdHeaderBytes(volume: Volume, dtype: DtypeName, { gzip }: { gz
     'endian: little',
     `encoding: ${gzip ? 'gzip' : 'raw'}`,
     `space origin: ${column(3)}`,
+    ...keyValues,
   ]
-  return Buffer.from(`${lines.join('\n')}\n\n`, 'latin1')
+  return Buffer.from(`${lines.join('\n')}\n\n`, 'utf8')
 }

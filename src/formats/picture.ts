@@ -12,7 +12,7 @@ import { decodeBmp, decodeBmpHeader, isBmp } from './bmp.js'
 import type { DtypeName, ReadLimits, ReadResult } from './format.js'
 import { paletteAsGrey as palettePngAsGrey } from './png-palette.js'
 import { signedAsUnsigned, paletteAsGrey as tiffPaletteAsGrey } from './tiff-tags.js'
-import { toPlanes } from './voxel-data.js'
+import { toPlanes, toSamples } from './voxel-data.js'
 import { DTYPES, dtypeOf } from './voxel-types.js'
 
 export type PictureFormat = 'png' | 'jpeg' | 'tiff' | 'bmp'
@@ -257,18 +257,6 @@ export async function writePicture(
   const bytes = await (format === 'png' ? image.png({ compressionLevel: 6 }) : image.jpeg({ quality: 95 })).toBuffer()
   // Not by libvips itself, whose error would not say that the disk is full.
   await writeFile(path, bytes)
-}
-
-function toSamples(data: Uint8Array | Uint16Array, channels: number): Uint8Array | Uint16Array
-function toSamples(data: VoxelArray, channels: number): VoxelArray
-function toSamples(data: VoxelArray, channels: number): VoxelArray {
-  if (channels === 1) return data
-  const pixels = data.length / channels
-  const samples = data.slice()
-  for (let c = 0; c < channels; c++) {
-    for (let i = 0; i < pixels; i++) samples[i * channels + c] = data[c * pixels + i]!
-  }
-  return samples
 }
 
 function cannot(what: string): AppError {

@@ -2,11 +2,14 @@
 import { dirname } from 'node:path'
 import { AppError } from '../errors.js'
 import { type ByteSource, openBytes } from './byte-source.js'
+import { DETACHED_HEAD_BYTES, detachedKind } from './detached-header.js'
 import { detect, unknownFormat } from './detect.js'
 import { readDicomSeries } from './dicom-series.js'
 import { expandUpload } from './expand-upload.js'
 import { replaceNonFinite } from './finite-voxels.js'
 import type { ReadLimits, ReadResult } from './format.js'
+import { decodeMetaHeader, META_MAX_HEADER_BYTES } from './meta-header.js'
+import { readMetaVoxels } from './meta-read.js'
 import { decodeNiftiHeader, HEADER_BYTES, niftiKind } from './nifti-header.js'
 import { readNiftiVoxels } from './nifti-read.js'
 import { decodeNrrdHeader, NRRD_MAX_HEADER_BYTES } from './nrrd-header.js'
@@ -18,8 +21,8 @@ import { toWorkingType } from './voxel-data.js'
 const HEAD_BYTES = HEADER_BYTES[2]
 
 /**
- * Reads one image: one file, the objects of one DICOM series in any order, or the two halves of a .hdr/.img pair in
- * either order. A zip of these is unpacked beside itself. Voxels come as uint8, int16, float32 or float64,
+ * Reads one image: one file, the objects of one DICOM series in any order, or a header and its data in either
+ * order: .hdr and .img, .mhd or .nhdr and what it names, these in its order. A zip of these is unpacked beside itself. Voxels come as uint8, int16, float32 or float64,
  * all of them finite: what was not is replaced, with a note (see finite-voxels).
  * Errors: UNREADABLE_IMAGE (damaged, cut short, a header that cannot be believed), UNSUPPORTED_FORMAT, TOO_LARGE,
  * BAD_GEOMETRY (DICOM slices that make no grid); an aborted `signal` rejects with its reason.
@@ -50,12 +53,12 @@ async function readFiles(
   const [first, second] = paths
   if (first === undefined) throw new AppError('MISSING_IMAGE', 'no image was sent')
   if (second === undefined) return withSource(first, signal, (source) => readOne(first, source, limits, signal))
-  const pair = paths.length === 2 ? await readPair([first, second], limits, signal) : undefined
-  if (pair) return pair
+  const beside = await readDetached(paths, limits, signal)
+  if (beside) return beside
   if (detect(await headOf(first, signal)) === 'dicom') return readDicomSeries(paths, limits, signal)
   throw new AppError(
     'BAD_REQUEST',
-    `${paths.length} files were sent as one image; they are neither a DICOM series nor a .hdr/.img pair`,
+    `${paths.length} files were sent as one image; they are neither a DICOM series nor a header with its data (.hdr/.img, .mhd/.raw, .nhdr/.raw)`,
     { hint: 'Send one file for each image of the model.' },
   )
 }
@@ -73,7 +76,10 @@ async function readOne(
       return readNifti(source, limits)
     case 'nrrd':
       if (source.compressed) break
-      return readNrrdVoxels(decodeNrrdHeader(await source.peek(NRRD_MAX_HEADER_BYTES)), path, limits, signal)
+      return readNrrdVoxels(decodeNrrdHeader(await source.peek(NRRD_MAX_HEADER_BYTES)), path, [], limits, signal)
+    case 'metaimage':
+      if (source.compressed) break
+      return readMetaVoxels(decodeMetaHeader(await source.peek(META_MAX_HEADER_BYTES)), path, [], limits, signal)
     case 'dicom':
       if (source.compressed) break
       return readDicomSeries([path], limits, signal)
@@ -101,20 +107,30 @@ async function readNifti(source: ByteSource, limits: ReadLimits): Promise<ReadRe
   return readNiftiVoxels(header, source, limits)
 }
 
-async function readPair(
-  [one, other]: readonly [string, string],
+/** A header among the files, with the others as its data; undefined when there is none. */
+async function readDetached(
+  paths: readonly string[],
   limits: ReadLimits,
   signal: AbortSignal | undefined,
 ): Promise<ReadResult | undefined> {
-  for (const [headerPath, voxelPath] of [
-    [one, other],
-    [other, one],
-  ] as const) {
-    const head = await headOf(headerPath, signal)
-    const kind = niftiKind(head)
-    if (!kind?.detached) continue
-    const header = decodeNiftiHeader(head, kind)
-    return withSource(voxelPath, signal, (source) => readNiftiVoxels(header, source, limits))
+  for (const path of paths) {
+    const data = paths.filter((other) => other !== path)
+    const read = await withSource(path, signal, async (source) => {
+      const kind = detachedKind(await source.peek(DETACHED_HEAD_BYTES))
+      if (kind === 'nrrd') {
+        const header = decodeNrrdHeader(await source.peek(NRRD_MAX_HEADER_BYTES))
+        return readNrrdVoxels(header, path, data, limits, signal)
+      }
+      if (kind === 'metaimage') {
+        const header = decodeMetaHeader(await source.peek(META_MAX_HEADER_BYTES))
+        return readMetaVoxels(header, path, data, limits, signal)
+      }
+      if (kind !== 'nifti' || data.length !== 1) return undefined
+      const head = await source.peek(HEAD_BYTES)
+      const header = decodeNiftiHeader(head, niftiKind(head)!)
+      return withSource(data[0]!, signal, (voxels) => readNiftiVoxels(header, voxels, limits))
+    })
+    if (read) return read
   }
   return undefined
 }

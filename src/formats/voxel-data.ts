@@ -124,6 +124,11 @@ function narrow(words: Uint32Array, signed: boolean): VoxelArray {
   return data
 }
 
+/** The smallest type that holds whole numbers that came as 64-bit integers. */
+export function exactType(values: Float64Array): DtypeName {
+  return values.length === 0 ? 'uint8' : workingType(rangeOf(values))
+}
+
 /** The smallest of the four working types that holds whole numbers exactly (float64 does so to 2^53 only). */
 function workingType(range: ValueRange): DtypeName {
   const exact = Math.max(Math.abs(range.min), Math.abs(range.max)) <= 2 ** 24 ? 'float32' : 'float64'
@@ -190,4 +195,29 @@ export function toPlanes<T extends VoxelArray>(data: T, channels: number): T {
     for (let i = 0, at = c; i < voxels; i++, at += channels) to[offset + i] = from[at]!
   }
   return planes
+}
+
+/** The same for each of `frames` images that follow one another. */
+export function framesToPlanes<T extends VoxelArray>(data: T, samples: number, frames: number): T {
+  if (samples === 1) return data
+  if (frames === 1) return toPlanes(data, samples)
+  const frame = data.length / frames
+  for (let t = 0; t < frames; t++) {
+    const interleaved = data.slice(t * frame, (t + 1) * frame) as T
+    data.set(toPlanes(interleaved, samples), t * frame)
+  }
+  return data
+}
+
+/** Planes (channel slowest) to interleaved samples (channel fastest). A new array when there is more than one channel. */
+export function toSamples<T extends VoxelArray>(data: T, channels: number): T {
+  if (channels === 1) return data
+  const samples = DTYPES[dtypeOf(data)].make(data.length) as T
+  const [from, to] = [asPlainWidth(data), asPlainWidth(samples)]
+  const voxels = data.length / channels
+  for (let c = 0; c < channels; c++) {
+    const offset = c * voxels
+    for (let i = 0, at = c; i < voxels; i++, at += channels) to[at] = from[offset + i]!
+  }
+  return samples
 }

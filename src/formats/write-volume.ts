@@ -3,24 +3,30 @@ import { createWriteStream } from 'node:fs'
 import { rm, writeFile } from 'node:fs/promises'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { createGzip, type ZlibOptions } from 'node:zlib'
+import { promisify } from 'node:util'
+import { constants, createGzip, deflate, type ZlibOptions } from 'node:zlib'
 import { AppError } from '../errors.js'
 import type { Volume, VoxelArray } from '../volume/volume.js'
 import type { DtypeName, ResultExtension } from './format.js'
 import { gzipMask } from './mask-gzip.js'
+import { metaHeaderBytes } from './meta-write.js'
 import { niftiHeaderBytes } from './nifti-write.js'
 import { nrrdHeaderBytes } from './nrrd-write.js'
 import { writePicture } from './picture.js'
+import { type Segment, segmentLines } from './seg-nrrd.js'
 import { castVoxels } from './voxel-cast.js'
+import { toSamples } from './voxel-data.js'
 import { dtypeOf } from './voxel-types.js'
 
 export interface WriteOptions {
   readonly extension: ResultExtension
-  /** NRRD only: gzip the voxels. The extension decides for NIfTI, and pictures are compressed anyway. */
+  /** NRRD and MetaImage: pack the voxels. The extension decides for NIfTI, and pictures are compressed anyway. */
   readonly compress?: boolean | undefined
   /** Values that do not fit are refused. Default: see castVoxels. */
   readonly dtype?: DtypeName | undefined
   readonly kind: 'labels' | 'intensity'
+  /** What the labels are called: .seg.nrrd says so. */
+  readonly segments?: readonly Segment[] | undefined
 }
 
 const CHUNK_BYTES = 1024 * 1024
@@ -45,10 +51,27 @@ export async function writeVolume(
         gzip: extension === '.nii.gz' ? kind : undefined,
       })
       return { contentType: 'application/octet-stream' }
-    case '.nrrd': {
-      const gzip = options.compress ?? false
-      const header = nrrdHeaderBytes(volume, dtypeOf(data), { gzip })
+    case '.nrrd':
+    case '.seg.nrrd': {
+      const segmentation = extension === '.seg.nrrd'
+      if (segmentation && (kind !== 'labels' || volume.channels > 1))
+        throw new AppError('BAD_PARAMS', "result_extension '.seg.nrrd' holds a label map, and the result is none", {
+          hint: "Ask for result_extension '.nrrd'.",
+        })
+      // Slicer writes its segmentations compressed.
+      const gzip = options.compress ?? segmentation
+      const keyValues = segmentation ? segmentLines({ ...volume, data }, options.segments ?? []) : []
+      const header = nrrdHeaderBytes(volume, dtypeOf(data), { gzip, keyValues })
       await writeParts(path, [bytesOfVoxels(data)], { plain: header, gzip: gzip ? kind : undefined })
+      return { contentType: 'application/octet-stream' }
+    }
+    case '.mha': {
+      const samples = bytesOfVoxels(toSamples(data, volume.channels))
+      const packed = options.compress ? await deflated(samples, kind) : undefined
+      await writeParts(path, [packed ?? samples], {
+        plain: metaHeaderBytes(volume, dtypeOf(data), packed?.length),
+        gzip: undefined,
+      })
       return { contentType: 'application/octet-stream' }
     }
     case '.png':
@@ -67,6 +90,13 @@ export async function writeVolume(
 
 /** Scans hardly shrink further at higher levels, which take several times as long. */
 const INTENSITY_GZIP: ZlibOptions = { level: 1, chunkSize: 256 * 1024 }
+
+const deflateAsync = promisify<Uint8Array, ZlibOptions, Buffer>(deflate)
+
+/** In memory, since a MetaImage's header says how many bytes they are. */
+function deflated(bytes: Uint8Array, kind: WriteOptions['kind']): Promise<Uint8Array> {
+  return deflateAsync(bytes, kind === 'labels' ? { level: 1, strategy: constants.Z_RLE } : INTENSITY_GZIP)
+}
 
 function bytesOfVoxels(data: VoxelArray): Uint8Array {
   return new Uint8Array(data.buffer, data.byteOffset, data.byteLength)

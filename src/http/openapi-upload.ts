@@ -8,7 +8,7 @@ const file = (description: string) => ({ type: 'string', format: 'binary', descr
  */
 export function uploadBody(
   example: Readonly<Record<string, unknown>>,
-  image = 'the image: NIfTI, NRRD, PNG, JPEG, TIFF, BMP, DICOM or a zip of DICOM slices; leave it out when a session is named',
+  image = 'the image: NIfTI, NRRD, MetaImage, PNG, JPEG, TIFF, BMP, DICOM or a zip of DICOM slices; leave it out when a session is named',
 ) {
   return {
     required: false,

@@ -11,6 +11,7 @@ import type { FastifyRequest } from 'fastify'
 import type { JobImage } from '../contract/job.js'
 import { AppError } from '../errors.js'
 import { openBytes } from '../formats/byte-source.js'
+import { DETACHED_HEAD_BYTES, detachedKind } from '../formats/detached-header.js'
 import { parseParams } from '../util/parse-params.js'
 
 export interface UploadLimits {
@@ -64,8 +65,8 @@ export function paramsOf(upload: Upload): Record<string, unknown> {
 }
 
 /**
- * The images of an upload as a job takes them: files that belong together (the slices of a DICOM series, a .hdr/.img pair)
- * as one image of several paths, everything else as one image a file under its own field. `datapoint`, and a single file
+ * The images of an upload as a job takes them: files that belong together (the slices of a DICOM series, a header
+ * such as .hdr, .mhd or .nhdr and its data) as one image of several paths, everything else as one image a file under its own field. `datapoint`, and a single file
  * under any name, is `image`.
  */
 export async function imagesOf(upload: Upload): Promise<JobImage[]> {
@@ -74,7 +75,8 @@ export async function imagesOf(upload: Upload): Promise<JobImage[]> {
   if (first === undefined) return []
   if (files.length === 1) return [{ field: 'image', paths: [first.path] }]
   const kinds = await Promise.all(files.map(({ path }) => sniff(path)))
-  const together = kinds.every((kind) => kind === 'dicom') || (files.length === 2 && kinds.includes('nifti-header'))
+  const withData = kinds.filter((kind) => kind === 'header').length === 1 && !kinds.includes('dicom')
+  const together = kinds.every((kind) => kind === 'dicom') || withData
   if (together) return [{ field: 'image', paths: files.map(({ path }) => path) }]
   return files.map(({ field, path }) => ({ field: field === 'datapoint' ? 'image' : field, paths: [path] }))
 }
@@ -208,15 +210,14 @@ function translate(error: unknown, limits: UploadLimits): unknown {
 }
 
 /** What several files of one upload are to each other, compressed or not; the readers look closer. */
-async function sniff(path: string): Promise<'dicom' | 'nifti-header' | 'other'> {
+async function sniff(path: string): Promise<'dicom' | 'header' | 'other'> {
   const source = await openBytes(path)
   try {
-    const bytes = Buffer.from(await source.peek(352))
+    const bytes = Buffer.from(await source.peek(DETACHED_HEAD_BYTES))
     if (bytes.toString('latin1', 128, 132) === 'DICM') return 'dicom'
     // A DICOM file without its preamble starts with a group 2 or 8 element, little endian.
     if ((bytes[0] === 2 || bytes[0] === 8) && bytes[1] === 0 && bytes[3] === 0 && bytes.length > 132) return 'dicom'
-    const magics = [bytes.toString('latin1', 344, 347), bytes.toString('latin1', 4, 7)]
-    return magics[0] === 'ni1' || magics[1] === 'ni2' ? 'nifti-header' : 'other'
+    return detachedKind(bytes) ? 'header' : 'other'
   } finally {
     await source.close()
   }

@@ -60,7 +60,8 @@ export async function writeResult(
   const extension = wish.extension ?? source.extension
   const path = join(outDir, `result${extension}`)
   const dtype = wish.dtype ?? writerDtype(model.config)
-  const { contentType } = await writeVolume(volume, path, { extension, compress: wish.compress, dtype, kind })
+  const segments = model.config.labels.map((_, i) => ({ value: i + 1, name: labelName(i + 1, model.config.labels) }))
+  const { contentType } = await writeVolume(volume, path, { extension, compress: wish.compress, dtype, kind, segments })
   return { path, extension, contentType }
 }
 

@@ -51,6 +51,12 @@ for path in sys.argv[1:]:
 print(json.dumps(out))
 `
 
+const METADATA = `
+import json, sys, SimpleITK as sitk
+image = sitk.ReadImage(sys.argv[1])
+print(json.dumps({key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}))
+`
+
 const nibabel = pythonWith(['nibabel', 'numpy'])
 const simpleItk = pythonWith(['SimpleITK', 'numpy'])
 const both = pythonWith(['nibabel', 'SimpleITK'])
@@ -144,18 +150,43 @@ describe.skipIf(!nibabel)('nibabel (needs a Python that has it)', () => {
 })
 
 describe.skipIf(!simpleItk)('SimpleITK (needs a Python that has it)', () => {
-  it('reads our NIfTI and NRRD in every axis order and type', async () => {
-    await compare(cases(['.nii.gz', '.nrrd'], NIFTI_TYPES), simpleItk!, SIMPLEITK)
+  it('reads our NIfTI, NRRD and MetaImage in every axis order and type', async () => {
+    await compare(cases(['.nii.gz', '.nrrd', '.mha'], NIFTI_TYPES), simpleItk!, SIMPLEITK)
   })
 
-  it('reads a NRRD of several channels', async () => {
+  it.each(['.nrrd', '.mha'] as const)('reads a %s of several channels', async (extension) => {
     await using folder = await tempFolder()
     const volume = volumeOf([3, 2, 2], { affine: turned, channels: 3 })
-    const path = join(folder.path, 'vector.nrrd')
-    await writeVolume(volume, path, { extension: '.nrrd', kind: 'intensity', compress: true })
+    const path = join(folder.path, `vector${extension}`)
+    await writeVolume(volume, path, { extension, kind: 'intensity', compress: true })
     const [found] = (await pythonJson(simpleItk!, SIMPLEITK, [path])) as [Read]
     expect(found.shape).toEqual([3, 2, 2, 3])
     expect(found.voxels).toEqual(Array.from(volume.data))
+  })
+
+  it('reads the names, values, colours and extents of a .seg.nrrd, as 3D Slicer does', async () => {
+    await using folder = await tempFolder()
+    const labels = volumeOf([4, 3, 2], { affine: turned, value: (i) => (i === 5 ? 2 : i >= 21 ? 7 : 0) })
+    const path = join(folder.path, 'labels.seg.nrrd')
+    const segments = [
+      { value: 1, name: 'absent' },
+      { value: 2, name: 'Rückenmark\nund\\mehr' },
+    ]
+    await writeVolume(labels, path, { extension: '.seg.nrrd', kind: 'labels', segments })
+    const found = (await pythonJson(simpleItk!, METADATA, [path])) as Record<string, string>
+    expect(found).toMatchObject({
+      Segment0_ID: 'Segment_2',
+      Segment0_LabelValue: '2',
+      Segment0_Layer: '0',
+      Segment0_Extent: '1 1 1 1 0 0',
+      Segment1_Name: 'label 7',
+      Segment1_Extent: '1 3 2 2 1 1',
+      Segmentation_MasterRepresentation: 'Binary labelmap',
+    })
+    expect(found.Segment0_Name).toMatch(/^Rückenmark/)
+    for (const key of ['Segment0_Color', 'Segment1_Color'])
+      expect(found[key]).toMatch(/^[01](\.\d+)? [01](\.\d+)? [01](\.\d+)?$/)
+    expect(found.Segment2_ID).toBeUndefined()
   })
 })
 

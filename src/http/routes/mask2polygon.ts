@@ -40,7 +40,10 @@ export const mask2polygonRoutes: FastifyPluginAsyncZod<ToolRouteOptions> = async
       },
       config: {
         openapi: {
-          requestBody: uploadBody({ more_points: 10 }, 'the mask: NIfTI, NRRD, PNG, TIFF, BMP or DICOM'),
+          requestBody: uploadBody(
+            { more_points: 10 },
+            'the mask: NIfTI, NRRD (.seg.nrrd too), MetaImage, PNG, TIFF, BMP or DICOM',
+          ),
           responses: { 200: POLYGONS_RESPONSE },
         },
       },

@@ -83,7 +83,7 @@ const PUT_BODY = {
             type: 'string',
             format: 'binary',
             description:
-              'NIfTI, NRRD, PNG, JPEG, DICOM or a zip of DICOM slices; the slices of a series as image0, image1 …',
+              'NIfTI, NRRD, MetaImage, PNG, JPEG, TIFF, BMP, DICOM or a zip; the slices of a series as image0, image1 …',
           },
         },
       },

@@ -60,14 +60,62 @@ describe('a zip as an image', () => {
     expect(result).toMatchObject({ format: 'nifti' })
   })
 
+  it('is the one image beside text, as dcm2niix, BIDS and XNAT leave it', async () => {
+    const result = await read([
+      { name: 'sub-1/anat/scan.json', data: '{"EchoTime": 0.08}' },
+      { name: 'sub-1/anat/scan.bval', data: '0 1000 1000' },
+      { name: 'sub-1/anat/scan.nii', data: nifti() },
+      { name: 'README', data: 'x' },
+      { name: '__MACOSX/sub-1/anat/._scan.nii', data: nifti() },
+      { name: 'sub-1/.DS_Store', data: 'x' },
+    ])
+    expect(result).toMatchObject({ format: 'nifti', notes: ['3 file(s) in the zip are no images and were left out'] })
+    expect(result.files).toHaveLength(1)
+  })
+
+  it('is a header and the data that it names', async () => {
+    const header = 'NDims = 3\nDimSize = 2 2 1\nElementType = MET_UCHAR\nElementDataFile = scan.raw\n'
+    const result = await read([
+      { name: 'a/notes.txt', data: 'hello' },
+      { name: 'a/scan.raw', data: Buffer.from([1, 2, 3, 4]) },
+      { name: 'a/scan.mhd', data: header },
+    ])
+    expect(result).toMatchObject({ format: 'metaimage', volume: { size: [2, 2, 1], data: Uint8Array.of(1, 2, 3, 4) } })
+    expect(result.notes).toEqual(['1 file(s) in the zip are no images and were left out'])
+  })
+
   it.each<{ name: string; entries: ZipEntry[]; code: string; words: RegExp }>([
+    {
+      name: 'two images beside text',
+      entries: [
+        { name: 'a.nii', data: nifti() },
+        { name: 'b.nii', data: nifti() },
+        { name: 'a.json', data: '{}' },
+      ],
+      code: 'UNSUPPORTED_FORMAT',
+      words: /holds 2 images/,
+    },
+    {
+      name: 'two files of text',
+      entries: ['a.txt', 'b.txt'].map((name) => ({ name, data: 'hello' })),
+      code: 'UNSUPPORTED_FORMAT',
+      words: /2 files and none is/,
+    },
+    {
+      name: 'a header without its data',
+      entries: [
+        { name: 'a.mhd', data: 'NDims = 2\nDimSize = 2 2\nElementType = MET_UCHAR\nElementDataFile = a.raw\n' },
+      ],
+      code: 'MISSING_IMAGE',
+      words: /voxels are in 1 file beside it; none was sent/,
+    },
     { name: 'nothing', entries: [{ name: 'a/', data: '' }], code: 'UNSUPPORTED_FORMAT', words: /empty/ },
     { name: 'only clutter', entries: [{ name: '.DS_Store', data: 'x' }], code: 'UNSUPPORTED_FORMAT', words: /empty/ },
     {
       name: 'three files that are no DICOM',
       entries: ['a', 'b', 'c'].map((name) => ({ name, data: nifti() })),
       code: 'UNSUPPORTED_FORMAT',
-      words: /3 files/,
+      words: /holds 3 images \(nifti, nifti, nifti\)/,
     },
     {
       name: 'another zip',

@@ -57,14 +57,14 @@ describe('NRRD', () => {
     {
       name: 'a detached header',
       file: nrrd({ 'data file': 'x.raw' }),
-      code: 'UNSUPPORTED_FORMAT',
-      words: /another file/,
+      code: 'MISSING_IMAGE',
+      words: /voxels are in 1 file beside it; none was sent/,
     },
     {
       name: 'a header that does not end',
       file: nrrd().subarray(0, 60),
-      code: 'UNSUPPORTED_FORMAT',
-      words: /another file/,
+      code: 'UNREADABLE_IMAGE',
+      words: /ends without an empty line/,
     },
     { name: 'no sizes', file: nrrd({ sizes: undefined }), code: 'UNREADABLE_IMAGE', words: /'sizes' is missing/ },
     { name: 'too few sizes', file: nrrd({ sizes: '2 2' }), code: 'UNREADABLE_IMAGE', words: /3 whole numbers/ },
@@ -72,7 +72,13 @@ describe('NRRD', () => {
     { name: 'no byte order', file: nrrd({ endian: undefined }), code: 'UNREADABLE_IMAGE', words: /endian/ },
     { name: 'blocks', file: nrrd({ type: 'block' }), code: 'UNSUPPORTED_FORMAT', words: /block/ },
     { name: 'bzip2', file: nrrd({ encoding: 'bzip2' }), code: 'UNSUPPORTED_FORMAT', words: /bzip2/ },
-    { name: 'text', file: nrrd({ encoding: 'ascii' }), code: 'UNSUPPORTED_FORMAT', words: /ascii/ },
+    { name: 'text that is none', file: nrrd({ encoding: 'ascii' }), code: 'UNREADABLE_IMAGE', words: /is no number/ },
+    {
+      name: 'hex that is none',
+      file: nrrd({ encoding: 'hex' }),
+      code: 'UNREADABLE_IMAGE',
+      words: /cut short|another sign/,
+    },
     { name: 'time in space', file: nrrd({ space: 'scanner-xyz-time' }), code: 'UNSUPPORTED_FORMAT', words: /time/ },
     {
       name: 'two axes that are not spatial',
