@@ -142,6 +142,115 @@ print(json.dumps({"pixels": pixels.ravel().tolist(), "segments": segments}))`
   })
 })
 
+/**
+ * Every fixture that is read as an image: the SEG made of it, read by pydicom (its bits, its places, its texts) and by
+ * highdicom. `rows` says how the volume's rows run against DICOM's.
+ */
+const READ_BACK = `
+import sys, json, warnings, numpy as np, pydicom, highdicom
+warnings.simplefilter("ignore")
+found = []
+for path in sys.argv[1:]:
+    ds = pydicom.dcmread(path)
+    seg = highdicom.seg.segread(path)
+    pixels = np.atleast_3d(ds.pixel_array) if ds.NumberOfFrames > 1 else ds.pixel_array[None]
+    assert (np.asarray(seg.pixel_array).reshape(pixels.shape) == pixels).all()
+    frames = []
+    for frame, bits in zip(ds.PerFrameFunctionalGroupsSequence, pixels):
+        place = frame.PlanePositionSequence[0].ImagePositionPatient if "PlanePositionSequence" in frame else None
+        source = frame.DerivationImageSequence[0].SourceImageSequence[0]
+        frames.append({
+            "segment": frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber,
+            "place": place and [float(v) for v in place],
+            "uid": source.ReferencedSOPInstanceUID,
+            "frame": int(source.get("ReferencedFrameNumber", 1)),
+            "ones": np.flatnonzero(bits).tolist(),
+        })
+    found.append({"frames": frames, "size": [ds.Columns, ds.Rows], "patient": str(ds.PatientName), "study": ds.StudyInstanceUID})
+print(json.dumps(found))`
+
+interface ReadBack {
+  readonly frames: { segment: number; place: number[] | null; uid: string; frame: number; ones: number[] }[]
+  readonly size: [number, number]
+  readonly patient: string
+  readonly study: string
+}
+
+const reader = pythonWith(['highdicom', 'pydicom'])
+describe.skipIf(!reader).each(['encodings', 'geometry', 'relatives'] as const)(
+  'of every fixture of %s that is read as an image (needs highdicom)',
+  async (part) => {
+    const folder = await mkdtemp(join(tmpdir(), 'dicom-seg-all-'))
+    afterAll(() => rm(folder, { recursive: true, force: true }))
+    const { named } = await dicomFixtures(part, folder)
+    const cases = JSON.parse(await readFile(named('cases.json')[0]!, 'utf8')) as { name: string; error?: unknown }[]
+    const readable = cases.filter(({ error }) => !error).map(({ name }) => name)
+    const made = new Map<string, { labels: Volume; path: string; paths: string[] }>()
+    const back = new Map<string, ReadBack>()
+    beforeAll(async () => {
+      for (const name of readable) {
+        const paths = named(`${name}/`)
+        const { volume, dicom } = await readDicomSeries(paths, LIMITS)
+        const labels = speckled(volume)
+        const path = join(folder, `${name}.seg`)
+        await writeDicomSeg(labels, path, { series: dicom!, limits: LIMITS }, ABOUT)
+        made.set(name, { labels, path, paths })
+      }
+      const paths = readable.map((name) => made.get(name)!.path)
+      const found = (await pythonJson(reader!, READ_BACK, paths)) as ReadBack[]
+      for (const [i, name] of readable.entries()) back.set(name, found[i]!)
+    }, 120_000)
+
+    it.each(readable)('%s has the same voxels at the same places', async (name) => {
+      const { labels, paths } = made.get(name)!
+      const { frames, size, patient, study } = back.get(name)!
+      const { dicom, volume, extension } = await readDicomSeries(paths, LIMITS)
+      const { slices, stack } = dicom!
+      const [nx, ny] = labels.size
+      expect(size).toEqual([nx, ny])
+      expect(patient).toMatch(/^Golden\^/)
+      expect(study).toBe(slices[0]!.object.header.studyUid)
+      const seen = new Set<string>()
+      for (const { segment, place, uid, frame, ones } of frames) {
+        const z = slices.findIndex(
+          ({ object, index }, i) =>
+            object.header.sopInstanceUid === uid &&
+            index + 1 === frame &&
+            (place === null || Math.hypot(...stack.places[i]!.map((mm, axis) => mm - place[axis]!)) < 1e-3),
+        )
+        expect(z).toBeGreaterThanOrEqual(0)
+        seen.add(`${segment} ${z}`)
+        const upwards = extension !== '.png'
+        const wanted: number[] = []
+        for (let r = 0; r < ny; r++)
+          for (let x = 0; x < nx; x++)
+            if (labels.data[x + nx * ((upwards ? ny - 1 - r : r) + ny * z)] === segment) wanted.push(x + nx * r)
+        expect(ones).toEqual(wanted)
+        // A colour picture has a place in the patient, and its own grid none.
+        if (place === null || !upwards || stack.uneven) continue
+        // The first pixel of the frame, LPS, is the volume's voxel in the last row, RAS.
+        const { affine } = volume
+        const at = (axis: number) =>
+          affine[4 * axis + 1]! * (ny - 1) + affine[4 * axis + 2]! * z + affine[4 * axis + 3]!
+        for (const [axis, mm] of [-at(0), -at(1), at(2)].entries()) expect(place[axis]).toBeCloseTo(mm, 3)
+      }
+      expect(seen.size).toBe(frames.length)
+      expect(frames.length).toBe(2 * labels.size[2])
+    })
+  },
+)
+
+/** Labels 1 and 2 in every slice, at places that no other slice has. */
+function speckled({ size, affine }: Volume): Volume<Uint8Array> {
+  const [nx, ny, nz] = size
+  const data = new Uint8Array(nx * ny * nz)
+  for (let z = 0; z < nz; z++) {
+    for (let i = 0; i <= z; i++) data[((7 * i + 3) % (nx * ny)) + nx * ny * z] = 1
+    data[((7 * z + 5) % (nx * ny)) + nx * ny * z] = 2
+  }
+  return makeVolume(size, affine, data)
+}
+
 it.each([
   { name: 'spleen', type: '78961009', side: undefined },
   { name: 'Kidney_Left', type: '64033007', side: '7771000' },

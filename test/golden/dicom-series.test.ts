@@ -6,7 +6,7 @@ import { afterAll, describe, expect, it } from 'vitest'
 import { readDicomSeries } from '../../src/formats/dicom-series.js'
 import { dicomFixtures } from '../helpers/dicom-fixtures.js'
 
-/** make_dicom_golden.py says what each case is. */
+/** make_dicom_golden.py and make_dicom_relatives.py say what each case is. */
 interface Case {
   readonly name: string
   readonly size: number[]
@@ -24,7 +24,7 @@ const LIMITS = { maxVolumeBytes: 2 ** 31, maxVoxels: 2 ** 30 }
 const root = await mkdtemp(join(tmpdir(), 'dicom-golden-'))
 afterAll(() => rm(root, { recursive: true, force: true }))
 
-describe.each(['encodings', 'geometry'] as const)('DICOM %s', async (part) => {
+describe.each(['encodings', 'geometry', 'relatives'] as const)('DICOM %s', async (part) => {
   const { named } = await dicomFixtures(part, root)
   const cases: Case[] = JSON.parse(await readFile(named('cases.json')[0]!, 'utf8'))
 

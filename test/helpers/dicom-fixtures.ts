@@ -1,4 +1,4 @@
-/** The DICOM series of test/fixtures, unpacked into a folder. test/golden/make_dicom_golden.py says what they are. */
+/** The DICOM series of test/fixtures, unpacked into a folder. test/golden/make_dicom_golden.py and make_dicom_relatives.py say what they are. */
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
@@ -9,7 +9,10 @@ export interface DicomFixtures {
   named(prefix: string): string[]
 }
 
-export async function dicomFixtures(part: 'encodings' | 'geometry', root: string): Promise<DicomFixtures> {
+export async function dicomFixtures(
+  part: 'encodings' | 'geometry' | 'relatives',
+  root: string,
+): Promise<DicomFixtures> {
   const folder = join(root, part)
   await mkdir(folder)
   const zip = join(root, `${part}.zip`)
