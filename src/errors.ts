@@ -1,3 +1,5 @@
+import { errorTrace } from './util/error-trace.js'
+
 /**
  * Every error a client may see: a closed list of codes, each with its HTTP status. Anything that is not an AppError is
  * our own fault and becomes an opaque 500.
@@ -97,8 +99,7 @@ export function toErrorRecord(thrown: unknown): ErrorRecord {
   if (error instanceof AppError) {
     return { code: error.code, message: error.message, hint: error.hint, retryAfterSeconds: error.retryAfterSeconds }
   }
-  const stack = error instanceof Error ? error.stack : String(error)
-  return { code: 'INTERNAL', message: 'internal error', stack }
+  return { code: 'INTERNAL', message: 'internal error', stack: errorTrace(error) }
 }
 
 export function fromErrorRecord(record: ErrorRecord): AppError {

@@ -3,6 +3,7 @@ import type { ModelProof, ModelRef } from '../contract/model.js'
 import { FromRunner, type RunnerSettings } from '../contract/wire.js'
 import { AppError, type ErrorRecord, fromErrorRecord } from '../errors.js'
 import { MEMORY_LIMIT_SIGNAL } from '../runner/watchdog.js'
+import { lastWords } from '../util/error-trace.js'
 import type { Log } from '../util/log.js'
 import type { Timers } from '../util/timers.js'
 import type { DeviceLease, DeviceSlots } from './device-slots.js'
@@ -243,7 +244,7 @@ export class RunnerProcess {
     this.#watch?.end()
     if (!this.#stopping)
       this.#options.log.warn(
-        { runner: this.#options.name, code, signal, output: withoutPaths(output) },
+        { runner: this.#options.name, code, signal, output: withoutPaths(lastWords(output)) },
         'runner ended unexpectedly',
       )
     const error = this.#endedError(code, signal)

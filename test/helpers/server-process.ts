@@ -9,23 +9,32 @@ const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
 export class ServerProcess {
   readonly url: string
   readonly #child: ChildProcess
+  readonly #output: string[]
 
-  private constructor(child: ChildProcess, url: string) {
+  private constructor(child: ChildProcess, url: string, output: string[]) {
     this.#child = child
     this.url = url
+    this.#output = output
+  }
+
+  /** All that the process has written to standard output and standard error. */
+  get output(): string {
+    return this.#output.join('')
   }
 
   /** Listens on a free loopback port; resolves when it does. */
   static async start(workspace: string, flags: readonly string[] = []): Promise<ServerProcess> {
     const words = ['--import', 'tsx', main, 'serve', '--port', '0', '--workspace', workspace, ...flags]
-    const child = spawn(process.execPath, words, { stdio: ['ignore', 'ignore', 'pipe'] })
+    const child = spawn(process.execPath, words, { stdio: ['ignore', 'pipe', 'pipe'] })
     const said: string[] = []
+    const output: string[] = []
+    for (const stream of [child.stdout, child.stderr]) stream.on('data', (bytes) => output.push(String(bytes)))
     for await (const line of createInterface({ input: child.stderr! })) {
       said.push(line)
       const url = /listens on (\S+)/.exec(line)?.[1]
       if (url === undefined) continue
       child.stderr!.resume()
-      return new ServerProcess(child, url)
+      return new ServerProcess(child, url, output)
     }
     throw new Error(`the server did not start: ${said.join('\n')}`)
   }
