@@ -62,7 +62,7 @@ export async function expandUpload(
   if (images.length === 0 && others.length === 1) return { paths: [others[0]!.path], notes: [] }
   const what =
     images.length > 1
-      ? `holds ${images.length} images (${images.map(({ format }) => format).join(', ')}), and one is taken`
+      ? `holds ${images.length} images (${images.map(({ format }) => format).join(', ')}), and only one can be taken`
       : others.length === 0
         ? 'is empty'
         : `holds ${others.length} files and none is DICOM or another image`
