@@ -322,7 +322,8 @@ class SessionStore implements Sessions {
       const server = INCOMING_SESSION.exec(name)?.[1]
       if (server !== undefined && !(await workspace.mayServe(server))) await workspace.discard(join(this.#folder, name))
       if (!SESSION.test(name) || this.#entries.has(name) || this.#unreadable.has(name)) return
-      if (!(await this.#load(name)) && (await this.#isOver(name))) await workspace.discard(join(this.#folder, name))
+      if (await this.#load(name)) await this.#isHeldElsewhere(name)
+      else if (await this.#isOver(name)) await workspace.discard(join(this.#folder, name))
     })
   }
 
@@ -368,12 +369,14 @@ class SessionStore implements Sessions {
     this.#entries.delete(id)
   }
 
-  /** Whether another server that may be alive uses the session. */
+  /** Whether another server that may be alive uses the session. The marks of those that are gone go. */
   async #isHeldElsewhere(id: string): Promise<boolean> {
     const { server: own, mayServe } = this.#options.workspace
     for (const name of await this.#filesOf(id)) {
       const server = HOLD.exec(name)?.[1]
-      if (server !== undefined && server !== own && (await mayServe(server))) return true
+      if (server === undefined || server === own) continue
+      if (await mayServe(server)) return true
+      await rm(join(this.#folder, id, name), { force: true }).catch(() => undefined)
     }
     return false
   }

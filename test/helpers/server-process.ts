@@ -1,10 +1,12 @@
 /** The real program as a process of its own, to be asked over HTTP and killed. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { existsSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 
 const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
+const compiled = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
 
 export class ServerProcess {
   readonly url: string
@@ -24,7 +26,18 @@ export class ServerProcess {
 
   /** Listens on a free loopback port; resolves when it does. */
   static async start(workspace: string, flags: readonly string[] = []): Promise<ServerProcess> {
-    const words = ['--import', 'tsx', main, 'serve', '--port', '0', '--workspace', workspace, ...flags]
+    return ServerProcess.run(['--import', 'tsx', main], workspace, flags)
+  }
+
+  /** The compiled program where there is one, as `npm test` makes it: it starts in a fraction of the time. */
+  static async startCompiled(workspace: string, flags: readonly string[] = []): Promise<ServerProcess> {
+    return existsSync(compiled)
+      ? ServerProcess.run([compiled], workspace, flags)
+      : ServerProcess.start(workspace, flags)
+  }
+
+  private static async run(program: string[], workspace: string, flags: readonly string[]): Promise<ServerProcess> {
+    const words = [...program, 'serve', '--port', '0', '--workspace', workspace, ...flags]
     const child = spawn(process.execPath, words, { stdio: ['ignore', 'pipe', 'pipe'] })
     const said: string[] = []
     const output: string[] = []
