@@ -81,6 +81,39 @@ describe('publishing', () => {
     expect(kept).not.toContain(`${first.sha256}.onnx`)
   })
 
+  it.each([true, false])(
+    'removes replaced weights at once, nobody else being there (auto-reload: %s)',
+    async (autoReload) => {
+      await using home = new RegistryHome()
+      const { registry } = await home.open({ autoReload })
+      for (const text of ['a', 'b', 'c']) await registry.put('organ', files(home, variant(onnx, text)))
+      const kept = () => readdirSync(join(home.folder, 'organ')).filter((file) => file.endsWith('.onnx'))
+      const wanted = ['b', 'c'].map((text) => `${sha(variant(onnx, text))}.onnx`)
+      await expect.poll(() => kept().toSorted()).toEqual(wanted.toSorted())
+      await registry.close()
+    },
+  )
+
+  it('sets a manifest aside that is none of ours, and starts over a lock that cannot be read', async () => {
+    await using home = new RegistryHome()
+    const foreign = { 'organ/manifest.json': '{"name":"web app"}', 'organ/icon.png': 'icon' }
+    mkdirSync(join(home.folder, 'organ'), { recursive: true })
+    mkdirSync(join(home.folder, '.locks', 'stuck.lock'), { recursive: true })
+    mkdirSync(join(home.folder, 'stuck'))
+    writeFileSync(join(home.workspace, 'aidant-workspace.json'), '{"format":1}')
+    for (const [name, text] of Object.entries(foreign)) writeFileSync(join(home.folder, name), text)
+    const { registry } = await home.open()
+    await registry.put('organ', files(home))
+    await expect(registry.put('stuck', files(home))).rejects.toMatchObject({ code: 'BUSY_NAME' })
+    await registry.remove('organ')
+    await registry.close()
+    const left = readdirSync(join(home.folder, 'organ'))
+    expect(left.toSorted()).toEqual(['icon.png', expect.stringMatching(/^manifest\.json\..*\.set-aside$/)])
+    expect(readFileSync(join(home.folder, 'organ', left.find((name) => name !== 'icon.png')!), 'utf8')).toBe(
+      foreign['organ/manifest.json'],
+    )
+  })
+
   it('replaces the config and keeps the weights on PATCH', async () => {
     await using home = new RegistryHome()
     const { registry, scheduler } = await home.open()
