@@ -6,6 +6,7 @@
 import type { Predict, Tensor, TensorSpec } from '../contract/tensor.js'
 import { AppError } from '../errors.js'
 import { makeSink, type Reduction, reduceStretch, type Sink } from '../transforms/reduction.js'
+import { ScoreRestorer } from '../transforms/restore-scores.js'
 import type { Content, ImageField } from '../transforms/types.js'
 import { narrowed } from '../volume/label-array.js'
 import { makeVolume, type Vec3, type Volume, type VoxelArray } from '../volume/volume.js'
@@ -41,6 +42,14 @@ export interface InferenceRequest {
   readonly predict: Predict
   readonly reduction: Reduction
   /**
+   * When scores go back to the file's grid before they become labels: who brings them there layer by layer, once it is
+   * known how the network's volume lies (`from` and `size` as in NetworkResult) and how many channels it has; or, where
+   * they cannot go layer by layer, what to do with them instead of `reduction`.
+   */
+  readonly restorer?:
+    | ((from: NetworkResult['from'], size: Vec3, channels: number) => ScoreRestorer | Reduction)
+    | undefined
+  /**
    * What the config says that the output holds. Absent: whole numbers (by the tensor's type) and tensors without a channel
    * dimension are labels, everything else is scores.
    */
@@ -59,6 +68,8 @@ export interface NetworkResult {
   /** Memory axis of the image along each axis of `volume`. */
   readonly from: readonly [0 | 1 | 2, 0 | 1 | 2, 0 | 1 | 2]
   readonly content: Content
+  /** The volume is on the file's grid already, in the file's order of axes: the restorer's. */
+  readonly restored?: boolean
 }
 
 /** One number per class instead of voxels, when the output has no spatial dimensions. */
@@ -135,12 +146,42 @@ async function inferWhole(request: InferenceRequest, layouts: readonly Layout[])
     for (let c = 0; c < channels; c++) copyLabels(output.data, c * channelStride, step, labels, c * voxels, voxels)
     return resultOf(main, shape.extent, { data: narrowed(labels), channels }, 'labels')
   }
-  const keep = request.reduction.kind === 'scores' && output.data instanceof Float32Array && step === 1
+  const after = afterRun(request, main, shape)
+  if (after instanceof ScoreRestorer) {
+    for (let layer = 0; layer < n0; layer++) {
+      const start = layer * n1 * n2 * step
+      after.add(layer, { scores: output.data, start, channelStride, rowStride: n2 * step, step })
+    }
+    return restoredOf(main, after, request.reduction)
+  }
+  const keep = after.kind === 'scores' && output.data instanceof Float32Array && step === 1
   if (keep) return resultOf(main, shape.extent, { data: output.data as VoxelArray, channels }, 'scores')
-  const sink = makeSink(request.reduction, channels, voxels)
+  const sink = makeSink(after, channels, voxels)
   const stretch = { scores: output.data, start: 0, channels, channelStride, step, length: voxels }
-  reduceStretch(request.reduction, stretch, sink, 0, voxels)
-  return resultOf(main, shape.extent, sink, contentOf(request.reduction))
+  reduceStretch(after, stretch, sink, 0, voxels)
+  return resultOf(main, shape.extent, sink, contentOf(after))
+}
+
+/** What becomes of the scores: a network whose answer is of another size than the image keeps them, to be resized first. */
+function afterRun(
+  { restorer, reduction }: InferenceRequest,
+  main: Layout,
+  shape: OutputShape,
+): ScoreRestorer | Reduction {
+  if (!restorer) return reduction
+  if (shape.extent.some((n, i) => n !== main.extent[i])) return { kind: 'scores' }
+  const [n0, n1, n2] = main.extent
+  return restorer(fromOf(main), [n2, n1, n0], shape.channels)
+}
+
+function restoredOf(main: Layout, restorer: ScoreRestorer, reduction: Reduction): NetworkResult {
+  const { data, channels, size } = restorer.result()
+  const volume = makeVolume(size, main.field.volume.affine, data, { channels })
+  return { volume, from: fromOf(main), content: contentOf(reduction), restored: true }
+}
+
+function fromOf({ order }: Layout): NetworkResult['from'] {
+  return [order[2], order[1], order[0]]
 }
 
 function contentOf({ kind }: Reduction): Content {
@@ -287,12 +328,16 @@ async function inferWindows(request: InferenceRequest, layouts: readonly Layout[
       const target = labelTarget(request.output.type, n0 * n1 * n2 * shape.channels)
       stitch = new LabelStitch(target, plan, shape, main.extent)
     }
-    stitch ??= new Stitch(main, plan, shape, weights, request.reduction)
+    // windows cover the whole image, whose size the stitched scores then have
+    stitch ??= new Stitch(main, plan, shape, weights, afterRun(request, main, { ...shape, extent: main.extent }))
     for (const [i, start] of members.entries()) stitch.add(output.data, i * shape.each, start)
   }
   await request.onProgress(starts.length, starts.length)
-  if (!(stitch instanceof LabelStitch))
-    return resultOf(main, main.extent, stitch!.finish(), contentOf(request.reduction))
+  if (!(stitch instanceof LabelStitch)) {
+    const done = stitch!.finish()
+    if (done instanceof ScoreRestorer) return restoredOf(main, done, request.reduction)
+    return resultOf(main, main.extent, done, contentOf(stitch!.reduction))
+  }
   const [n0, n1, n2] = main.extent
   const sink = { data: narrowed(stitch.target), channels: stitch.target.length / (n0 * n1 * n2) }
   return resultOf(main, main.extent, sink, 'labels')
@@ -303,7 +348,8 @@ async function inferWindows(request: InferenceRequest, layouts: readonly Layout[
  * is deep are ever open; those that no later window touches are reduced into the result and their room is used again.
  */
 class Stitch {
-  readonly #sink: Sink
+  readonly reduction: Reduction
+  readonly #end: Sink | ScoreRestorer
   readonly #sums: Float32Array
   readonly #counts: Float32Array | undefined
   readonly #layer: number
@@ -315,15 +361,16 @@ class Stitch {
     private readonly plan: WindowPlan,
     private readonly shape: OutputShape,
     private readonly weights: Float32Array | undefined,
-    private readonly reduction: Reduction,
+    after: ScoreRestorer | Reduction,
   ) {
     const { extent } = main
     this.#voxels = extent[0] * extent[1] * extent[2]
     this.#layer = plan.padded[1] * plan.padded[2]
     this.#sums = new Float32Array(shape.channels * plan.roi[0] * this.#layer)
+    this.reduction = after instanceof ScoreRestorer ? { kind: 'scores' } : after
     // dividing every class of a voxel by one number changes no argmax
-    this.#counts = reduction.kind === 'argmax' ? undefined : new Float32Array(plan.roi[0] * this.#layer)
-    this.#sink = makeSink(reduction, shape.channels, this.#voxels)
+    this.#counts = this.reduction.kind === 'argmax' ? undefined : new Float32Array(plan.roi[0] * this.#layer)
+    this.#end = after instanceof ScoreRestorer ? after : makeSink(after, shape.channels, this.#voxels)
   }
 
   add(scores: Tensor['data'], offset: number, start: Vec3): void {
@@ -345,9 +392,9 @@ class Stitch {
     }
   }
 
-  finish(): Sink {
+  finish(): Sink | ScoreRestorer {
     this.#close(this.plan.padded[0])
-    return this.#sink
+    return this.#end
   }
 
   /** Reduces the layers before `start`, and clears them. */
@@ -358,7 +405,12 @@ class Stitch {
     for (; this.#open < start; this.#open++) {
       const ring = (this.#open % roi[0]) * this.#layer
       const layer = this.#open - before[0]
-      if (layer >= 0 && layer < extent[0]) {
+      if (layer >= 0 && layer < extent[0] && this.#end instanceof ScoreRestorer) {
+        const start = ring + before[1] * padded[2] + before[2]
+        const counts = this.#counts && { data: this.#counts, start }
+        const channelStride = roi[0] * this.#layer
+        this.#end.add(layer, { scores: this.#sums, start, channelStride, rowStride: padded[2], step: 1, counts })
+      } else if (layer >= 0 && layer < extent[0]) {
         for (let j = 0; j < extent[1]; j++) {
           const start = ring + (j + before[1]) * padded[2] + before[2]
           const stretch = {
@@ -371,7 +423,7 @@ class Stitch {
           }
           const weights = this.#counts && { data: this.#counts, start }
           const at = (layer * extent[1] + j) * extent[2]
-          reduceStretch(this.reduction, stretch, this.#sink, at, this.#voxels, weights)
+          reduceStretch(this.reduction, stretch, this.#end as Sink, at, this.#voxels, weights)
         }
       }
       for (let c = 0; c < channels; c++) {
@@ -411,8 +463,8 @@ function addCounts(
   else for (let k = 0; k < length; k++) counts[to + k]! += weights[at + k]!
 }
 
-function resultOf({ field, order }: Layout, extent: Vec3, sink: Sink, content: Content): NetworkResult {
-  const from = [order[2], order[1], order[0]] as const
+function resultOf(main: Layout, extent: Vec3, sink: Sink, content: Content): NetworkResult {
   const size: Vec3 = [extent[2], extent[1], extent[0]]
-  return { volume: makeVolume(size, field.volume.affine, sink.data, { channels: sink.channels }), from, content }
+  const volume = makeVolume(size, main.field.volume.affine, sink.data, { channels: sink.channels })
+  return { volume, from: fromOf(main), content }
 }

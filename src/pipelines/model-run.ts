@@ -10,25 +10,25 @@ import { infer, type NetworkResult } from '../inferers/infer.js'
 import { type BuiltTransform, buildTransform } from '../transforms/catalog.js'
 import { requireImage, withImage, withValue } from '../transforms/fields.js'
 import { inverseMoves, moveMap } from '../transforms/flip-rotate.js'
-import type { Reduction } from '../transforms/reduction.js'
-import { nearestMap, resizeVolume, scaledGrid } from '../transforms/resize.js'
+import { nearestMap, resizeVolume, resizeWeights, scaledGrid } from '../transforms/resize.js'
 import type { ImageField, Item } from '../transforms/types.js'
 import { axisStep, moved, resizeStep } from '../transforms/undo.js'
 import { type AxisMoves, moveGrid } from '../volume/orientation.js'
 import { gather } from '../volume/resample.js'
-import type { Vec3 } from '../volume/volume.js'
+import { makeVolume, type Vec3, type Volume } from '../volume/volume.js'
 import { buildPreTransforms } from './extreme-point-steps.js'
 import { type NodeMapping, resolveMapping } from './node-mapping.js'
 import { outputContent } from './output-content.js'
 import type { LoadedModel } from './run.js'
+import { planScores, restoredField, restorerFor, type ScorePlan } from './score-plan.js'
 import { inTensorOrderEarly } from './tensor-order.js'
 
 export interface ModelPlan {
   readonly model: LoadedModel
   readonly pre: readonly BuiltTransform[]
-  /** What is left to do after the inferer's own reduction. */
+  /** What is left to do after what the inferer makes of the scores. */
   readonly post: readonly BuiltTransform[]
-  readonly reduction: Reduction
+  readonly scores: ScorePlan
   readonly mapping: NodeMapping
   /** What the config says that the main output holds; absent: the type of its tensor says it. */
   readonly content?: 'labels' | 'scores' | undefined
@@ -67,12 +67,12 @@ export function planModel(model: LoadedModel): ModelPlan {
     postFields: [...post.flatMap(fieldsOf), ...(written === undefined ? [] : [written])],
   })
   const field = mapping.outputs[0]!.field
-  const { reduction, rest } = fuse(restoreAfterLabels(post, field), field)
   const clicks = [...pre, ...post].some(({ traits }) => traits.readsClicks)
+  const scores = planScores(post, field, !clicks)
   const volumetric = mapping.inputs.every(({ spec }) => spec.dims.length === 5)
   const steps = volumetric && !clicks ? inTensorOrderEarly(pre) : pre
   const content = outputContent(config, post, field)
-  return { model, pre: steps, post: rest, reduction, mapping, content, resultField: written ?? field, clicks }
+  return { model, pre: steps, post: scores.rest, scores, mapping, content, resultField: written ?? field, clicks }
 }
 
 /** A pipeline has no tensors of its own: its models read the posted image and leave one label map. */
@@ -88,7 +88,8 @@ function planPipeline(
     inputs: [{ spec: noTensor, field: model.ref.config.inference.image }],
     outputs: [{ spec: noTensor, field: resultField }],
   }
-  return { model, pre, post, reduction: { kind: 'scores' }, mapping, resultField, clicks: true }
+  const scores = { reduction: { kind: 'scores' }, activation: 'none', restores: false, rest: post } as const
+  return { model, pre, post, scores, mapping, resultField, clicks: true }
 }
 
 function fieldsOf({ keys, args }: BuiltTransform): readonly string[] {
@@ -102,37 +103,6 @@ export function writerField({ writer }: ModelConfig): string | undefined {
   const { field, fields, image } = writer.args as Record<string, unknown>
   const name = [field, fields, image].flat().find((value) => typeof value === 'string')
   return name as string | undefined
-}
-
-/** A restore written before the scores become labels moves behind: labels go back by nearest voxel, a class at a time never. */
-function restoreAfterLabels(post: readonly BuiltTransform[], field: string): BuiltTransform[] {
-  const lastLabels = post.findLastIndex((step) => step.keys.includes(field) && step.traits.reduces !== undefined)
-  if (lastLabels < 0) return [...post]
-  const early = post.slice(0, lastLabels).filter((step) => step.traits.restores && step.keys.includes(field))
-  const others = post.slice(0, lastLabels).filter((step) => !early.includes(step))
-  return [...others, post[lastLabels]!, ...early, ...post.slice(lastLabels + 1)]
-}
-
-/** Takes activations and the first argmax or threshold out of the list, when nothing before them needs the scores. */
-function fuse(post: readonly BuiltTransform[], field: string): { reduction: Reduction; rest: BuiltTransform[] } {
-  const whole = { reduction: { kind: 'scores' } as const, rest: [...post] }
-  let activation: 'none' | 'sigmoid' | 'softmax' = 'none'
-  for (const [i, step] of post.entries()) {
-    if (step.keys.length !== 1 || step.keys[0] !== field) return whole
-    const { activates, identity, reduces } = step.traits
-    if (reduces) {
-      const rest = post.slice(i + 1)
-      // argmax is the same before and after softmax or sigmoid
-      if (reduces.kind !== 'threshold') return { reduction: reduces, rest }
-      if (activation === 'softmax') return whole
-      return { reduction: { ...reduces, activation }, rest }
-    }
-    if (activates) {
-      if (activation !== 'none') return whole
-      activation = activates
-    } else if (!identity) return whole
-  }
-  return whole
 }
 
 /** Runs transforms in order, with a checkpoint before each. */
@@ -152,14 +122,18 @@ export async function applyAll(
 
 /** Feeds the network and puts its result into the item as the field its config names. */
 export async function applyNetwork(plan: ModelPlan, item: Item, control: JobControl): Promise<Item> {
-  const { model, mapping, reduction, content } = plan
+  const { model, mapping, scores, content } = plan
   const { inference } = model.ref.config
   const inputs = mapping.inputs.map(({ spec, field }) => ({ spec, field: requireImage(item, field) }))
   const output = mapping.outputs[0]!
+  const image = inputs[0]!.field
   const result = await infer({
     inputs,
     output: output.spec,
-    reduction,
+    reduction: scores.reduction,
+    restorer: scores.restores
+      ? (from, size, channels) => restorerFor(networkField(image, from, size), channels, scores)
+      : undefined,
     content,
     window: inference.scanningWindow,
     format: inference.imageFormat,
@@ -167,7 +141,25 @@ export async function applyNetwork(plan: ModelPlan, item: Item, control: JobCont
     onProgress: (done, total) => control.checkpoint('infer', done, total),
   })
   if ('scores' in result) return withValue(item, output.field, result.scores)
-  return withImage(item, output.field, resultField(inputs[0]!.field, result, plan))
+  if (result.restored) return withImage(item, output.field, restoredResult(image, result))
+  const field = resultField(image, result, plan)
+  return withImage(item, output.field, scores.restores ? restoredField(field, scores) : field)
+}
+
+/** A field as the network's result will lie, before there is one: where it is, and the way back. */
+function networkField(image: ImageField, from: NetworkResult['from'], size: Vec3): ImageField {
+  const moves = from.map((axis) => ({ from: axis, flip: false })) as unknown as AxisMoves
+  const back = moveMap(inverseMoves(moves), image.volume.size)
+  const isMoved = from.some((axis, i) => axis !== i)
+  const undo = isMoved ? [...image.undo, axisStep('network', 'orient', image.volume, back)] : image.undo
+  return { ...image, volume: { ...image.volume, size }, undo }
+}
+
+/** What the restorer made: on the file's own grid, its axes in the file's order. */
+function restoredResult(image: ImageField, { volume, content }: NetworkResult): ImageField {
+  const { size, affine, nifti } = image.source
+  const placed = makeVolume(size, affine, volume.data, { channels: volume.channels, nifti })
+  return { ...image, volume: placed, content, axes: withChannel('XYZ', 'first'), undo: [], scratch: true }
 }
 
 /** The network's result as a field: on the image's grid, in the tensor's order of axes unless clicks want the image's. */
@@ -185,9 +177,11 @@ function resultField(image: ImageField, { volume, from, content }: NetworkResult
   if (isMoved) field = moved(field, field.volume, axisStep('network', 'orient', image.volume, back))
   field = { ...field, volume: placed }
   if (!sameSize) {
-    const step = resizeStep('network', grid, nearestMap(volume.size, full, 'nearest-exact'), (scores) =>
-      resizeVolume(scores, grid, 'linear', false),
-    )
+    const linear = (scores: Volume) => resizeVolume(scores, grid, 'linear', false)
+    const step = resizeStep('network', grid, nearestMap(volume.size, full, 'nearest-exact'), linear, {
+      undo: linear,
+      weights: () => resizeWeights(volume.size, full, 'linear', false),
+    })
     field = moved(field, placed, step)
   }
   const axes = withChannel(image.axes.replace('C', ''), channel)

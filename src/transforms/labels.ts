@@ -60,9 +60,14 @@ export const activations: TransformDefinition<typeof activationArgs> = {
   create: (a) =>
     eachImage(a, (field, index) => {
       const activation = activationOf(a, index)
-      if (activation === undefined) return field
-      return activated(field, activation === 'sigmoid' ? sigmoidOf : softmaxOf)
+      return activation === undefined ? field : activatedField(field, activation)
     }),
+}
+
+/** The field's scores after an activation: each for itself, or over the channels. */
+export function activatedField(field: ImageField, activation: 'none' | 'sigmoid' | 'softmax'): ImageField {
+  if (activation === 'none') return field
+  return activated(field, activation === 'sigmoid' ? sigmoidOf : softmaxOf)
 }
 
 function activationOf(a: z.output<typeof activationArgs>, index: number): 'sigmoid' | 'softmax' | undefined {
@@ -222,7 +227,7 @@ const mapArgs = fieldArgs({
 export const mapLabelValue: TransformDefinition<typeof mapArgs> = {
   names: ['MapLabelValued', 'MapLabelValueD', 'MapLabelValueDict', 'MapLabelValue'],
   args: mapArgs,
-  traits: () => ({ takes: 'labels' }),
+  traits: () => ({ takes: 'labels', renumbers: true }),
   create: (a) => {
     if (a.orig_labels.length !== a.target_labels.length) {
       throw new AppError('BAD_MODEL_CONFIG', 'orig_labels and target_labels must be of one length')

@@ -24,7 +24,7 @@ const args = fieldArgs({
 export const lambda: TransformDefinition<typeof args> = {
   names: ['Lambdad', 'LambdaD', 'LambdaDict', 'Lambda'],
   args,
-  traits: () => ({ takes: 'either' }),
+  traits: () => ({ takes: 'either', renumbers: true }),
   create: (a) => {
     const compiled = compile(a.func)
     return eachImage(a, (field) => {

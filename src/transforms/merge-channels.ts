@@ -20,7 +20,7 @@ const args = fieldArgs({
 export const mergeChannels: TransformDefinition<typeof args> = {
   names: ['MergeChannelsd'],
   args,
-  traits: () => ({ takes: 'labels' }),
+  traits: () => ({ takes: 'labels', renumbers: true }),
   create: (a) => {
     if (a.channels.length !== a.values.length)
       throw new AppError('BAD_MODEL_CONFIG', 'channels and values must be lists of one length')

@@ -83,7 +83,7 @@ export function reduceStretch(
     }
     return
   }
-  // sigmoid(s) >= t is s >= log(t / (1 - t)): no exponential per voxel
+  // no exponential per voxel
   const threshold = reduction.kind === 'threshold' ? cut(reduction) : 0
   for (let c = 0; c < channels; c++) {
     const from = start + c * channelStride
@@ -124,7 +124,8 @@ function argmaxBlocks(
   }
 }
 
-function cut({ at, activation }: Extract<Reduction, { kind: 'threshold' }>): number {
+/** The score from which on `reduction` says 1, before its activation: sigmoid(s) >= t is s >= log(t / (1 - t)). */
+export function cut({ at, activation }: Extract<Reduction, { kind: 'threshold' }>): number {
   if (activation === 'none') return at
   return at <= 0 ? -Infinity : at >= 1 ? Infinity : Math.log(at / (1 - at))
 }

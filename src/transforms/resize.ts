@@ -2,6 +2,7 @@
 import { z } from 'zod'
 import { AppError } from '../errors.js'
 import { affineFrom, linearPart, roundHalfEven, transformPoint } from '../volume/affine.js'
+import { type AxisWeights, weightsOfArea, weightsOfLinear, weightsOfMap } from '../volume/axis-weights.js'
 import {
   type AxisMap,
   gather,
@@ -171,8 +172,8 @@ export function scaledGrid(grid: Grid, size: Vec3, alignCorners = false): Grid {
 }
 
 /**
- * Resizes a field, and notes the way back: labels by nearest voxel in the manner of `back`, scores linearly. Labels take
- * nearest voxels on the way there too: a blend of two of their numbers is a third.
+ * Resizes a field, and notes the way back: labels by nearest voxel in the manner of `back`, scores in that of
+ * `stated`, as MONAI inverts a resize. Labels take nearest voxels on the way there too: a blend of two of their numbers is a third.
  */
 export function resizeTo(
   field: ImageField,
@@ -189,10 +190,20 @@ export function resizeTo(
   const mode = blends && field.content === 'labels' ? 'nearest-exact' : stated
   const grid = scaledGrid(before, size, alignCorners && mode === 'linear')
   const volume = resizeVolume(before, grid, mode, alignCorners)
-  const step = resizeStep(name, before, nearestMap(size, before.size, back), (scores) =>
-    resizeVolume(scores, before, 'linear', alignCorners),
-  )
+  const map = nearestMap(size, before.size, back)
+  const step = resizeStep(name, before, map, (scores) => resizeVolume(scores, before, 'linear', alignCorners), {
+    undo: (scores) => resizeVolume(scores, before, stated, alignCorners),
+    weights: () => resizeWeights(size, before.size, stated, alignCorners),
+  })
   return { ...moved(field, volume, step), scratch: true }
+}
+
+/** What `resizeVolume` does, as weights along each axis. */
+export function resizeWeights(source: Vec3, target: Vec3, mode: Mode, alignCorners: boolean): AxisWeights {
+  if (mode === 'area') return weightsOfArea(source, target)
+  if (mode !== 'linear') return weightsOfMap(nearestMap(source, target, mode))
+  const tables = source.map((n, axis) => resizeLinearTable(n, target[axis]!, alignCorners))
+  return weightsOfLinear(tables as unknown as LinearTables)
 }
 
 export function resizeVolume(volume: Volume, grid: Grid, mode: Mode, alignCorners: boolean): Volume {

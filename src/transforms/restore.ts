@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { fieldArgs, ignored, names } from './args.js'
 import { eachImage } from './fields.js'
 import type { TransformDefinition } from './types.js'
-import { restore } from './undo.js'
+import { modeOf, restore } from './undo.js'
 
 const invertArgs = fieldArgs({
   transform: ignored,
@@ -19,15 +19,20 @@ const invertArgs = fieldArgs({
 export const invert: TransformDefinition<typeof invertArgs> = {
   names: ['Invertd', 'InvertD', 'InvertDict'],
   args: invertArgs,
-  traits: () => ({ takes: 'either', restores: true, wholeVolume: true }),
-  create: (a) => eachImage(a, (field) => restore(field)),
+  traits: (a) => ({ takes: 'either', restores: [a.nearest_interp].flat()[0] ? 'nearest' : 'own', wholeVolume: true }),
+  create: (a) => {
+    const nearest = [a.nearest_interp].flat()
+    return eachImage(a, (field, index) =>
+      restore(field, (nearest[index] ?? nearest.at(-1)) ? 'nearest' : modeOf(field.content)),
+    )
+  },
 }
 
 const restoredArgs = fieldArgs({
   ref_image: ignored,
   has_channel: ignored,
   invert_orient: ignored,
-  mode: ignored,
+  mode: z.unknown().optional(),
   align_corners: ignored,
 })
 
@@ -35,8 +40,12 @@ const restoredArgs = fieldArgs({
 export const restored: TransformDefinition<typeof restoredArgs> = {
   names: ['Restored', 'RestoreD'],
   args: restoredArgs,
-  traits: () => ({ takes: 'either', restores: true, wholeVolume: true }),
-  create: (a) => eachImage(a, (field) => restore(field)),
+  traits: (a) => ({ takes: 'either', restores: isNearest(a.mode) ? 'nearest' : 'own', wholeVolume: true }),
+  create: (a) => eachImage(a, (field) => restore(field, isNearest(a.mode) ? 'nearest' : modeOf(field.content))),
+}
+
+function isNearest(mode: unknown): boolean {
+  return [mode].flat().every((word) => typeof word === 'string' && word.toLowerCase().startsWith('nearest'))
 }
 
 const shapeArgs = fieldArgs({ src_field: ignored, is_label: z.boolean().default(true) })
@@ -45,7 +54,7 @@ const shapeArgs = fieldArgs({ src_field: ignored, is_label: z.boolean().default(
 export const restoreOriginalShape: TransformDefinition<typeof shapeArgs> = {
   names: ['RestoreOriginalShape'],
   args: shapeArgs,
-  traits: () => ({ takes: 'either', restores: true, wholeVolume: true }),
+  traits: () => ({ takes: 'either', restores: 'own', wholeVolume: true }),
   create: (a) => eachImage(a, (field) => restore(field)),
 }
 

@@ -10,6 +10,7 @@ import {
   transformPoint,
   transpose3,
 } from '../volume/affine.js'
+import { weightsOfAffine, weightsOfMap } from '../volume/axis-weights.js'
 import { axisAlignedMap, resampleLinear, resampleNearest } from '../volume/resample.js'
 import { type Grid, spacingOf, type Vec3, type Volume } from '../volume/volume.js'
 import { fieldArgs, ignored, numbers } from './args.js'
@@ -166,7 +167,15 @@ export function resampleTo(
     kind: 'spacing',
     before: { size, affine },
     map: axisAlignedMap(grid.size, size, back.toSource, outside),
-    undo: (result, undoMode) => (undoMode === 'nearest' ? resampleNearest(result, back) : resampleLinear(result, back)),
+    undo: (result, undoMode) =>
+      undoMode === 'nearest' || (undoMode === 'own' && mode === 'nearest')
+        ? resampleNearest(result, back)
+        : resampleLinear(result, back),
+    weights: () => {
+      if (mode === 'linear') return weightsOfAffine(grid.size, size, back.toSource, outside)
+      const map = axisAlignedMap(grid.size, size, back.toSource, outside)
+      return map && weightsOfMap(map)
+    },
   }
   return { ...moved(field, volume, step), scratch: true }
 }

@@ -7,6 +7,7 @@
  * picture as rows and columns; 'CZXY' is what AsChannelFirstd makes of a plain 3-D volume.
  */
 import type { z } from 'zod'
+import type { AxisWeights } from '../volume/axis-weights.js'
 import type { AxisMap } from '../volume/resample.js'
 import type { Grid, NiftiGeometry, Volume } from '../volume/volume.js'
 import type { Reduction } from './reduction.js'
@@ -15,7 +16,10 @@ export interface SourceGrid extends Grid {
   readonly nifti?: NiftiGeometry | undefined
 }
 
-/** Brings a label map (or a score volume) from after a transform to before it. `nearest` for labels. */
+/** How voxels go back: labels by the nearest; scores linearly, or in the step's own manner, as MONAI's Invertd does it. */
+export type UndoMode = 'nearest' | 'linear' | 'own'
+
+/** Brings a label map (or a score volume) from after a transform to before it. */
 export interface UndoStep {
   /** The transform that did it, as the config names it. */
   readonly name: string
@@ -26,11 +30,13 @@ export interface UndoStep {
   readonly kind: 'resize' | 'spacing' | 'crop' | 'clicked' | 'slice' | 'orient' | 'other'
   /** The grid before the transform. */
   readonly before: Grid
-  readonly undo: (volume: Volume, mode: 'nearest' | 'linear') => Volume
+  readonly undo: (volume: Volume, mode: UndoMode) => Volume
   /** The same for labels, when it goes axis by axis: lets restore() put several steps together and move voxels once. */
   readonly map?: AxisMap | undefined
   /** Whether `map` holds for scores too (it picks voxels and blends none). */
   readonly exact?: boolean | undefined
+  /** Mode `own` when it goes axis by axis: lets scores go back through all steps at once, slab by slab. */
+  readonly weights?: (() => AxisWeights | undefined) | undefined
 }
 
 /**
@@ -95,14 +101,16 @@ export interface Traits {
   readonly identity?: boolean
   /** Reads what comes from clicks; a session's cache stops before the first transform that does. */
   readonly readsClicks?: boolean
-  /** Brings its fields back to the grid of the file. */
-  readonly restores?: boolean
+  /** Brings its fields back to the grid of the file: labels by nearest voxel anyway, scores like this. */
+  readonly restores?: 'nearest' | 'own'
   /** Puts a slice back into the volume it came from; a pipeline of models puts its slices together before it. */
   readonly wholeVolume?: boolean
   /** What it applies to the scores of its first field, one by one or over the channels. */
   readonly activates?: 'sigmoid' | 'softmax' | undefined
   /** How it turns the scores of its first field into labels; the inferer does the same, and sooner. */
   readonly reduces?: Exclude<Reduction, { kind: 'scores' }> | undefined
+  /** Gives labels other numbers than those of the channels they came from. */
+  readonly renumbers?: boolean
   /** What the config says by using it: that its first field holds labels, or scores; `either`: it takes both as they are. */
   readonly takes?: 'labels' | 'scores' | 'either' | undefined
 }

@@ -470,7 +470,7 @@ function axisAlignedTables(source: Vec3, size: Vec3, toSource: Float64Array): Li
 }
 
 /** Whether the off-diagonal terms move no voxel by more than a hundred-thousandth of one. */
-function isDiagonal(source: Vec3, size: Vec3, m: Float64Array): boolean {
+export function isDiagonal(source: Vec3, size: Vec3, m: Float64Array): boolean {
   for (let row = 0; row < 3; row++) {
     if (source[row] === 1 && size[row] === 1) continue
     for (let column = 0; column < 3; column++) {
