@@ -16,13 +16,17 @@ export interface RunningServer {
   close(): Promise<void>
 }
 
-/** Creates the services, builds the application and listens. Throws the system's error when it cannot (EADDRINUSE …). */
-export async function startServer(config: Config): Promise<RunningServer> {
+/**
+ * Creates the services, builds the application and listens on the config's address, or on a socket (a named pipe on Windows)
+ * that only programs of this machine reach. Throws the system's error when it cannot (EADDRINUSE …).
+ */
+export async function startServer(config: Config, socket?: { readonly socketPath: string }): Promise<RunningServer> {
   const services = await createServices(config)
   try {
     const app = await buildApp(services, config)
-    await app.listen({ host: config.host.replace(/^\[|\]$/g, ''), port: config.port })
-    const { port } = app.server.address() as AddressInfo
+    const host = config.host.replace(/^\[|\]$/g, '')
+    await app.listen(socket ? { path: socket.socketPath } : { host, port: config.port })
+    const port = socket ? 0 : (app.server.address() as AddressInfo).port
     const close = async () => {
       // Jobs first: their responses still have to leave through the sockets that the application then closes.
       app.server.close()

@@ -1,18 +1,23 @@
-/** The HTTP API as the command line uses it. */
+/** The HTTP API as the command line uses it, on a network or on a socket of this machine that no port shows. */
 import { randomUUID } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { stat } from 'node:fs/promises'
+import http, { type IncomingMessage, type RequestOptions } from 'node:http'
+import https from 'node:https'
 import { basename } from 'node:path'
 import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
 
 /** What a server answered instead of what was asked for, in its own words. */
 export class ServerError extends Error {
-  readonly hint: string | undefined
-
-  constructor(message: string, hint?: string) {
+  constructor(
+    message: string,
+    readonly hint?: string,
+    /** HTTP status; absent where no server answered. */
+    readonly status?: number,
+  ) {
     super(message)
     this.name = 'ServerError'
-    this.hint = hint
   }
 }
 
@@ -21,66 +26,135 @@ export interface FilePart {
   readonly path: string
 }
 
-export class ServerClient {
-  readonly #base: string
+/** Where a server listens: the path of a socket, or a URL. */
+export type ServerAddress = string | { readonly socketPath: string }
 
-  constructor(base: string) {
-    this.#base = base.replace(/\/+$/, '')
+/** What is sent: JSON, or files from disk behind text fields. */
+interface Body {
+  readonly headers: Readonly<Record<string, string>>
+  readonly chunks: AsyncIterable<Buffer> | Iterable<Buffer>
+}
+
+export class ServerClient {
+  readonly #address: ServerAddress
+
+  constructor(address: ServerAddress) {
+    this.#address = typeof address === 'string' ? address.replace(/\/+$/, '') : address
   }
 
+  /** Asks for JSON. Rejects ServerError with what the server said. */
   async ask<T>(method: string, path: string, body?: unknown): Promise<T> {
-    return this.#send(path, {
-      method,
-      ...(body === undefined ? {} : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }),
-    })
+    return readJson(await this.#send(method, path, body === undefined ? undefined : jsonBody(body)))
   }
 
   /** Sends files as a multipart body, from disk, with its length known beforehand. */
   async upload<T>(path: string, parts: readonly FilePart[]): Promise<T> {
-    const boundary = randomUUID()
-    const heads = parts.map(
-      ({ name, path: file }) =>
-        `--${boundary}\r\nContent-Disposition: form-data; name="${name}"; filename="${quoted(basename(file))}"\r\n` +
-        'Content-Type: application/octet-stream\r\n\r\n',
-    )
-    const tail = `--${boundary}--\r\n`
-    async function* body() {
-      for (const [i, part] of parts.entries()) {
-        yield Buffer.from(heads[i]!)
-        yield* createReadStream(part.path)
-        yield Buffer.from('\r\n')
-      }
-      yield Buffer.from(tail)
-    }
-    const sizes = await Promise.all(parts.map(async (part) => (await stat(part.path)).size + 2))
-    const length = [...heads, tail].reduce((sum, text) => sum + Buffer.byteLength(text), 0)
-    return this.#send(path, {
-      method: 'PUT',
-      body: Readable.toWeb(Readable.from(body())) as ReadableStream,
-      headers: {
-        'content-type': `multipart/form-data; boundary=${boundary}`,
-        'content-length': String(sizes.reduce((sum, size) => sum + size, length)),
-      },
-      duplex: 'half',
-    } as RequestInit)
+    return readJson(await this.#send('PUT', path, await multipartBody({}, parts)))
   }
 
-  async #send<T>(path: string, init: RequestInit): Promise<T> {
-    let reply: Response
-    try {
-      reply = await fetch(`${this.#base}${path}`, init)
-    } catch (error) {
-      const cause = error instanceof Error ? (error.cause as NodeJS.ErrnoException | undefined) : undefined
-      throw new ServerError(
-        `no server answers at ${this.#base} (${cause?.code ?? 'fetch failed'})`,
-        'start one with aidant serve, or name it with --server URL or AIDANT_SERVER',
-      )
+  /** Sends text fields and files, and gives the reply as it comes. Rejects ServerError with what the server said. */
+  async post(
+    path: string,
+    fields: Readonly<Record<string, string>>,
+    parts: readonly FilePart[],
+    signal?: AbortSignal,
+  ): Promise<IncomingMessage> {
+    return this.#send('POST', path, await multipartBody(fields, parts), signal)
+  }
+
+  async #send(method: string, path: string, body?: Body, signal?: AbortSignal): Promise<IncomingMessage> {
+    const reply = await this.#exchange(
+      { method, path, headers: { ...body?.headers }, ...(signal ? { signal } : {}) },
+      body,
+    )
+    const status = reply.statusCode ?? 0
+    if (status >= 200 && status < 300) return reply
+    const said = parse(await readText(reply)) as { error?: { message?: string[] }; hint?: string } | undefined
+    throw new ServerError(said?.error?.message?.join('; ') ?? `${status} ${reply.statusMessage}`, said?.hint, status)
+  }
+
+  #exchange(options: RequestOptions, body: Body | undefined): Promise<IncomingMessage> {
+    return new Promise((resolve, reject) => {
+      const fail = (error: NodeJS.ErrnoException) => reject(options.signal?.aborted ? error : this.#unreachable(error))
+      const request = this.#request(options)
+      request.once('response', resolve)
+      if (!body) {
+        request.once('error', fail)
+        request.end()
+        return
+      }
+      // A server may refuse before all is sent; its answer then counts, not the pipe that broke.
+      pipeline(Readable.from(body.chunks), request).catch(fail)
+    })
+  }
+
+  #request(options: RequestOptions): http.ClientRequest {
+    const address = this.#address
+    if (typeof address !== 'string')
+      return http.request({ ...options, ...address, headers: { ...options.headers, host: 'localhost' } })
+    if (!URL.canParse(address) || !/^https?:/.test(address))
+      throw new ServerError(`'${address}' is no address of a server`, 'as in http://127.0.0.1:5000')
+    const url = new URL(address)
+    const path = url.pathname.replace(/\/$/, '') + options.path
+    return (url.protocol === 'https:' ? https : http).request(url, { ...options, path })
+  }
+
+  #unreachable(error: NodeJS.ErrnoException): Error {
+    if (error instanceof ServerError) return error
+    // Files that are sent are read meanwhile: their errors are not the server's.
+    if (error.path !== undefined && error.syscall !== 'connect') return error
+    const where = typeof this.#address === 'string' ? this.#address : 'its socket'
+    return new ServerError(
+      `no server answers at ${where} (${error.code ?? error.message})`,
+      'start one with aidant serve, or name it with --server URL or AIDANT_SERVER',
+    )
+  }
+}
+
+/** The whole body as text. */
+export async function readText(reply: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = []
+  for await (const chunk of reply) chunks.push(chunk as Buffer)
+  return Buffer.concat(chunks).toString('utf8')
+}
+
+async function readJson<T>(reply: IncomingMessage): Promise<T> {
+  return parse(await readText(reply)) as T
+}
+
+function jsonBody(value: unknown): Body {
+  const bytes = Buffer.from(JSON.stringify(value))
+  return { headers: { 'content-type': 'application/json', 'content-length': String(bytes.length) }, chunks: [bytes] }
+}
+
+async function multipartBody(fields: Readonly<Record<string, string>>, parts: readonly FilePart[]): Promise<Body> {
+  const boundary = randomUUID()
+  const texts = Object.entries(fields).map(
+    ([name, value]) => `--${boundary}\r\nContent-Disposition: form-data; name="${name}"\r\n\r\n${value}\r\n`,
+  )
+  const heads = parts.map(
+    ({ name, path }) =>
+      `--${boundary}\r\nContent-Disposition: form-data; name="${name}"; filename="${quoted(basename(path))}"\r\n` +
+      'Content-Type: application/octet-stream\r\n\r\n',
+  )
+  const tail = `--${boundary}--\r\n`
+  async function* chunks() {
+    yield Buffer.from(texts.join(''))
+    for (const [i, part] of parts.entries()) {
+      yield Buffer.from(heads[i]!)
+      yield* createReadStream(part.path)
+      yield Buffer.from('\r\n')
     }
-    const text = await reply.text()
-    const json = parse(text)
-    if (reply.ok) return json as T
-    const said = json as { error?: { message?: string[] }; hint?: string } | undefined
-    throw new ServerError(said?.error?.message?.join('; ') ?? `${reply.status} ${reply.statusText}`, said?.hint)
+    yield Buffer.from(tail)
+  }
+  const sizes = await Promise.all(parts.map(async (part) => (await stat(part.path)).size + 2))
+  const length = [...texts, ...heads, tail].reduce((sum, text) => sum + Buffer.byteLength(text), 0)
+  return {
+    headers: {
+      'content-type': `multipart/form-data; boundary=${boundary}`,
+      'content-length': String(sizes.reduce((sum, size) => sum + size, length)),
+    },
+    chunks: chunks(),
   }
 }
 

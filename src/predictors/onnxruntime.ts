@@ -102,7 +102,7 @@ function gpuWanted({ kind }: DeviceWish): { tryIt: boolean; reason?: string } {
 }
 
 /** The provider is a library beside onnxruntime's own; its npm package comes without it (see scripts/install-cuda.mjs). */
-function cudaProviderInstalled(): boolean {
+export function cudaProviderInstalled(): boolean {
   const root = dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json'))
   const folder = join(root, 'bin', 'napi-v6', process.platform, process.arch)
   return ['libonnxruntime_providers_cuda.so', 'onnxruntime_providers_cuda.dll'].some((name) =>

@@ -1,7 +1,8 @@
 /** `aidant list | show | ps | load | unload | rm`: the models of a running server. */
 import { type Command, Option } from 'commander'
-import { ServerClient, ServerError } from '../server-client.js'
+import { ServerClient } from '../server-client.js'
 import { table } from '../table.js'
+import { told } from '../told.js'
 
 interface Model {
   readonly name: string
@@ -139,22 +140,6 @@ export function addModelCommands(program: Command, print: (line: string) => void
       show(options, model, () => [`${model.name}: removed`])
     }),
   )
-}
-
-/** What the server refuses is said on stderr, with its hint, and ends the command with 1. */
-function told<A extends unknown[]>(work: (...args: A) => Promise<void>): (...args: A) => Promise<void> {
-  return async (...args) => {
-    try {
-      await work(...args)
-    } catch (error) {
-      const { code, path } = error as NodeJS.ErrnoException
-      if (code === 'ENOENT') process.stderr.write(`aidant: there is no file ${path}\n`)
-      else if (error instanceof ServerError)
-        process.stderr.write(`aidant: ${error.message}\n${error.hint === undefined ? '' : `  ${error.hint}\n`}`)
-      else throw error
-      process.exitCode = 1
-    }
-  }
 }
 
 function size(bytes: number | undefined): string {

@@ -1,0 +1,41 @@
+import { once } from 'node:events'
+import { createServer } from 'node:net'
+import { expect, test } from 'vitest'
+import { examineMachine, examineMemory, examineNode } from '../../../src/cli/commands/doctor.js'
+import { loadConfig } from '../../../src/config/load.js'
+import { tempFolder } from '../../helpers/volumes.js'
+
+test.each([
+  ['18.20.0', 'bad'],
+  ['20.18.9', 'bad'],
+  ['20.19.0', 'ok'],
+  ['24.1.0', 'ok'],
+])('Node %s is %s', (version, state) => {
+  expect(examineNode(version).state).toBe(state)
+})
+
+test('little memory is told with what helps', () => {
+  expect(examineMemory(2 * 2 ** 30, 2 ** 30)).toMatchObject({
+    state: 'note',
+    advice: expect.stringContaining('--max-loaded-models'),
+  })
+})
+
+test('a port that another program has is found, and a workspace that is not there yet is no fault', async () => {
+  await using folder = await tempFolder()
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as { port: number }
+  const findings = await examineMachine(loadConfig(['--port', String(port), '--workspace', `${folder.path}/a/b`], {}))
+  server.close()
+  expect(findings.find(({ what }) => what === 'port')).toMatchObject({
+    state: 'bad',
+    advice: expect.stringContaining('--port'),
+  })
+  expect(findings.find(({ what }) => what === 'workspace')?.found).toContain('made at the first start')
+})
+
+test.skipIf(process.getuid?.() === 0)('a workspace that cannot be written is found', async () => {
+  const findings = await examineMachine(loadConfig(['--workspace', '/proc/aidant'], {}))
+  expect(findings.find(({ what }) => what === 'workspace')?.state).toBe('bad')
+})
