@@ -78,13 +78,10 @@ export class ServerClient {
       const fail = (error: NodeJS.ErrnoException) => reject(options.signal?.aborted ? error : this.#unreachable(error))
       const request = this.#request(options)
       request.once('response', resolve)
-      if (!body) {
-        request.once('error', fail)
-        request.end()
-        return
-      }
+      request.on('error', fail)
+      if (!body) request.end()
       // A server may refuse before all is sent; its answer then counts, not the pipe that broke.
-      pipeline(Readable.from(body.chunks), request).catch(fail)
+      else pipeline(Readable.from(body.chunks), request).catch(fail)
     })
   }
 
