@@ -24,7 +24,8 @@ const args = fieldArgs({
 export const lambda: TransformDefinition<typeof args> = {
   names: ['Lambdad', 'LambdaD', 'LambdaDict', 'Lambda'],
   args,
-  traits: () => ({ takes: 'either', renumbers: true }),
+  // what it takes only its function knows
+  traits: () => ({ channels: 'other', renumbers: true }),
   create: (a) => {
     const compiled = compile(a.func)
     return eachImage(a, (field) => {

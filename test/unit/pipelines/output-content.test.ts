@@ -40,6 +40,12 @@ describe('what a config says that its output holds', () => {
       want: undefined,
     },
     {
+      name: "a function of one's own may read scores",
+      post: [['Lambdad', { func: 'lambda x: x > 0.3' }]],
+      dtype: 'uint8',
+      want: undefined,
+    },
+    {
       name: 'a step on another field says nothing',
       post: [['AsDiscreted', { keys: 'other', argmax: true }]],
       want: undefined,
