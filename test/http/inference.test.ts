@@ -282,7 +282,7 @@ describe('params', () => {
   })
 
   it.each([
-    { params: { result_extension: '.mha' }, key: 'result_extension' },
+    { params: { result_extension: '.mgz' }, key: 'result_extension' },
     { params: { result_dtype: 'complex64' }, key: 'result_dtype' },
     { params: { result_compress: 'maybe' }, key: 'result_compress' },
   ])('are refused by name: $params', async ({ params, key }) => {

@@ -246,6 +246,8 @@ const qformOf = ({ affine }: Body, qfac: 1 | -1): NiftiSpec => ({
   pixdim: [qfac, 1, 1.1, 1.2, 0, 0, 0, 0],
 })
 
+const without = ({ codes: _codes, quatern: _quatern, pixdim: _pixdim, ...rest }: ReturnType<typeof geometryIn>) => rest
+
 describe('other grids', () => {
   test.each<{ name: string; body: Body; spec: NiftiSpec; atLeast?: number }>([
     { name: 'oblique', body: oblique, spec: {} },
@@ -270,10 +272,14 @@ describe('other grids', () => {
       body: oblique,
       spec: { extension: new Uint8Array([16, 0, 0, 0, 6, 0, 0, 0, 97, 98, 99, 100, 0, 0, 0, 0]) },
     },
-  ])('$name', async ({ body, spec }) => {
+  ])('$name', async ({ name, body, spec }) => {
     const file = fileOf(body, spec)
     const { file: reply } = await segment(file)
-    expect(geometryIn(reply)).toEqual(geometryIn(file))
+    const { codes, quatern, pixdim, ...rest } = geometryIn(reply)
+    const was = geometryIn(file)
+    // Beside a sheared sform, with which ITK does not open a file, there is a qform in the result.
+    if (name.startsWith('sheared')) expect({ codes, rest }).toEqual({ codes: [1, was.codes[1]], rest: without(was) })
+    else expect({ codes, quatern, pixdim, ...rest }).toEqual(was)
     expect(dice(labelsOf(reply), truth(body))).toBeGreaterThanOrEqual(0.99)
   })
 
