@@ -83,7 +83,9 @@ function argumentsOf(content: BundleContent, component: Component): Json {
   for (const key of Object.keys(component.raw)) {
     if (SPECIAL.has(key) || PLACES.has(key) || (/^Invertd?$/.test(name) && OF_INVERT.has(key))) continue
     if (/^_.*_$/.test(key)) content.refuse(`${component.id}::${key}`, 'is no key that MONAI knows')
-    const value = content.argument(component, key)
+    // a function is read as a text, by the one transform that takes it
+    const isFunction = /^CropForegroundd?$/.test(name) && key === 'select_fn'
+    const value = isFunction ? component.raw[key] : content.argument(component, key)
     if (holdsComponent(value)) content.refuse(`${component.id}::${key}`, 'is made by Python, which is not run here')
     args[key] = value
   }

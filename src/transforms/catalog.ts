@@ -14,6 +14,8 @@ import { boundingBox, extremePointsTransform, fetchExtremePoints } from './extre
 import { fetch2dSlice } from './fetch-2d-slice.js'
 import { flip, rotate90 } from './flip-rotate.js'
 import * as intensity from './intensity.js'
+import * as percentile from './intensity-percentiles.js'
+import * as items from './items.js'
 import * as labels from './labels.js'
 import { lambda } from './lambda.js'
 import * as loading from './load.js'
@@ -23,7 +25,7 @@ import * as resizing from './resize.js'
 import { resizeGuidance } from './resize-guidance.js'
 import * as restoring from './restore.js'
 import { restoreLabel } from './restore-label.js'
-import { spacing } from './spacing.js'
+import { resampleToMatch, spacing } from './spacing.js'
 import { spatialCropGuidance } from './spatial-crop-guidance.js'
 import type { Traits, Transform } from './types.js'
 
@@ -52,6 +54,7 @@ export const DEFINITIONS: readonly AnyDefinition[] = [
   channels.castToType,
   orientation,
   spacing,
+  resampleToMatch,
   resizing.resized,
   resizing.zoom,
   resizing.scaleByResolution,
@@ -62,6 +65,7 @@ export const DEFINITIONS: readonly AnyDefinition[] = [
   boxes.divisiblePad,
   boxes.borderPad,
   boxes.centerSpatialCrop,
+  boxes.resizeWithPadOrCrop,
   boxes.spatialCrop,
   boxes.cropForeground,
   flip,
@@ -77,6 +81,15 @@ export const DEFINITIONS: readonly AnyDefinition[] = [
   intensity.scaleShift,
   intensity.thresholdIntensity,
   intensity.gaussianSmooth,
+  percentile.clipIntensityPercentiles,
+  percentile.histogramNormalize,
+  percentile.signalFillEmpty,
+  items.copyItems,
+  items.selectItems,
+  items.repeatChannel,
+  items.meanEnsemble,
+  items.voteEnsemble,
+  items.addLabelAsGuidance,
   labels.argmaxAcrossChannels,
   labels.activations,
   labels.asDiscrete,

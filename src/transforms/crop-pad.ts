@@ -7,7 +7,7 @@ import type { Vec3 } from '../volume/volume.js'
 import { fieldArgs, ignored, integers, numbers } from './args.js'
 import { eachImage, perMemoryAxis, requireImage, spatialAxes, withImage, withValue } from './fields.js'
 import { checkNewGrid } from './new-grid.js'
-import type { ImageField, TransformDefinition } from './types.js'
+import type { ImageField, Item, TransformDefinition } from './types.js'
 import { axisStep, moved } from './undo.js'
 
 /** The box [start, end) of a field; parts beyond the image become `fill`. Undone by putting it back into zeros. */
@@ -16,7 +16,7 @@ export function boxed(
   start: Vec3,
   end: Vec3,
   name: string,
-  { fill = 0, kind = 'crop' }: { readonly fill?: number; readonly kind?: 'crop' | 'clicked' } = {},
+  { fill = 0, kind = 'crop', mode = 'constant' }: BoxOptions = {},
 ): ImageField {
   const { size, affine } = field.volume
   const boxSize = end.map((value, axis) => value - start[axis]!) as unknown as Vec3
@@ -25,23 +25,71 @@ export function boxed(
     throw new AppError('BAD_PARAMS', `${name} leaves nothing of an image of ${size.join(' x ')} voxels`)
   }
   checkNewGrid(field.volume, boxSize, name)
-  const volume = gather(field.volume, boxMap(start, boxSize, size), shiftedAffine(affine, start), fill)
+  const volume = gather(field.volume, boxMap(start, boxSize, size, mode), shiftedAffine(affine, start), fill)
   const back = boxMap(start.map((value) => -value) as unknown as Vec3, size, boxSize)
   return { ...moved(field, volume, axisStep(name, kind, { size, affine }, back)), scratch: true }
 }
 
-/** Reads `size` voxels from `start` on out of a source of `source` voxels. */
-export function boxMap(start: Vec3, size: Vec3, source: Vec3): AxisMap {
-  const index = start.map((value, axis) => windowTable(value, size[axis]!, source[axis]!))
+interface BoxOptions {
+  readonly fill?: number
+  readonly kind?: 'crop' | 'clicked'
+  readonly mode?: PadMode
+}
+
+/** Reads `size` voxels from `start` on out of a source of `source` voxels, which goes on beyond its edges as `mode` says. */
+export function boxMap(start: Vec3, size: Vec3, source: Vec3, mode: PadMode = 'constant'): AxisMap {
+  const index = start.map((value, axis) =>
+    windowTable(value, size[axis]!, source[axis]!).map((at, i) =>
+      at >= 0 ? at : beyond(value + i, source[axis]!, mode),
+    ),
+  )
   return { from: [0, 1, 2], index: index as unknown as AxisMap['index'] }
+}
+
+/** What lies at `at`, which is outside an axis of `length`: a voxel of it, or -1 for the fill. */
+function beyond(at: number, length: number, mode: PadMode): number {
+  if (mode === 'constant') return -1
+  if (mode === 'edge') return at < 0 ? 0 : length - 1
+  if (mode === 'wrap') return ((at % length) + length) % length
+  // there and back again: reflect shows the edge voxel once, symmetric twice
+  const period = mode === 'reflect' ? Math.max(2 * (length - 1), 1) : 2 * length
+  const inside = ((at % period) + period) % period
+  return inside < length ? inside : mode === 'reflect' ? period - inside : period - 1 - inside
+}
+
+type PadMode = 'constant' | 'edge' | 'reflect' | 'symmetric' | 'wrap'
+
+/** numpy's words and torch's. */
+const PAD_MODES: Readonly<Record<string, PadMode>> = {
+  constant: 'constant',
+  edge: 'edge',
+  replicate: 'edge',
+  reflect: 'reflect',
+  symmetric: 'symmetric',
+  wrap: 'wrap',
+  circular: 'wrap',
 }
 
 const padding = {
   mode: z
-    .union([z.literal('constant'), z.array(z.literal('constant'))], 'only constant padding is supported')
+    .union([z.string(), z.array(z.string())])
+    .transform((words, context) => {
+      const modes = [words].flat().map((word) => PAD_MODES[word])
+      if (modes.every((mode) => mode !== undefined)) return modes
+      context.addIssue({ code: 'custom', message: `must be one of ${Object.keys(PAD_MODES).join(', ')}` })
+      return z.NEVER
+    })
     .optional(),
   value: z.number().default(0),
   constant_values: z.number().optional(),
+}
+
+/** The padding of the field that is `index`-th of the keys. */
+function boxOptions(
+  a: { mode?: readonly PadMode[] | undefined; value: number; constant_values?: number | undefined },
+  index: number,
+): BoxOptions {
+  return { fill: a.constant_values ?? a.value, mode: a.mode?.[index] ?? a.mode?.at(-1) ?? 'constant' }
 }
 
 const spatialPadArgs = fieldArgs({
@@ -55,9 +103,9 @@ export const spatialPad: TransformDefinition<typeof spatialPadArgs> = {
   names: ['SpatialPadd', 'SpatialPadD', 'SpatialPadDict', 'SpatialPad'],
   args: spatialPadArgs,
   create: (a) =>
-    eachImage(a, (field) => {
+    eachImage(a, (field, index) => {
       const want = perMemoryAxis(field, a.spatial_size, field.volume.size as [number, number, number])
-      return padTo(field, want, a.method, 'SpatialPadd', a.constant_values ?? a.value)
+      return padTo(field, want, a.method, 'SpatialPadd', boxOptions(a, index))
     }),
 }
 
@@ -72,10 +120,10 @@ export const divisiblePad: TransformDefinition<typeof divisiblePadArgs> = {
   names: ['DivisiblePadd', 'DivisiblePadD', 'DivisiblePadDict', 'DivisiblePad'],
   args: divisiblePadArgs,
   create: (a) =>
-    eachImage(a, (field) => {
+    eachImage(a, (field, index) => {
       const k = perMemoryAxis(field, a.k, [1, 1, 1])
       const want = field.volume.size.map((n, axis) => (k[axis]! > 0 ? Math.ceil(n / k[axis]!) * k[axis]! : n))
-      return padTo(field, want, a.method, 'DivisiblePadd', a.constant_values ?? a.value)
+      return padTo(field, want, a.method, 'DivisiblePadd', boxOptions(a, index))
     }),
 }
 
@@ -84,13 +132,13 @@ function padTo(
   want: readonly number[],
   method: 'symmetric' | 'end',
   name: string,
-  fill: number,
+  options: BoxOptions,
 ): ImageField {
   const start = field.volume.size.map((n, axis) =>
     method === 'symmetric' ? -(Math.max(want[axis]! - n, 0) >> 1) : 0,
   ) as unknown as Vec3
   const end = field.volume.size.map((n, axis) => start[axis]! + Math.max(want[axis]!, n)) as unknown as Vec3
-  return boxed(field, start, end, name, { fill })
+  return boxed(field, start, end, name, options)
 }
 
 const borderPadArgs = fieldArgs({ spatial_border: integers, ...padding })
@@ -100,7 +148,7 @@ export const borderPad: TransformDefinition<typeof borderPadArgs> = {
   names: ['BorderPadd', 'BorderPadD', 'BorderPadDict', 'BorderPad'],
   args: borderPadArgs,
   create: (a) =>
-    eachImage(a, (field) => {
+    eachImage(a, (field, index) => {
       const axes = spatialAxes(field)
       const widths = a.spatial_border
       const paired = widths.length === 2 * axes.length && widths.length > 1
@@ -115,7 +163,7 @@ export const borderPad: TransformDefinition<typeof borderPadArgs> = {
       const start = perMemoryAxis(field, before, [0, 0, 0]).map((width) => -width) as unknown as Vec3
       const grow = perMemoryAxis(field, after, [0, 0, 0])
       const end = field.volume.size.map((n, axis) => n + grow[axis]!) as unknown as Vec3
-      return boxed(field, start, end, 'BorderPadd', { fill: a.constant_values ?? a.value })
+      return boxed(field, start, end, 'BorderPadd', boxOptions(a, index))
     }),
 }
 
@@ -125,17 +173,36 @@ const centerCropArgs = fieldArgs({ roi_size: integers })
 export const centerSpatialCrop: TransformDefinition<typeof centerCropArgs> = {
   names: ['CenterSpatialCropd', 'CenterSpatialCropD', 'CenterSpatialCropDict', 'CenterSpatialCrop'],
   args: centerCropArgs,
+  create: (a) => eachImage(a, (field) => centred(field, a.roi_size, 'CenterSpatialCropd')),
+}
+
+function centred(field: ImageField, roiSize: readonly number[], name: string): ImageField {
+  const size = field.volume.size
+  const roi = perMemoryAxis(field, roiSize, size as [number, number, number])
+  const start = size.map((n, axis) =>
+    roi[axis]! > 0 ? Math.max((n >> 1) - (roi[axis]! >> 1), 0) : 0,
+  ) as unknown as Vec3
+  const end = size.map((n, axis) =>
+    roi[axis]! > 0 ? Math.min(Math.max((n >> 1) - (roi[axis]! >> 1) + roi[axis]!, start[axis]!), n) : n,
+  ) as unknown as Vec3
+  return boxed(field, start, end, name)
+}
+
+const padOrCropArgs = fieldArgs({
+  spatial_size: integers,
+  method: z.enum(['symmetric', 'end']).default('symmetric'),
+  ...padding,
+})
+
+/** MONAI's ResizeWithPadOrCropd: the middle cut out where the image is larger, padded where it is smaller. */
+export const resizeWithPadOrCrop: TransformDefinition<typeof padOrCropArgs> = {
+  names: ['ResizeWithPadOrCropd', 'ResizeWithPadOrCropD', 'ResizeWithPadOrCropDict', 'ResizeWithPadOrCrop'],
+  args: padOrCropArgs,
   create: (a) =>
-    eachImage(a, (field) => {
-      const size = field.volume.size
-      const roi = perMemoryAxis(field, a.roi_size, size as [number, number, number])
-      const start = size.map((n, axis) =>
-        roi[axis]! > 0 ? Math.max((n >> 1) - (roi[axis]! >> 1), 0) : 0,
-      ) as unknown as Vec3
-      const end = size.map((n, axis) =>
-        roi[axis]! > 0 ? Math.min(Math.max((n >> 1) - (roi[axis]! >> 1) + roi[axis]!, start[axis]!), n) : n,
-      ) as unknown as Vec3
-      return boxed(field, start, end, 'CenterSpatialCropd')
+    eachImage(a, (field, index) => {
+      const cut = centred(field, a.spatial_size, 'ResizeWithPadOrCropd')
+      const want = perMemoryAxis(cut, a.spatial_size, cut.volume.size as [number, number, number])
+      return padTo(cut, want, a.method, 'ResizeWithPadOrCropd', boxOptions(a, index))
     }),
 }
 
@@ -183,7 +250,9 @@ const foregroundArgs = fieldArgs({
   margin: integers.default([0]),
   allow_smaller: z.boolean().default(false),
   k_divisible: integers.default([1]),
-  mode: ignored,
+  mode: z.union([z.string(), z.array(z.string())]).default('constant'),
+  /** `lambda x: x > 50`; the box holds every voxel for which it is true. */
+  select_fn: z.string().optional(),
   start_coord_key: z.string().default('foreground_start_coord'),
   end_coord_key: z.string().default('foreground_end_coord'),
   threshold: numbers.optional(),
@@ -193,34 +262,62 @@ const foregroundArgs = fieldArgs({
 export const cropForeground: TransformDefinition<typeof foregroundArgs> = {
   names: ['CropForegroundd', 'CropForegroundD', 'CropForegroundDict', 'CropForeground'],
   args: foregroundArgs,
-  create: (a) => (item) => {
-    const source = requireImage(item, a.source_key ?? a.keys[0]!)
-    const box = foregroundBox(source, a.channel_indices, a.threshold?.[0] ?? 0)
-    const { size } = source.volume
-    if (!box) return item
-    const margin = perMemoryAxis(source, a.margin, [0, 0, 0])
-    const k = perMemoryAxis(source, a.k_divisible, [1, 1, 1])
-    const start: [number, number, number] = [0, 0, 0]
-    const end: [number, number, number] = [0, 0, 0]
-    for (const axis of [0, 1, 2] as const) {
-      let low = box.start[axis] - margin[axis]
-      let high = box.end[axis] + margin[axis]
-      if (a.allow_smaller) {
-        low = Math.max(low, 0)
-        high = Math.min(high, size[axis])
-      }
-      const length = high - low
-      const wanted = k[axis] > 0 ? Math.ceil(length / k[axis]) * k[axis] : length
-      start[axis] = low - Math.floor((wanted - length) / 2)
-      end[axis] = start[axis] + wanted
-    }
-    let next = withValue(withValue(item, a.start_coord_key, start), a.end_coord_key, end)
-    for (const key of a.keys) {
-      if (a.allow_missing_keys && !next.images.has(key)) continue
-      next = withImage(next, key, boxed(requireImage(next, key), start, end, 'CropForegroundd'))
-    }
-    return next
+  create: (a) => {
+    const threshold = a.select_fn === undefined ? (a.threshold?.[0] ?? 0) : aboveOf(a.select_fn)
+    return (item) => cropped(item, a, threshold)
   },
+}
+
+/** The c of `lambda x: x > c`. Throws BAD_MODEL_CONFIG for any other function. */
+function aboveOf(text: string): number {
+  const found = /^\$?\s*lambda\s+(\w+)\s*:\s*(\w+)\s*>\s*(-?\d+\.?\d*(?:e[+-]?\d+)?)\s*$/i.exec(text.trim())
+  if (found && found[1] === found[2]) return Number(found[3])
+  throw new AppError('BAD_MODEL_CONFIG', "select_fn is read only as 'lambda x: x > number'")
+}
+
+function cropped(item: Item, a: z.output<typeof foregroundArgs>, threshold: number): Item {
+  const source = requireImage(item, a.source_key ?? a.keys[0]!)
+  const box = foregroundBox(source, a.channel_indices, threshold)
+  const { size } = source.volume
+  if (!box) return item
+  const margin = perMemoryAxis(source, a.margin, [0, 0, 0])
+  const k = perMemoryAxis(source, a.k_divisible, [1, 1, 1])
+  const start: [number, number, number] = [0, 0, 0]
+  const end: [number, number, number] = [0, 0, 0]
+  for (const axis of [0, 1, 2] as const) {
+    let low = box.start[axis] - margin[axis]
+    let high = box.end[axis] + margin[axis]
+    if (a.allow_smaller) {
+      low = Math.max(low, 0)
+      high = Math.min(high, size[axis])
+    }
+    const length = high - low
+    const wanted = k[axis] > 0 ? Math.ceil(length / k[axis]) * k[axis] : length
+    start[axis] = low - Math.floor((wanted - length) / 2)
+    end[axis] = start[axis] + wanted
+  }
+  const modes = [a.mode].flat()
+  const pads = start.some((value, axis) => value < 0 || end[axis]! > size[axis]!)
+  let next = withValue(withValue(item, a.start_coord_key, start), a.end_coord_key, end)
+  for (const [index, key] of a.keys.entries()) {
+    if (a.allow_missing_keys && !next.images.has(key)) continue
+    const word = modes[index] ?? modes.at(-1)!
+    const mode = PAD_MODES[word]
+    if (pads && mode === undefined)
+      throw new AppError(
+        'BAD_MODEL_CONFIG',
+        `the box with its margin leaves the image, and mode '${word}' is not known`,
+        {
+          hint: `use one of ${Object.keys(PAD_MODES).join(', ')}, or allow_smaller`,
+        },
+      )
+    next = withImage(
+      next,
+      key,
+      boxed(requireImage(next, key), start, end, 'CropForegroundd', { mode: mode ?? 'constant' }),
+    )
+  }
+  return next
 }
 
 /** First and one past the last voxel above `threshold` on each axis; undefined when there is none. */

@@ -14,7 +14,7 @@ import { weightsOfAffine, weightsOfMap } from '../volume/axis-weights.js'
 import { axisAlignedMap, resampleLinear, resampleNearest } from '../volume/resample.js'
 import { type Grid, spacingOf, type Vec3, type Volume } from '../volume/volume.js'
 import { fieldArgs, ignored, numbers } from './args.js'
-import { eachImage, perMemoryAxis } from './fields.js'
+import { eachImage, perMemoryAxis, requireImage } from './fields.js'
 import { checkNewGrid } from './new-grid.js'
 import type { ImageField, TransformDefinition, UndoStep } from './types.js'
 import { moved } from './undo.js'
@@ -178,6 +178,29 @@ export function resampleTo(
     },
   }
   return { ...moved(field, volume, step), scratch: true }
+}
+
+const matchArgs = fieldArgs({
+  key_dst: z.string(),
+  mode: z.union([z.string(), z.array(z.string())]).default('bilinear'),
+  padding_mode: z.union([z.string(), z.array(z.string())]).default('border'),
+  align_corners: ignored,
+  dtype: ignored,
+})
+
+/** MONAI's ResampleToMatchd: onto the grid of the field `key_dst`, wherever both lie in the world. */
+export const resampleToMatch: TransformDefinition<typeof matchArgs> = {
+  names: ['ResampleToMatchd', 'ResampleToMatchD', 'ResampleToMatchDict'],
+  args: matchArgs,
+  create: (a) => {
+    const modes = [a.mode].flat().map(checkMode)
+    const pads = [a.padding_mode].flat().map(checkPadding)
+    return eachImage(a, (field, index, item) => {
+      const { size, affine } = requireImage(item, a.key_dst).volume
+      const mode = modes[index] ?? modes.at(-1)!
+      return resampleTo(field, { size, affine }, mode, pads[index] ?? pads.at(-1)!, 'ResampleToMatchd')
+    })
+  },
 }
 
 function isSameGrid(toSource: Float64Array, size: Vec3, source: Vec3): boolean {

@@ -95,6 +95,30 @@ CASES = [
     ("CenterSpatialCropd even", "ct", [("CenterSpatialCropd", {"roi_size": [12, 13, 7]})]),
     ("SpatialCropd centre", "ct", [("SpatialCropd", {"roi_center": [10, 12, 3], "roi_size": [9, 8, 12]})]),
     ("SpatialCropd ends", "ct", [("SpatialCropd", {"roi_start": [3, 4, 5], "roi_end": [20, 99, 15]})]),
+    ("CropForegroundd select_fn", "ct", [("CropForegroundd", {"source_key": "image", "select_fn": "lambda x: x > 120.5"})]),
+    ("CropForegroundd margin at the edge", "ct", [("CropForegroundd", {"source_key": "image", "margin": 6, "mode": "edge", "threshold": 120})]),
+    *[(f"SpatialPadd {mode}", "ct", [("SpatialPadd", {"spatial_size": [41, 40, 37], "mode": mode})]) for mode in ["edge", "reflect", "symmetric", "wrap", "replicate", "circular"]],
+    ("DivisiblePadd reflect end", "ct", [("DivisiblePadd", {"k": 16, "mode": "reflect", "method": "end"})]),
+    ("BorderPadd edge", "ct", [("BorderPadd", {"spatial_border": [1, 2, 3], "mode": "edge"})]),
+    ("ResizeWithPadOrCropd", "ct", [("ResizeWithPadOrCropd", {"spatial_size": [40, 20, 27]})]),
+    ("ResizeWithPadOrCropd edge, end", "ct", [("ResizeWithPadOrCropd", {"spatial_size": [21, 33, -1], "mode": "edge", "method": "end"})]),
+    ("ClipIntensityPercentilesd", "ct", [("ClipIntensityPercentilesd", {"lower": 3.5, "upper": 97})]),
+    ("ClipIntensityPercentilesd one side", "hippocampus", [("ClipIntensityPercentilesd", {"lower": None, "upper": 90, "channel_wise": True})]),
+    ("ClipIntensityPercentilesd soft", "ct", [("ScaleIntensityd", {}), ("ClipIntensityPercentilesd", {"lower": 10, "upper": 80, "sharpness_factor": 20})]),
+    ("HistogramNormalized", "hippocampus", [("HistogramNormalized", {})]),
+    ("HistogramNormalized few bins", "ct", [("HistogramNormalized", {"num_bins": 16, "min": -1, "max": 3})]),
+    ("SignalFillEmptyd", "ct", [("SignalFillEmptyd", {"replacement": 4})]),
+    ("RepeatChanneld", "ct", [("RepeatChanneld", {"repeats": 3})]),
+    ("CopyItemsd and ConcatItemsd", "ct", [("CopyItemsd", {"names": ["a", "b"], "times": 2}), ("ShiftIntensityd", {"keys": ["a"], "offset": 5.0}), ("ConcatItemsd", {"keys": ["b", "a", "image"], "name": "image"})]),
+    ("MeanEnsembled", "ct", [("CopyItemsd", {"names": ["a"]}), ("ScaleIntensityd", {"keys": ["a"]}), ("MeanEnsembled", {"keys": ["image", "a"], "output_key": "image"})]),
+    ("MeanEnsembled weighted", "ct", [("CopyItemsd", {"names": ["a"]}), ("ShiftIntensityd", {"keys": ["a"], "offset": 40.0}), ("MeanEnsembled", {"keys": ["image", "a"], "output_key": "image", "weights": [1, 3]})]),
+    ("VoteEnsembled", "ct-labels", [("CopyItemsd", {"names": ["a", "b"], "times": 2}), ("LabelFilterd", {"keys": ["a"], "applied_labels": [1, 5]}), ("VoteEnsembled", {"keys": ["image", "a", "b"], "output_key": "image", "num_classes": 118})]),
+    ("VoteEnsembled tie", "ct-labels", [("CopyItemsd", {"names": ["a"]}), ("LabelFilterd", {"keys": ["a"], "applied_labels": [1, 5]}), ("VoteEnsembled", {"keys": ["image", "a"], "output_key": "image", "num_classes": 118})]),
+    ("ResampleToMatchd", "oblique", [("CopyItemsd", {"names": ["a"]}), ("Spacingd", {"keys": ["a"], "pixdim": [1.5, 1.5, 5]}), ("ResampleToMatchd", {"key_dst": "a", "padding_mode": "zeros"})]),
+    ("Lambdad of a scan", "ct", [("Lambdad", {"func": "lambda x: torch.where(x > 100, x * 0.5, -1)"})]),
+    ("Lambdad channels", "ct", [("RepeatChanneld", {"repeats": 3}), ("Lambdad", {"func": "lambda x: x[1:] + 2 ** 3"})]),
+    ("Lambdad softmax", "ct", [("CopyItemsd", {"names": ["a"]}), ("ScaleIntensityd", {"keys": ["image", "a"]}), ("ShiftIntensityd", {"keys": ["a"], "offset": 0.2}), ("ConcatItemsd", {"keys": ["image", "a"], "name": "image"}), ("Lambdad", {"func": "lambda x: torch.softmax(x, dim=0)"})]),
+    ("Lambdad logic", "ct-labels", [("Lambdad", {"func": "lambda x: ((x > 90) & ~(x == 92)) * 3"})]),
     ("Flipd", "oblique", [("Flipd", {"spatial_axis": [0, 2]})]),
     ("Flipd all", "oblique", [("Flipd", {})]),
     *[(f"Rotate90d {k}", "oblique", [("Rotate90d", {"k": k, "spatial_axes": [0, 2]})]) for k in [1, 2, 3]],
@@ -151,6 +175,9 @@ def python_args(name, args):
     threshold = args.pop("threshold", None) if name == "CropForegroundd" else None
     if threshold is not None:
         args["select_fn"] = lambda x: x > threshold
+    for function in ["func", "select_fn"]:
+        if isinstance(args.get(function), str):
+            args[function] = eval(args[function], {"torch": torch})
     return args
 
 
