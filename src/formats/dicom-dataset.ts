@@ -109,9 +109,9 @@ export class DataSet {
 
   /**
    * The first `count` numbers; undefined when there are fewer, or one is not finite. `implied` is the element's own VR in
-   * the standard, for where the file gives none: text (DS, IS) or two bytes (US).
+   * the standard, for where the file gives none: text (DS, IS), two bytes (US) or four (UL).
    */
-  numbers(tag: Tag, count: number, implied: 'DS' | 'US' = 'DS'): number[] | undefined {
+  numbers(tag: Tag, count: number, implied: 'DS' | 'US' | 'UL' = 'DS'): number[] | undefined {
     const found = this.element(tag)
     if (!found) return undefined
     const binary = BINARY[found.vr === '' || found.vr === 'UN' || found.vr === 'OW' ? implied : found.vr]

@@ -6,6 +6,7 @@ import { cross, dot, subtract } from '../volume/vec3.js'
 import type { Vec3, Volume } from '../volume/volume.js'
 import type { DataSet, Tag } from './dicom-dataset.js'
 import { readDicomAttributes } from './dicom-header.js'
+import { SEGMENTATION_STORAGE } from './dicom-seg-read.js'
 import { type DicomSeries, type DicomSlice, isPicture } from './dicom-series.js'
 import { type Attribute, encodePart10 } from './dicom-write.js'
 import type { ReadLimits } from './format.js'
@@ -26,7 +27,6 @@ export interface SegDescription {
   readonly now: Date
 }
 
-export const SEGMENTATION_STORAGE = '1.2.840.10008.5.1.4.1.1.66.4'
 /** SegmentNumber is 16 bits; a label map with more values is no segmentation. */
 const MAX_SEGMENTS = 65_535
 /** Texts of more bytes than this (its VR's length is 16 bits) are nobody's name. */

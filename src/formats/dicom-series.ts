@@ -8,6 +8,7 @@ import { ORIENTATION_TOLERANCE, type Stack, stackFrames } from './dicom-geometry
 import { type DicomFrame, type DicomHeader, openDicomBytes, readDicomHeader } from './dicom-header.js'
 import { type FrameReader, frameBytes, openFrames } from './dicom-pixels.js'
 import { turnRows } from './dicom-rows.js'
+import { isSegmentation, readDicomSeg } from './dicom-seg-read.js'
 import type { DtypeName, ReadLimits, ReadResult } from './format.js'
 import { checkedVoxels } from './voxel-data.js'
 import { DTYPES, firstFitting, rangeOf } from './voxel-types.js'
@@ -40,7 +41,7 @@ export interface DicomSeries {
  * Reads one DICOM object or the objects of one series. Voxels are real values (rescale slope and intercept applied slice
  * by slice): int16 where they are whole and fit, else the next larger integer, else float32. MONOCHROME1 is inverted, as
  * ITK does. A single image in colour, or without a place in the patient, becomes a picture; several in colour a volume of
- * their luminance. The grid is dcm2niix's (see dicom-geometry).
+ * their luminance; a segmentation a label map (see dicom-seg-read). The grid is dcm2niix's (see dicom-geometry).
  *
  * Errors: UNREADABLE_IMAGE, UNSUPPORTED_FORMAT, TOO_LARGE, and BAD_GEOMETRY where the slices make no stack.
  */
@@ -49,7 +50,10 @@ export async function readDicomSeries(
   limits: ReadLimits,
   signal?: AbortSignal,
 ): Promise<ReadResult> {
-  const series = await arrangeDicomSeries(paths, limits, signal)
+  const { objects, notes: found } = await readObjects(paths, limits, signal)
+  const [first, ...more] = objects
+  if (more.length === 0 && isSegmentation(first!.header)) return readDicomSeg(first!, limits, signal)
+  const series = arrange(objects, found)
   const { slices, stack } = series
   const only = slices[0]!.object
   const reading = new Set<string>()
