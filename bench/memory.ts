@@ -81,7 +81,7 @@ async function measure(ref: ModelRef, path: string, runs: number, float32Bytes: 
   for (let run = 1; run <= runs; run++) {
     const start = performance.now()
     const { timings } = await scheduler.runModel(
-      { trace: `${ref.name}-${run}`, client: 'bench', host: 'bench', deadlineMs: 3_600_000 },
+      { trace: `${ref.name}-${run}`, client: 'bench', host: 'bench' },
       ref,
       job(path),
       never,

@@ -122,6 +122,7 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
     await uploads.register(mask2polygonRoutes, tools)
     await uploads.register(fixpolygonRoutes, tools)
     await uploads.register(sessionRoutes, {
+      board,
       sessions,
       scheduler,
       fetchSource: services.fetchSource,

@@ -152,6 +152,11 @@ export function schedulerSettings(config: Config): SchedulerOptions {
     proveTimeoutMs: config.proveDeadline * 1000,
     proveMemoryBytes: config.proveMemory,
     maxProofs: config.maxProofs,
+    fetch: {
+      allow: config.allowFetch,
+      deadlineMs: config.fetchDeadline * 1000,
+      maxBytes: config.maxVolumeBytes,
+    },
     toolRunners: config.toolRunners,
   }
 }

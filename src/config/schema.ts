@@ -302,12 +302,18 @@ export const Config = z.object({
       about(
         'fetching',
         'HOSTS',
-        'hosts that sessions may fetch from, as host[:port] or address[/bits][:port]; empty: fetching is off',
+        'hosts that sessions may fetch from and kserve models run on, as host[:port] or address[/bits][:port]; empty: none',
       ),
     ),
   fetchDeadline: seconds(1)
     .default(600)
-    .meta(about('fetching', 'SECONDS', 'time one retrieval from a DICOM server or a URL may take')),
+    .meta(
+      about(
+        'fetching',
+        'SECONDS',
+        'time one retrieval from a DICOM server or a URL, or one call of an inference server, may take',
+      ),
+    ),
   fetchSilence: seconds(1)
     .default(30)
     .meta(about('fetching', 'SECONDS', 'a peer that says nothing for this long is given up')),

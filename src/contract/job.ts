@@ -23,6 +23,10 @@ export const JobImage = z
   .readonly()
 export type JobImage = z.infer<typeof JobImage>
 
+/** One file of an upload, as it came. */
+export const JobFile = z.object({ field: z.string(), path: z.string() }).readonly()
+export type JobFile = z.infer<typeof JobFile>
+
 export const ResultWish = z
   .object({
     /** Whether the client wants a file at all (`output=results` does not). */
@@ -40,7 +44,10 @@ export const InferenceTask = z.enum(['segmentation', 'dextr3d', 'deepgrow', 'inf
 export type InferenceTask = z.infer<typeof InferenceTask>
 
 const base = {
+  /** What is known to be one image each: those of a session, and what was fetched. */
   images: z.array(JobImage).readonly(),
+  /** What was uploaded instead: which files belong together, only a look into them tells. */
+  files: z.array(JobFile).readonly().optional(),
   /** The request's params, JSON decoded, not yet checked. */
   params: z.record(z.string(), z.unknown()).readonly(),
   /** Where the params lie as JSON text when they are too long to be read while others wait; `params` is then empty. */

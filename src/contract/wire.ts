@@ -25,6 +25,8 @@ export const RunnerSettings = z
     arena: z.boolean(),
     /** Bytes of pre-transformed session images to keep. */
     cacheBytes: z.number(),
+    /** Where networks that run elsewhere may be, how long one call may take and how many bytes its reply may have. */
+    fetch: z.object({ allow: z.array(z.string()).readonly(), deadlineMs: z.number(), maxBytes: z.number() }).readonly(),
     /** The runner ends itself when its resident memory passes this. */
     memoryLimitBytes: z.number().optional(),
   })

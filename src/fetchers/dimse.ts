@@ -8,10 +8,10 @@ import dimse, { type association, type requests, type responses } from 'dcmjs-di
 import { z } from 'zod'
 import { AppError } from '../errors.js'
 import { SUPPORTED_TRANSFER_SYNTAXES } from '../formats/dicom-pixels.js'
+import type { Endpoint } from '../util/fetch-policy.js'
 import { plainAddress } from '../util/ip-address.js'
 import { createInstanceStore, type InstanceStore } from './dimse-store.js'
 import type { FetchContext, Fetched } from './fetch-context.js'
-import type { Endpoint } from './fetch-policy.js'
 
 const AeTitle = z
   .string()

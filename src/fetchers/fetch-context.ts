@@ -1,6 +1,6 @@
 /** What every fetcher works with: whom it may contact, where files go, and how much is enough. */
 import { AppError } from '../errors.js'
-import type { FetchPolicy } from './fetch-policy.js'
+import type { FetchPolicy } from '../util/fetch-policy.js'
 
 export interface FetchLimits {
   /** Bytes of all files of one fetch. */

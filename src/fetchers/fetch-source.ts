@@ -1,10 +1,10 @@
 /** The one door: what a session's JSON body names -> files of one image in the request's folder. */
 import { z } from 'zod'
 import { AppError } from '../errors.js'
+import { createFetchPolicy, type Lookup } from '../util/fetch-policy.js'
 import { DicomwebSource, fetchDicomweb } from './dicomweb.js'
 import { createDimse, DicomSource, type DimseOptions } from './dimse.js'
 import { createBudget, type Fetched, type FetchLimits } from './fetch-context.js'
-import { createFetchPolicy, type Lookup } from './fetch-policy.js'
 import { fetchHttp, HttpSource } from './http-fetch.js'
 
 export interface FetchSettings {

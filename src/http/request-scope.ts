@@ -49,7 +49,7 @@ async function openScope(request: FastifyRequest, options: ScopeOptions): Promis
     signal: controller.signal,
     abort,
     id,
-    job: { trace: request.id, client: clientOf(request), host: clientOf(request), deadlineMs },
+    job: { trace: request.id, client: clientOf(request), host: clientOf(request) },
     stopClock: () => clearTimeout(timer),
     remove: () =>
       folder.remove().catch((error: unknown) => request.log.warn({ err: error }, 'request folder not removed')),

@@ -3,15 +3,13 @@
  * are images and which is `params`. File names of clients are never used on disk; formats are known by content.
  */
 import { createWriteStream } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Readable, Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type {} from '@fastify/multipart'
 import type { FastifyRequest } from 'fastify'
-import type { JobImage } from '../contract/job.js'
 import { AppError } from '../errors.js'
-import { openBytes } from '../formats/byte-source.js'
-import { DETACHED_HEAD_BYTES, detachedKind } from '../formats/detached-header.js'
 import { parseParams } from '../util/parse-params.js'
 
 export interface UploadLimits {
@@ -36,10 +34,18 @@ export interface Upload {
   readonly files: readonly UploadedFile[]
   /** The text parts, by name; the last of a name counts. `params` may have come as a file part. */
   readonly fields: ReadonlyMap<string, string>
+  /** Where `params` lie instead when they are long. */
+  readonly paramsPath?: string | undefined
 }
+
+/** Polygons of a whole mask take megabytes; parsing them here would keep everybody waiting. */
+const LONG_PARAMS = 256 * 1024
 
 /** Parts without a file besides `params`; AIAA has none, so a few are plenty. */
 const MOST_FIELDS = 32
+
+/** Parts named params: one, and another from a client that says it twice. They are read as files are. */
+const MOST_PARAMS = 2
 
 /**
  * Receives a body of any kind: multipart parts; a bare body (application/octet-stream, image/png …) as the file `image`;
@@ -50,7 +56,7 @@ export async function receiveUpload(request: FastifyRequest, folder: string, lim
   if (request.isMultipart()) return receiveParts(request, folder, limits)
   const { body } = request
   if (body === undefined || body === null) return { files: [], fields: new Map() }
-  if (typeof body === 'string') return { files: [], fields: new Map([['params', body]]) }
+  if (typeof body === 'string') return withParams({ files: [], fields: new Map() }, body, folder)
   const counter = new ByteCounter(limits)
   const path = join(folder, 'input-0')
   await store(request, body as Readable, path, counter)
@@ -59,26 +65,16 @@ export async function receiveUpload(request: FastifyRequest, folder: string, lim
   return { files: [{ field: 'image', path, bytes: counter.bytes, contentType }], fields: new Map() }
 }
 
-/** The params of an upload as an object. Rejects BAD_PARAMS. */
-export function paramsOf(upload: Upload): Record<string, unknown> {
-  return parseParams(upload.fields.get('params'))
+async function withParams(upload: Upload, params: string, folder: string): Promise<Upload> {
+  if (params.length <= LONG_PARAMS) return { ...upload, fields: new Map([...upload.fields, ['params', params]]) }
+  const paramsPath = join(folder, 'params.json')
+  await writeFile(paramsPath, params)
+  return { ...upload, paramsPath }
 }
 
-/**
- * The images of an upload as a job takes them: files that belong together (the slices of a DICOM series, a header
- * such as .hdr, .mhd or .nhdr and its data) as one image of several paths, everything else as one image a file under its own field. `datapoint`, and a single file
- * under any name, is `image`.
- */
-export async function imagesOf(upload: Upload): Promise<JobImage[]> {
-  const { files } = upload
-  const [first] = files
-  if (first === undefined) return []
-  if (files.length === 1) return [{ field: 'image', paths: [first.path] }]
-  const kinds = await Promise.all(files.map(({ path }) => sniff(path)))
-  const withData = kinds.filter((kind) => kind === 'header').length === 1 && !kinds.includes('dicom')
-  const together = kinds.every((kind) => kind === 'dicom') || withData
-  if (together) return [{ field: 'image', paths: files.map(({ path }) => path) }]
-  return files.map(({ field, path }) => ({ field: field === 'datapoint' ? 'image' : field, paths: [path] }))
+/** The params of an upload as an object, if they are not in a file. Rejects BAD_PARAMS. */
+export function paramsOf(upload: Upload): Record<string, unknown> {
+  return parseParams(upload.fields.get('params'))
 }
 
 async function receiveParts(request: FastifyRequest, folder: string, limits: UploadLimits): Promise<Upload> {
@@ -88,13 +84,18 @@ async function receiveParts(request: FastifyRequest, folder: string, limits: Upl
   const files: UploadedFile[] = []
   let stored = 0
   const fields = new Map<string, string>()
+  let params: string | undefined
+  let textBytes = 0
   const parts = request.parts({
+    // A field of JSON would be parsed on arrival, and the text be lost; as a file it is read as it is.
+    isPartAFile: (name: string | undefined, type: string | undefined, filename: string | undefined) =>
+      filename !== undefined || name === 'params' || type === 'application/octet-stream',
     limits: {
       fieldNameSize: 200,
       fieldSize: limits.maxParamsBytes,
       fields: MOST_FIELDS,
       fileSize: limits.maxUploadBytes + 1,
-      files: limits.maxUploadFiles,
+      files: limits.maxUploadFiles + MOST_PARAMS,
       parts: limits.maxUploadFiles + MOST_FIELDS,
       headerPairs: 50,
     },
@@ -107,10 +108,15 @@ async function receiveParts(request: FastifyRequest, folder: string, limits: Upl
         if (part.valueTruncated)
           throw tooLarge(`the field '${part.fieldname}'`, limits.maxParamsBytes, '--max-params-bytes')
         if (part.fieldnameTruncated) throw new AppError('BAD_REQUEST', 'a part has a name of more than 200 bytes')
-        fields.set(part.fieldname, typeof part.value === 'string' ? part.value : JSON.stringify(part.value))
+        const text = typeof part.value === 'string' ? part.value : JSON.stringify(part.value)
+        textBytes += text.length
+        // Of all fields together, since each of them is in memory.
+        if (textBytes > limits.maxParamsBytes) throw tooLarge('the fields', limits.maxParamsBytes, '--max-params-bytes')
+        fields.set(part.fieldname, text)
       } else if (part.fieldname === 'params') {
-        fields.set('params', await readText(part.file, limits.maxParamsBytes))
+        params = await readText(part.file, limits.maxParamsBytes)
       } else {
+        if (stored === limits.maxUploadFiles) throw tooManyFiles(limits)
         const path = join(folder, `input-${stored++}`)
         const before = counter.bytes
         await store(request, part.file, path, counter)
@@ -123,11 +129,11 @@ async function receiveParts(request: FastifyRequest, folder: string, limits: Upl
   } catch (error) {
     throw translate(error, limits)
   }
-  if (files.length === 0 && fields.size === 0 && request.headers['content-length'] !== '0')
+  if (files.length === 0 && fields.size === 0 && params === undefined && request.headers['content-length'] !== '0')
     throw new AppError('BAD_REQUEST', 'the multipart body has no part', {
       hint: 'its parts must be separated by the boundary that the Content-Type header names',
     })
-  return { files, fields }
+  return params === undefined ? { files, fields } : withParams({ files, fields }, params, folder)
 }
 
 function checkLength(request: FastifyRequest, limits: UploadLimits): void {
@@ -180,15 +186,18 @@ function tooLarge(what: string, most: number, flag = '--max-upload-bytes'): AppE
   })
 }
 
+function tooManyFiles({ maxUploadFiles }: UploadLimits, cause?: unknown): AppError {
+  return new AppError('TOO_LARGE', `the request has more than ${maxUploadFiles} files`, {
+    hint: 'the operator of the server can raise this limit with --max-upload-files',
+    ...(cause === undefined ? {} : { cause }),
+  })
+}
+
 /** Errors of the multipart parser, in words for the person who built the request. */
 function translate(error: unknown, limits: UploadLimits): unknown {
   if (error instanceof AppError || !(error instanceof Error)) return error
   const { code } = error as NodeJS.ErrnoException
-  if (code === 'FST_FILES_LIMIT' || code === 'FST_PARTS_LIMIT')
-    return new AppError('TOO_LARGE', `the request has more than ${limits.maxUploadFiles} files`, {
-      cause: error,
-      hint: 'the operator of the server can raise this limit with --max-upload-files',
-    })
+  if (code === 'FST_FILES_LIMIT' || code === 'FST_PARTS_LIMIT') return tooManyFiles(limits, error)
   if (code === 'FST_FIELDS_LIMIT')
     return new AppError('TOO_LARGE', `the request has more than ${MOST_FIELDS} fields`, { cause: error })
   if (code === 'FST_MP_PREMATURE_CLOSE' || code === 'ERR_STREAM_PREMATURE_CLOSE')
@@ -207,18 +216,4 @@ function translate(error: unknown, limits: UploadLimits): unknown {
   if (/unexpected end|terminated early|malformed|multipart/i.test(error.message))
     return new AppError('BAD_REQUEST', 'the multipart body ends too early or is malformed', { cause: error })
   return error
-}
-
-/** What several files of one upload are to each other, compressed or not; the readers look closer. */
-async function sniff(path: string): Promise<'dicom' | 'header' | 'other'> {
-  const source = await openBytes(path)
-  try {
-    const bytes = Buffer.from(await source.peek(DETACHED_HEAD_BYTES))
-    if (bytes.toString('latin1', 128, 132) === 'DICM') return 'dicom'
-    // A DICOM file without its preamble starts with a group 2 or 8 element, little endian.
-    if ((bytes[0] === 2 || bytes[0] === 8) && bytes[1] === 0 && bytes[3] === 0 && bytes.length > 132) return 'dicom'
-    return detachedKind(bytes) ? 'header' : 'other'
-  } finally {
-    await source.close()
-  }
 }

@@ -1,5 +1,5 @@
 /** The jobs of mask2polygon and fixpolygon, from files to files. */
-import { open, readFile, writeFile } from 'node:fs/promises'
+import { open, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { JobControl, JobImage, JobResult, ResultWish, ToolJob } from '../contract/job.js'
 import { AppError } from '../errors.js'
@@ -10,7 +10,6 @@ import { fixPolygons } from '../geometry/fix-polygon.js'
 import { type RowAxis, slicePolygons, sliceScratch } from '../geometry/mask-to-polygon.js'
 import { fillPolygons } from '../geometry/raster.js'
 import type { Ring } from '../geometry/ring.js'
-import { parseParams } from '../util/parse-params.js'
 import { makeVolume, type Volume } from '../volume/volume.js'
 import { JsonInts } from './json-ints.js'
 import {
@@ -21,14 +20,13 @@ import {
   type SliceFrame,
 } from './polygon-params.js'
 import { readJobImage } from './read-job-image.js'
-import { parseWishParams } from './wish-params.js'
 
 /** Slices between two looks for a cancel message; a slice takes well under a millisecond. */
 const SLICES_PER_CHECKPOINT = 16
 
 /** A mask as one list of polygons for every slice of its third stored axis: a bare JSON array in a file. */
 export async function mask2polygon(job: ToolJob, control: JobControl): Promise<JobResult> {
-  const { label, ...options } = parseMaskToPolygonParams(await paramsOf(job))
+  const { label, ...options } = parseMaskToPolygonParams(job.params)
   const { read, rowAxis, readMs } = await readImage(job, control, (image) =>
     readMask(image, job.limits, label, control.signal),
   )
@@ -64,9 +62,8 @@ export async function fixpolygon(job: ToolJob, control: JobControl): Promise<Job
   const { read, rowAxis, readMs } = await readImage(job, control)
   const { volume } = read
   requirePlain(volume, rowAxis)
-  const sent = await paramsOf(job)
-  const request = parseFixPolygonParams(sent, frameOf(volume, rowAxis))
-  const wish = wishOf(job, sent)
+  const request = parseFixPolygonParams(job.params, frameOf(volume, rowAxis))
+  const { wish } = job
 
   await control.checkpoint('infer', 0, 1)
   const started = performance.now()
@@ -91,18 +88,6 @@ export async function fixpolygon(job: ToolJob, control: JobControl): Promise<Job
     timings: { read: readMs, infer: inferMs, write: performance.now() - written },
     notes,
   }
-}
-
-/** The params, wherever they are. Rejects BAD_PARAMS. */
-async function paramsOf(job: ToolJob): Promise<Readonly<Record<string, unknown>>> {
-  return job.paramsPath === undefined ? job.params : parseParams(await readFile(job.paramsPath, 'utf8'))
-}
-
-/** Long params were not read by the server, so what they say of the result file is still to be heeded. */
-function wishOf(job: ToolJob, params: Readonly<Record<string, unknown>>): ResultWish {
-  if (job.paramsPath === undefined) return job.wish
-  const { extension, dtype, compress } = parseWishParams(params)
-  return { ...job.wish, extension: extension ?? job.wish.extension, dtype, compress }
 }
 
 /** Long params make a long answer, which goes back the way the params came: as a file. */

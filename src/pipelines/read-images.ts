@@ -52,6 +52,11 @@ export async function readImages(
       `this model reads ${wanted.length} images (${wanted.join(', ')}), the request has ${results.length}`,
     )
   }
+  if (wanted.length > 1 && results.length > wanted.length)
+    throw new AppError(
+      'BAD_PARAMS',
+      `this model reads ${wanted.length} images (${wanted.join(', ')}), the request has ${results.length}`,
+    )
   // A config that loads one field takes every file of the request as further channels of it.
   const stacked = wanted.length === 1 && results.length > 1
   const index = imageIndexOf(job.params)
@@ -131,8 +136,8 @@ function stackChannels(results: readonly ReadResult[]): ReadResult {
   return { ...first, volume: makeVolume(size, affine, data, { channels, nifti }) }
 }
 
-/** Images under a wanted name keep it; the others take the wanted names that are left, in order. */
+/** Images under a wanted name keep it, the first of a name; the others take the wanted names that are left, in order. */
 function nameImages(given: readonly string[], wanted: readonly string[]): string[] {
   const free = wanted.filter((name) => !given.includes(name))
-  return given.map((name) => (wanted.includes(name) ? name : (free.shift() ?? name)))
+  return given.map((name, i) => (wanted.includes(name) && given.indexOf(name) === i ? name : (free.shift() ?? name)))
 }

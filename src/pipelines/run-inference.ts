@@ -8,11 +8,13 @@ import { cropOf } from './deepgrow.js'
 import { imageIndexOf } from './fit-image.js'
 import { applyModels } from './model-pipeline.js'
 import { applyAll, applyNetwork, buildTransforms, type ModelPlan, planModel } from './model-run.js'
+import { openJob } from './open-job.js'
 import { type ReadImages, readImages, wantsDicomRows } from './read-images.js'
 import type { PipelineContext, RunInference } from './run.js'
 import { finishResult, writeResult } from './writer.js'
 
-export const runInference: RunInference = async (job, context) => {
+export const runInference: RunInference = async (given, context) => {
+  const job = await openJob(given, context.control.signal)
   const clock = new StageClock()
   const control = clock.timed(context.control)
   const plan = planModel(context.model)

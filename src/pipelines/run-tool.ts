@@ -1,6 +1,7 @@
 /** What a runner without a model does. */
 import type { JobControl, JobResult, ToolJob } from '../contract/job.js'
 import { ingest } from './ingest.js'
+import { openJob } from './open-job.js'
 import { fixpolygon, mask2polygon } from './polygons.js'
 import type { RunTool } from './run.js'
 
@@ -11,4 +12,4 @@ const TOOLS: Readonly<Record<ToolJob['kind'], (job: ToolJob, control: JobControl
 }
 
 /** Runs a tool job. Errors are those of the tool it names. */
-export const runTool: RunTool = (job, control) => TOOLS[job.kind](job, control)
+export const runTool: RunTool = async (job, control) => TOOLS[job.kind](await openJob(job, control.signal), control)

@@ -14,6 +14,7 @@ export interface KserveSettings {
   readonly url: string
   readonly model: string
   readonly version?: string | undefined
+  /** Whoever runs it bounds time and size, and says where it may go. */
   readonly fetch: typeof fetch
 }
 
@@ -162,24 +163,20 @@ async function call(settings: KserveSettings, url: string, init: RequestInit): P
   try {
     response = await settings.fetch(url, { ...init, redirect: 'error' })
   } catch (cause) {
+    if (cause instanceof AppError) throw cause
     throw new AppError('FETCH_FAILED', `the inference server of model '${settings.model}' does not answer`, {
       cause,
       hint: 'see that it runs and that inference.kserve.url in the model config names it',
     })
   }
   if (response.ok) return response
-  const told = reason(parseJson((await response.text()).slice(0, 10_000)))
-  const message = `the inference server refused model '${settings.model}' (${response.status})${told}`
+  // Not its words: they may name files, addresses and versions of a network that clients have no business in.
+  const message = `the inference server refused model '${settings.model}' (${response.status})`
   if (response.status === 429 || response.status === 503)
     throw new AppError('MODEL_NOT_READY', message, { retryAfterSeconds: 5 })
   throw new AppError(response.status >= 500 ? 'FETCH_FAILED' : 'BAD_MODEL', message, {
     hint: 'see inference.kserve in the model config and the log of that server',
   })
-}
-
-function reason(body: unknown): string {
-  const told = z.object({ error: z.string() }).safeParse(body)
-  return told.success ? `: ${told.data.error.replaceAll(/\s+/g, ' ').slice(0, 300)}` : ''
 }
 
 function parseJson(text: string): unknown {

@@ -5,6 +5,8 @@ import { AppError } from '../errors.js'
 import type { LoadedModel } from '../pipelines/run.js'
 import { createKservePredictor } from '../predictors/kserve.js'
 import { createOnnxPredictor } from '../predictors/onnxruntime.js'
+import { createFetchPolicy } from '../util/fetch-policy.js'
+import { createGuardedFetch } from '../util/guarded-fetch.js'
 
 export interface LoadedModels {
   readonly model: LoadedModel
@@ -31,7 +33,10 @@ async function loadPredictor(ref: ModelRef, settings: RunnerSettings): Promise<P
       throw new AppError('BAD_MODEL', `model '${ref.name}' names no inference server`, {
         hint: 'give inference.kserve a url and a model in its config',
       })
-    return createKservePredictor({ ...inference.kserve, fetch })
+    return createKservePredictor({
+      ...inference.kserve,
+      fetch: createGuardedFetch(createFetchPolicy(settings.fetch.allow), settings.fetch),
+    })
   }
   if (ref.weightsPath === undefined)
     throw new AppError('BAD_MODEL', `model '${ref.name}' has no weights`, {

@@ -36,6 +36,8 @@ export interface SchedulerOptions {
   readonly proveMemoryBytes: number
   /** Models tried at a time. */
   readonly maxProofs: number
+  /** Where networks that run elsewhere may be, and the bounds of a call. */
+  readonly fetch: RunnerSettings['fetch']
   /** Runners for jobs without a model. */
   readonly toolRunners: number
   readonly log?: Log
@@ -84,6 +86,12 @@ class ProcessScheduler implements Scheduler {
     this.#memoryOf = options.memoryOf ?? residentBytes
     this.#trialPlaces = new Places(options.maxProofs)
     this.#tools = this.#makeLane('tools', undefined)
+  }
+
+  admit(model: ModelRef | undefined, request: JobRequest): void {
+    this.#refuseWhenClosing()
+    const lane = model ? this.#lanes.get(laneKey(model)) : this.#tools
+    lane?.admit(request)
   }
 
   async runModel(
@@ -168,7 +176,7 @@ class ProcessScheduler implements Scheduler {
    * that was told to end takes no more jobs, or it would never be done under traffic; those that come now get another.
    */
   #lane(model: ModelRef): Lane {
-    const key = `${model.name}@${model.revision}`
+    const key = laneKey(model)
     const known = this.#lanes.get(key)
     const replaced = (this.#current.get(model.name) ?? model.revision) !== model.revision
     if (known && (replaced || !known.retired)) return known
@@ -203,11 +211,12 @@ class ProcessScheduler implements Scheduler {
   }
 
   #startRunner(name: string, memoryLimitBytes: number | undefined): RunnerProcess {
-    const { device, cacheBytes, memoryBudgetBytes } = this.#options
+    const { device, cacheBytes, fetch, memoryBudgetBytes } = this.#options
     const settings: RunnerSettings = {
       device,
       arena: memoryBudgetBytes === undefined,
       cacheBytes,
+      fetch,
       ...(memoryLimitBytes === undefined ? {} : { memoryLimitBytes }),
     }
     return new RunnerProcess({
@@ -320,6 +329,10 @@ class ProcessScheduler implements Scheduler {
       })
     })
   }
+}
+
+function laneKey({ name, revision }: ModelRef): string {
+  return `${name}@${revision}`
 }
 
 function badModel(message: string, cause?: unknown): AppError {

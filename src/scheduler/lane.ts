@@ -118,9 +118,7 @@ export class Lane {
     if (signal.aborted) return Promise.reject(abortReason(signal))
     if (!this.#admits(request)) return Promise.reject(this.#busy())
     return new Promise((resolve, reject) => {
-      const stop = (error: AppError) => this.#stopTicket(ticket, error)
-      const abort = () => stop(abortReason(signal))
-      const stopDeadline = this.options.timers.after(request.deadlineMs, () => stop(outOfTime(request.deadlineMs)))
+      const abort = () => this.#stopTicket(ticket, abortReason(signal))
       const ticket: Ticket = {
         request,
         job,
@@ -132,7 +130,6 @@ export class Lane {
         worker: undefined,
         settle: (outcome) => {
           signal.removeEventListener('abort', abort)
-          stopDeadline()
           if ('result' in outcome) resolve(outcome.result)
           else reject(outcome.error)
         },
@@ -141,6 +138,11 @@ export class Lane {
       this.#queue.push(request.client, ticket)
       this.pump()
     })
+  }
+
+  /** Throws BUSY when a job of this request could not wait here now. */
+  admit(request: JobRequest): void {
+    if (!this.#admits(request)) throw this.#busy()
   }
 
   /**
@@ -404,12 +406,6 @@ export class Lane {
       retryAfterSeconds: Math.min(600, Math.max(1, Math.ceil(typical / 1000))),
     })
   }
-}
-
-function outOfTime(ms: number): AppError {
-  return new AppError('DEADLINE_EXCEEDED', `the request was not done within ${Math.round(ms / 1000)} s`, {
-    hint: 'the operator of the server can raise this limit with --request-deadline',
-  })
 }
 
 function tooSlow(name: string, ms: number): AppError {

@@ -171,8 +171,11 @@ export class RequestBoard {
   /** Calls the request off, or throws its waiting result away. */
   cancel(id: string): RequestView {
     const entry = this.#entry(id)
-    if (isUnderWay(entry.view)) entry.abort(new AppError('CANCELLED', 'the request was cancelled by DELETE'))
-    else this.#throwAway(entry)
+    if (isUnderWay(entry.view)) {
+      const reason = new AppError('CANCELLED', 'the request was cancelled by DELETE')
+      entry.abort(reason)
+      this.#end(entry, reason, undefined)
+    } else this.#throwAway(entry)
     return entry.view
   }
 
@@ -243,7 +246,11 @@ export class RequestBoard {
   }
 
   #end(entry: Entry, error: unknown, stored: StoredResult | undefined): void {
-    if (!isUnderWay(entry.view)) return
+    if (!isUnderWay(entry.view)) {
+      // Called off while it came to its end.
+      if (stored) void this.#background.start('removing a result', stored.discard)
+      return
+    }
     entry.stored = stored
     const record = error === undefined ? undefined : toErrorRecord(error)
     const state = record === undefined ? 'done' : record.code === 'CANCELLED' ? 'cancelled' : 'failed'

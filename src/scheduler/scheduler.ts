@@ -10,8 +10,6 @@ export interface JobRequest {
   readonly client: string
   /** The socket address, for fair admission: one machine may have many sessions. */
   readonly host: string
-  /** Milliseconds from the call within which the job must be done, waiting included; DEADLINE_EXCEEDED after. */
-  readonly deadlineMs: number
 }
 
 export interface JobProgress {
@@ -41,6 +39,8 @@ export interface RunnerStatus {
 }
 
 export interface Scheduler extends ModelHost {
+  /** Whether a job of the model (of a tool, without one) could wait now: throws BUSY, before its body has been read. */
+  admit(model: ModelRef | undefined, request: JobRequest): void
   /** Queues a job for the model's runner, loading it if need be. Rejects BUSY when the queue is full, CANCELLED on abort. */
   runModel(
     request: JobRequest,

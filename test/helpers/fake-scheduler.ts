@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { type InferenceJob, Job, JobResult, type ToolJob } from '../../src/contract/job.js'
 import type { ModelRef } from '../../src/contract/model.js'
 import { AppError } from '../../src/errors.js'
+import { openJob } from '../../src/pipelines/open-job.js'
 import type { JobRequest, OnProgress, Scheduler } from '../../src/scheduler/scheduler.js'
 
 export interface AskedJob {
@@ -52,13 +53,16 @@ export function fakeScheduler(answer: Answer = labelMap): FakeScheduler {
     signal: AbortSignal,
     onProgress?: OnProgress,
   ) => {
-    asked.push({ request, model, job })
-    // As a runner's answer crosses the process boundary.
-    const result = await answer(Job.parse(JSON.parse(JSON.stringify(job))), signal, onProgress ?? (() => {}))
+    const entry = { request, model, job }
+    asked.push(entry)
+    // As it reaches a runner, is opened there, and comes back.
+    entry.job = await openJob(Job.parse(JSON.parse(JSON.stringify(job))), signal)
+    const result = await answer(entry.job, signal, onProgress ?? (() => {}))
     return JobResult.parse(JSON.parse(JSON.stringify(result)))
   }
   return {
     asked,
+    admit: () => {},
     runModel: (request: JobRequest, model: ModelRef, job: InferenceJob, signal: AbortSignal, onProgress?: OnProgress) =>
       run(request, model.name, job, signal, onProgress),
     runTool: (request: JobRequest, job: ToolJob, signal: AbortSignal, onProgress?: OnProgress) =>

@@ -54,8 +54,8 @@ export function toolJob(params: Record<string, unknown> = {}): ToolJob {
 }
 
 let lastRequest = 0
-export function request(client = 'me', deadlineMs = 600_000, host = client): JobRequest {
-  return { trace: `request-${++lastRequest}`, client, host, deadlineMs }
+export function request(client = 'me', host = client): JobRequest {
+  return { trace: `request-${++lastRequest}`, client, host }
 }
 
 export interface WatchedScheduler {

@@ -133,7 +133,7 @@ const config: ModelConfig = {
 export function fakeRegistry(names: readonly string[]): ModelRegistry {
   const find = (name: string): ModelRef => {
     if (!names.includes(name)) throw new AppError('MODEL_NOT_FOUND', `model '${name}' is not loaded`)
-    return { name, revision: '1', config }
+    return { name, revision: '1', config: name === 'deepgrow' ? { ...config, type: 'deepgrow' } : config }
   }
   const entry = (name: string): ModelEntry => ({
     ...find(name),

@@ -143,8 +143,8 @@ describe('the upload', () => {
   test('may come after its params, or before them', async () => {
     await using app = await testApp()
     const params: Part = { name: 'params', body: '{"points": [[1,2,3]]}' }
-    await post(app, '/v1/dextr3d?model=spleen', [params, image])
-    await post(app, '/v1/dextr3d?model=spleen', [image, params])
+    await post(app, '/v1/inference?model=spleen', [params, image])
+    await post(app, '/v1/inference?model=spleen', [image, params])
     expect([0, 1].map((i) => jobOf(app, i).params)).toEqual([{ points: [[1, 2, 3]] }, { points: [[1, 2, 3]] }])
   })
 
@@ -393,4 +393,42 @@ describe('failures of the job', () => {
     expect(reply.statusCode).toBe(504)
     expect(reply.json().hint).toContain('--request-deadline')
   })
+})
+
+test.each([
+  { url: '/v1/deepgrow?model=spleen', status: 400 },
+  { url: '/v1/dextr3d?model=spleen', status: 400 },
+  { url: '/v1/dextr3d?model=deepgrow', status: 400 },
+  { url: '/v1/deepgrow?model=deepgrow', status: 200 },
+  { url: '/v1/inference?model=deepgrow', status: 200 },
+])('a task and a model that does not do it: $url is a $status', async ({ url, status }) => {
+  await using app = await testApp()
+  const reply = await post(app, url, [image])
+  expect(reply.statusCode).toBe(status)
+  if (status === 400) expect(reply.json().error.message[0]).toMatch(/runs models of type .*; '\w+' is a \w+ model/)
+})
+
+test('long params go to the runner as the text they came as, and short ones are read here', async () => {
+  await using app = await testApp()
+  const points = Array.from({ length: 60_000 }, (_, i) => [i, i, i])
+  const texts: (string | undefined)[] = []
+  for (const params of [{ points }, { points: points.slice(0, 3) }]) {
+    const reply = await post(app, '/v1/inference?model=spleen', [
+      { name: 'params', body: JSON.stringify(params), type: 'application/json' },
+      image,
+    ])
+    expect(reply.statusCode).toBe(200)
+    const { job } = app.scheduler.asked.at(-1)!
+    texts.push(job.paramsPath)
+    expect(job.params).toEqual(params)
+  }
+  expect(texts).toEqual([expect.stringMatching(/params\.json$/), undefined])
+})
+
+test('fields are bounded together, since all of them are in memory', async () => {
+  await using app = await testApp({ flags: ['--max-params-bytes', '4k'] })
+  const fields = ['a', 'b', 'c'].map((name) => ({ name, body: 'x'.repeat(2000) }))
+  const reply = await post(app, '/v1/inference?model=spleen', [...fields, image])
+  expect(reply.statusCode).toBe(413)
+  expect(reply.json().hint).toContain('--max-params-bytes')
 })

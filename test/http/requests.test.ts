@@ -71,7 +71,9 @@ test('DELETE calls a request off', async () => {
   const reply = post(app, 'mine')
   const url = `/v1/requests/${await idOf(app)}`
   await expect.poll(() => app.scheduler.asked.length).toBe(1)
-  expect((await app.inject({ method: 'DELETE', url })).statusCode).toBe(200)
+  const deleted = await app.inject({ method: 'DELETE', url })
+  expect(deleted.statusCode).toBe(200)
+  expect(deleted.json()).toMatchObject({ state: 'cancelled' })
   const refused = await reply
   expect(refused.statusCode).toBe(499)
   expect(refused.json()).toMatchObject({ code: 'CANCELLED' })

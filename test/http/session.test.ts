@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { ToolJob } from '../../src/contract/job.js'
 import { readVolume } from '../../src/formats/read-volume.js'
-import { ingest } from '../../src/pipelines/ingest.js'
+import { runTool } from '../../src/pipelines/run-tool.js'
 import { type Answer, labelMap } from '../helpers/fake-scheduler.js'
 import { form, type Part } from '../helpers/multipart.js'
 import { idleControl } from '../helpers/pipeline.js'
@@ -12,7 +12,7 @@ import { niftiFile, roomyLimits, scaleAffine, tempFolder, volumeOf } from '../he
 
 /** Ingests as a tool runner would; every other job gets a label map. */
 const answer: Answer = (job, signal, onProgress) =>
-  job.kind === 'ingest' ? ingest(job as ToolJob, idleControl) : labelMap(job, signal, onProgress)
+  job.kind === 'ingest' ? runTool(job as ToolJob, idleControl) : labelMap(job, signal, onProgress)
 
 async function scan(): Promise<Buffer> {
   await using folder = await tempFolder()

@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import type { Lookup } from '../../src/fetchers/fetch-policy.js'
 import { createFetchSource } from '../../src/fetchers/fetch-source.js'
+import type { Lookup } from '../../src/util/fetch-policy.js'
 
 const LIMITS = { maxBytes: 100_000, maxFiles: 10, seconds: 10, silenceSeconds: 5 }
 

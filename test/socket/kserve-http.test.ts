@@ -13,7 +13,7 @@ let server: ServerProcess
 beforeAll(async () => {
   workspace = await mkdtemp(join(tmpdir(), 'aidant-test-'))
   cluster = await startKserveServer()
-  server = await ServerProcess.start(workspace)
+  server = await ServerProcess.start(workspace, ['--allow-fetch', '127.0.0.1'])
 })
 afterAll(async () => {
   await server.end('SIGTERM')
@@ -61,5 +61,8 @@ test('serves segmentations', async () => {
 test('is refused at PUT when the cluster does not have it', async () => {
   const refused = await put('missing', 'nobody')
   expect(refused.status).toBe(422)
-  expect(await refused.text()).toContain("unknown model 'nobody'")
+  const text = await refused.text()
+  expect(text).toContain("refused model 'nobody' (404)")
+  // The words of an inner server stay inside.
+  expect(text).not.toContain('unknown model')
 })

@@ -1,9 +1,11 @@
 /** The scheduler with real runner processes: what a user sees when runners load, crash, are cancelled and go. */
+
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { afterEach, describe, expect, it, vi } from 'vitest'
+import { AppError } from '../../src/errors.js'
 import type { JobProgress } from '../../src/scheduler/scheduler.js'
 import { silentLog } from '../../src/util/log.js'
 import { systemTimers, type Timers } from '../../src/util/timers.js'
@@ -177,7 +179,10 @@ describe('cancelling', () => {
   it('by deadline is told as such', async () => {
     const { scheduler } = start()
     const job = inferenceJob({ windows: 10_000 })
-    const late = scheduler.runModel(request('me', 2500), modelRef('slow'), job, never)
+    const deadline = new AbortController()
+    const late = scheduler.runModel(request(), modelRef('slow'), job, deadline.signal, ({ stage }) => {
+      if (stage === 'infer') deadline.abort(new AppError('DEADLINE_EXCEEDED', 'too late'))
+    })
     await expect(late).rejects.toMatchObject({ code: 'DEADLINE_EXCEEDED', statusCode: 504 })
   })
 })

@@ -1,32 +1,25 @@
 /** POST /v1/segmentation, /v1/dextr3d, /v1/deepgrow and /v1/inference: one contract, four tasks. */
-import type { FastifyRequest } from 'fastify'
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
 import type { InferenceJob, InferenceTask, JobImage, JobResult } from '../../contract/job.js'
-import type { ModelRef } from '../../contract/model.js'
+import type { ModelRef, ModelType } from '../../contract/model.js'
+import { AppError } from '../../errors.js'
 import type { ReadLimits } from '../../formats/format.js'
 import type { ModelRegistry } from '../../registry/registry.js'
-import type { RequestBoard, RequestHandle } from '../../scheduler/request-board.js'
 import type { Scheduler } from '../../scheduler/scheduler.js'
-import type { HeldSession, Sessions } from '../../sessions/sessions.js'
-import { imagesFromOneSource } from '../one-source.js'
+import type { HeldSession } from '../../sessions/sessions.js'
+import { type Computation, type ComputeOptions, compute, computeLater } from '../compute-request.js'
+import { jobInput } from '../job-input.js'
 import { RESULT_RESPONSE, uploadBody } from '../openapi-upload.js'
 import { OUTPUTS, type Output, sendResult } from '../reply.js'
-import { clientOf, type RequestScope, type ScopeOptions, withDetachedScope, withScope } from '../request-scope.js'
-import { readWish } from '../result-wish.js'
 import { INFERENCE_REFUSALS, QueryFlag, refusals } from '../schemas.js'
 import { sessionImage } from '../session-image.js'
-import { imagesOf, paramsOf, receiveUpload, type Upload, type UploadLimits } from '../upload.js'
 import { infoOf, RequestInfo } from './requests.js'
 
-export interface InferenceRouteOptions {
+export interface InferenceRouteOptions extends ComputeOptions {
   /** Rejects MODEL_NOT_FOUND or MODEL_NOT_READY. */
   readonly registry: Pick<ModelRegistry, 'resolve'>
-  readonly scheduler: Scheduler
-  readonly sessions: Pick<Sessions, 'hold'>
-  readonly board: RequestBoard
-  readonly scope: ScopeOptions
-  readonly uploadLimits: UploadLimits
+  readonly scheduler: Pick<Scheduler, 'runModel' | 'admit'>
   readonly readLimits: ReadLimits
 }
 
@@ -51,7 +44,6 @@ export const InferenceQuery = z.object({
     description: 'true: answer 202 at once; Location is where the result can be fetched, once, when it is there',
   }),
 })
-type InferenceQuery = z.infer<typeof InferenceQuery>
 
 interface TaskRoute {
   readonly task: InferenceTask
@@ -108,104 +100,50 @@ export const inferenceRoutes: FastifyPluginAsyncZod<InferenceRouteOptions> = asy
         },
       },
       async (request, reply) => {
-        const { query } = request
-        const model = options.registry.resolve(query.model)
-        const receive = async (scope: RequestScope) => {
-          const upload = await receiveUpload(request, scope.folder, options.uploadLimits)
-          return prepare(task, query, upload, scope, options)
+        const { model: name, session_id: sessionId, output, async: later } = request.query
+        const model = options.registry.resolve(name)
+        checkTask(task, model)
+        const { readLimits, scheduler } = options
+        const computation: Computation<InferenceJob, JobResult> = {
+          task,
+          model: name,
+          sessionId,
+          admit: (own) => scheduler.admit(model, own),
+          prepare: (arrived) => ({
+            kind: 'inference',
+            task,
+            ...jobInput(arrived, output, readLimits, (held) => imageOf(held, output)),
+          }),
+          run: (job, { request: own, signal, onProgress }) => scheduler.runModel(own, model, job, signal, onProgress),
         }
-        if (query.async) {
-          const accept = async (scope: RequestScope) => {
-            const entry = { ...entryOf(request, scope, task, query), keepsResult: true }
-            const handle = options.board.open(entry)
-            try {
-              return { handle, prepared: await receive(scope) }
-            } catch (error) {
-              handle.end(scope.signal.aborted ? scope.signal.reason : error)
-              throw error
-            }
-          }
-          const { prepared: accepted } = await withDetachedScope(
-            request,
-            reply,
-            options.scope,
-            accept,
-            (scope, { handle, prepared }) => {
-              const running = run(model, prepared, scope, options, handle)
-              const done = (result: JobResult, discard: () => Promise<void>) =>
-                handle.keep({ result, output: query.output, discard })
-              return { running, outcome: { done, failed: handle.end } }
-            },
-          )
-          // Without a scheme and host: a reverse proxy may have other ones.
-          reply.code(202).header('location', `/v1/requests/${accepted.id}/result`)
-          return infoOf(options.board.get(accepted.id), Date.now())
-        }
-        return withScope(request, reply, options.scope, async (scope) => {
-          const handle = options.board.open(entryOf(request, scope, task, query))
-          try {
-            const result = await run(model, await receive(scope), scope, options, handle)
-            handle.end()
-            return sendResult(request, reply, result, query.output)
-          } catch (error) {
-            handle.end(scope.signal.aborted ? scope.signal.reason : error)
-            throw error
-          }
-        })
+        if (!later)
+          return compute(request, reply, options, computation, (result) => sendResult(request, reply, result, output))
+        const id = await computeLater(request, reply, options, computation, output)
+        // Without a scheme and host: a reverse proxy may have other ones.
+        reply.code(202).header('location', `/v1/requests/${id}/result`)
+        return infoOf(options.board.get(id), Date.now())
       },
     )
   }
 }
 
-function entryOf(request: FastifyRequest, scope: RequestScope, task: InferenceTask, { model }: InferenceQuery) {
-  return { id: scope.id, trace: request.id, client: clientOf(request), task, model, abort: scope.abort }
+/** Model types that answer to clicks or to extreme points; `others` may do anything. */
+const TYPES_OF_TASK: Readonly<Partial<Record<InferenceTask, readonly ModelType[]>>> = {
+  dextr3d: ['annotation', 'others'],
+  deepgrow: ['deepgrow', 'pipeline', 'others'],
 }
 
-/** A request that was found in order: what is left is to compute it. */
-interface Prepared {
-  /** The request's secret id. */
-  readonly id: string
-  readonly job: InferenceJob
-  /** For fair order: clicks in one session wait for each other, not for other sessions. */
-  readonly client: string
-  readonly session: HeldSession | undefined
-}
-
-/** From what the request brought to a job. The session, if one is named, is held from here on. */
-async function prepare(
-  task: InferenceTask,
-  query: InferenceQuery,
-  upload: Upload,
-  scope: RequestScope,
-  options: InferenceRouteOptions,
-): Promise<Prepared> {
-  const params = paramsOf(upload)
-  const uploaded = await imagesOf(upload)
-  const session = query.session_id ? await options.sessions.hold(query.session_id) : undefined
-  try {
-    const images = imagesFromOneSource(uploaded, session, (held) => imageOf(held, query.output))
-    const wish = readWish(params, query.output, session?.meta.extension)
-    const { readLimits: limits } = options
-    const job: InferenceJob = { kind: 'inference', task, images, params, wish, outDir: scope.folder, limits }
-    return { id: scope.id, job, client: query.session_id || scope.job.client, session }
-  } catch (error) {
-    session?.release()
-    throw error
-  }
-}
-
-async function run(
-  model: ModelRef,
-  { job, client, session }: Prepared,
-  scope: RequestScope,
-  { scheduler }: InferenceRouteOptions,
-  handle: RequestHandle,
-): Promise<JobResult> {
-  try {
-    return await scheduler.runModel({ ...scope.job, client }, model, job, scope.signal, handle.progress)
-  } finally {
-    session?.release()
-  }
+/** A model that knows no clicks would pass over them without a word. Throws BAD_PARAMS. */
+function checkTask(task: InferenceTask, { name, config: { type } }: ModelRef): void {
+  const types = TYPES_OF_TASK[task]
+  if (types === undefined || types.includes(type)) return
+  throw new AppError(
+    'BAD_PARAMS',
+    `/v1/${task} runs models of type ${types.join(', ')}; '${name}' is a ${type} model`,
+    {
+      hint: 'GET /v1/models tells the type of each; /v1/inference runs any',
+    },
+  )
 }
 
 /** A DICOM SEG refers to the slices themselves; every other result is computed from the volume decoded at upload. */

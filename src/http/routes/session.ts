@@ -3,16 +3,17 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
-import type { JobImage } from '../../contract/job.js'
+import type { ToolJob } from '../../contract/job.js'
 import { AppError } from '../../errors.js'
 import { RESULT_EXTENSIONS, type ReadLimits } from '../../formats/format.js'
 import type { Scheduler } from '../../scheduler/scheduler.js'
 import type { Session, SessionMeta, Sessions } from '../../sessions/sessions.js'
+import { type Computation, type ComputeOptions, compute } from '../compute-request.js'
 import { FILE_CONTENT } from '../openapi-upload.js'
 import { sendFile } from '../reply.js'
-import { type ScopeOptions, withScope } from '../request-scope.js'
+import type { RequestScope } from '../request-scope.js'
 import { QueryFlag, refusals } from '../schemas.js'
-import { imagesOf, paramsOf, receiveUpload, type UploadLimits } from '../upload.js'
+import { paramsOf, type Upload } from '../upload.js'
 
 /** Files another server gave, already in the request's folder. */
 export interface Fetched {
@@ -23,17 +24,15 @@ export interface Fetched {
   readonly notes: readonly string[]
 }
 
-export interface SessionRouteOptions {
+export interface SessionRouteOptions extends ComputeOptions {
   readonly sessions: Sessions
-  readonly scheduler: Pick<Scheduler, 'runTool'>
+  readonly scheduler: Pick<Scheduler, 'runTool' | 'admit'>
   /** Fetches what a JSON body names (`dicom`, `dicomweb`, `http`). Rejects FETCH_FORBIDDEN unless the operator allows it. */
   readonly fetchSource: (
     body: Readonly<Record<string, unknown>>,
     folder: string,
     signal: AbortSignal,
   ) => Promise<Fetched>
-  readonly scope: ScopeOptions
-  readonly uploadLimits: UploadLimits
   readonly readLimits: ReadLimits
 }
 
@@ -145,36 +144,35 @@ export const sessionRoutes: FastifyPluginAsyncZod<SessionRouteOptions> = async (
       },
       config: { openapi: { requestBody: PUT_BODY } },
     },
-    async (request, reply) =>
-      withScope(request, reply, options.scope, async (scope) => {
-        const upload = await receiveUpload(request, scope.folder, options.uploadLimits)
-        const params = paramsOf(upload)
-        const fetched =
-          upload.files.length === 0 ? await fetchImage(params, scope.folder, scope.signal, options) : undefined
-        const images: JobImage[] = fetched ? [{ field: 'image', paths: fetched.paths }] : await imagesOf(upload)
-
-        const folder = join(scope.folder, 'session')
-        await mkdir(folder)
-        const { params: found } = await options.scheduler.runTool(
-          scope.job,
-          {
-            kind: 'ingest',
-            images,
-            params: {},
-            wish: { file: false },
-            outDir: folder,
-            limits: options.readLimits,
-          },
-          scope.signal,
-        )
-        const session = await sessions.create({
-          folder,
-          expirySeconds: request.query.expiry,
-          ...withNotes(Ingested.parse(found), fetched?.notes ?? []),
-          received: fetched ? { files: fetched.received, announced: fetched.reported } : undefined,
-        })
-        return { session_id: session.meta.id, session_info: infoOf(session) }
-      }),
+    async (request, reply) => {
+      const { readLimits: limits, scheduler } = options
+      const computation: Computation<Taken, Session> = {
+        task: 'session',
+        admit: (own) => scheduler.admit(undefined, own),
+        prepare: async ({ upload, scope }) => {
+          const folder = join(scope.folder, 'session')
+          await mkdir(folder)
+          const { files } = upload
+          const fetched = files.length > 0 ? undefined : await fetchImage(sourceOf(upload), scope, options)
+          const found = fetched ? { images: [{ field: 'image', paths: fetched.paths }] } : { images: [], files }
+          const wish = { file: false }
+          return { job: { kind: 'ingest', ...found, params: {}, wish, outDir: folder, limits }, fetched }
+        },
+        run: async ({ job, fetched }, { request: own, signal, onProgress }) => {
+          const { params: found } = await scheduler.runTool(own, job, signal, onProgress)
+          return sessions.create({
+            folder: job.outDir,
+            expirySeconds: request.query.expiry,
+            ...withNotes(Ingested.parse(found), fetched?.notes ?? []),
+            received: fetched ? { files: fetched.received, announced: fetched.reported } : undefined,
+          })
+        },
+      }
+      return compute(request, reply, options, computation, (session) => ({
+        session_id: session.meta.id,
+        session_info: infoOf(session),
+      }))
+    },
   )
 
   app.get(
@@ -216,10 +214,21 @@ export const sessionRoutes: FastifyPluginAsyncZod<SessionRouteOptions> = async (
   )
 }
 
+/** What PUT is to make a session of, and where its image came from. */
+interface Taken {
+  readonly job: ToolJob
+  readonly fetched: Fetched | undefined
+}
+
+/** Where to fetch from, as the body says. */
+function sourceOf(upload: Upload): Record<string, unknown> {
+  if (upload.paramsPath === undefined) return paramsOf(upload)
+  throw new AppError('TOO_LARGE', 'the params of a session are too long to say where its image is')
+}
+
 async function fetchImage(
   params: Readonly<Record<string, unknown>>,
-  folder: string,
-  signal: AbortSignal,
+  { folder, signal }: RequestScope,
   { fetchSource }: SessionRouteOptions,
 ): Promise<Fetched> {
   if (!['dicom', 'dicomweb', 'http'].some((key) => key in params))

@@ -5,7 +5,12 @@ import { loadModels } from '../../../src/runner/load-model.js'
 import { proveModel } from '../../../src/runner/prove-model.js'
 import { modelRef, plainConfig } from '../../helpers/runner-fixtures.js'
 
-const settings = { device: { kind: 'cpu', index: 0 }, arena: true, cacheBytes: 0 } as const
+const settings = {
+  device: { kind: 'cpu', index: 0 },
+  arena: true,
+  cacheBytes: 0,
+  fetch: { allow: [], deadlineMs: 1000, maxBytes: 1 },
+} as const
 
 type Changes = Partial<Omit<ModelConfig, 'inference'>> & { inference?: Partial<InferenceConfig> }
 async function prove(name: string, { inference, ...changes }: Changes = {}) {

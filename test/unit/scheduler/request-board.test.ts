@@ -78,11 +78,18 @@ test('cancel aborts what runs and throws away what waits', async () => {
   const running = board.open(request('a', abort))
   board.cancel('a')
   expect(abort).toHaveBeenCalledWith(code('CANCELLED'))
+  expect(board.get('a').state).toBe('cancelled')
+  const late = vi.fn(async () => {})
+  running.keep(stored(late))
+  expect(late).toHaveBeenCalledOnce()
+  expect(() => board.borrow('a')).toThrow(code('CANCELLED'))
+
+  const done = board.open(request('b'))
   const discard = vi.fn(async () => {})
-  running.keep(stored(discard))
-  board.cancel('a')
+  done.keep(stored(discard))
+  board.cancel('b')
   expect(discard).toHaveBeenCalledOnce()
-  expect(() => board.borrow('a')).toThrow(code('REQUEST_NOT_FOUND'))
+  expect(() => board.borrow('b')).toThrow(code('REQUEST_NOT_FOUND'))
 })
 
 test('a result is given only when it is there, and is gone when it was delivered', async () => {

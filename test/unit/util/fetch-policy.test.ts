@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { createFetchPolicy, type Lookup } from '../../../src/fetchers/fetch-policy.js'
+import { createFetchPolicy, type Lookup } from '../../../src/util/fetch-policy.js'
 
 const NAMES: Record<string, string[]> = {
   localhost: ['127.0.0.1', '::1'],

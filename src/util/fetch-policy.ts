@@ -9,7 +9,7 @@
 import { lookup as dnsLookup } from 'node:dns/promises'
 import { BlockList, isIP } from 'node:net'
 import { AppError } from '../errors.js'
-import { dottedQuad, ipv6Words, plainAddress } from '../util/ip-address.js'
+import { dottedQuad, ipv6Words, plainAddress } from './ip-address.js'
 
 export interface ResolvedAddress {
   readonly address: string

@@ -1,0 +1,151 @@
+/**
+ * The one life of every request that computes, in order: a scope (folder, deadline, signal), a place on the board of
+ * requests, admission, the upload, the session held, what is asked for, its run, and the reply. What ends it early, a
+ * client that goes, a DELETE, the deadline, an error, ends all of it.
+ */
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { JobResult } from '../contract/job.js'
+import type { RequestBoard, RequestHandle } from '../scheduler/request-board.js'
+import type { JobRequest, OnProgress } from '../scheduler/scheduler.js'
+import type { HeldSession, Sessions } from '../sessions/sessions.js'
+import type { Output } from './reply.js'
+import { clientOf, type RequestScope, type ScopeOptions, withDetachedScope, withScope } from './request-scope.js'
+import { receiveUpload, type Upload, type UploadLimits } from './upload.js'
+
+export interface ComputeOptions {
+  readonly sessions: Pick<Sessions, 'hold'>
+  readonly board: RequestBoard
+  readonly scope: ScopeOptions
+  readonly uploadLimits: UploadLimits
+}
+
+/** What came with the request. */
+export interface Arrived {
+  readonly upload: Upload
+  /** Held until the computation has ended. */
+  readonly session: HeldSession | undefined
+  readonly scope: RequestScope
+}
+
+/** How a computation asks for its work to be done. */
+export interface Call {
+  readonly request: JobRequest
+  readonly signal: AbortSignal
+  readonly onProgress: OnProgress
+}
+
+/** What a route computes. `P` is what it makes of the request before any work. */
+export interface Computation<P, R> {
+  /** As /v1/requests names it. */
+  readonly task: string
+  readonly model?: string | undefined
+  /** The session that is to be used, if the request names one. */
+  readonly sessionId?: string | undefined
+  /** Refuses before the body is read; throws BUSY. */
+  readonly admit: (request: JobRequest) => void
+  /** Checks what arrived, while the client waits for its answer in any case. */
+  readonly prepare: (arrived: Arrived) => Promise<P> | P
+  readonly run: (prepared: P, call: Call) => Promise<R>
+}
+
+/** Computes while the client waits; `send` answers, and the request's files live until that reply has ended. */
+export function compute<P, R, T>(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  options: ComputeOptions,
+  computation: Computation<P, R>,
+  send: (result: R) => Promise<T> | T,
+): Promise<T> {
+  return withScope(request, reply, options.scope, async (scope) => {
+    const handle = options.board.open(entryOf(request, scope, computation))
+    try {
+      const ready = await arrive<P>(request, scope, options, computation)
+      const result = await runHeld(ready, scope, computation, handle)
+      handle.end()
+      return await send(result)
+    } catch (error) {
+      handle.end(reasonOf(scope, error))
+      throw error
+    }
+  })
+}
+
+/** Checks the request while the client waits, computes without it, and keeps the result. Gives the request's secret id. */
+export async function computeLater<P>(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  options: ComputeOptions,
+  computation: Computation<P, JobResult>,
+  output: Output | undefined,
+): Promise<string> {
+  const accept = async (scope: RequestScope) => {
+    const handle = options.board.open({ ...entryOf(request, scope, computation), keepsResult: true })
+    try {
+      return { id: scope.id, handle, ready: await arrive<P>(request, scope, options, computation) }
+    } catch (error) {
+      handle.end(reasonOf(scope, error))
+      throw error
+    }
+  }
+  const begin = (scope: RequestScope, { handle, ready }: Awaited<ReturnType<typeof accept>>) => ({
+    running: runHeld(ready, scope, computation, handle),
+    outcome: {
+      done: (result: JobResult, discard: () => Promise<void>) => handle.keep({ result, output, discard }),
+      failed: handle.end,
+    },
+  })
+  const { id } = await withDetachedScope(request, reply, options.scope, accept, begin)
+  return id
+}
+
+function entryOf(
+  request: FastifyRequest,
+  scope: RequestScope,
+  { task, model }: Pick<Computation<never, never>, 'task' | 'model'>,
+) {
+  return { id: scope.id, trace: request.id, client: clientOf(request), task, model, abort: scope.abort }
+}
+
+interface Ready<P> {
+  readonly prepared: P
+  readonly request: JobRequest
+  readonly session: HeldSession | undefined
+}
+
+/** From admission to what the route makes of the request. The session, if one is named, is held from here on. */
+async function arrive<P>(
+  request: FastifyRequest,
+  scope: RequestScope,
+  { sessions, uploadLimits }: ComputeOptions,
+  { sessionId, admit, prepare }: Pick<Computation<P, unknown>, 'sessionId' | 'admit' | 'prepare'>,
+): Promise<Ready<P>> {
+  // Clicks in one session wait for each other, not for other sessions.
+  const own: JobRequest = sessionId ? { ...scope.job, client: sessionId } : scope.job
+  admit(own)
+  const upload = await receiveUpload(request, scope.folder, uploadLimits)
+  const session = sessionId ? await sessions.hold(sessionId) : undefined
+  try {
+    return { prepared: await prepare({ upload, session, scope }), request: own, session }
+  } catch (error) {
+    session?.release()
+    throw error
+  }
+}
+
+async function runHeld<P, R>(
+  { prepared, request, session }: Ready<P>,
+  { signal }: RequestScope,
+  { run }: Computation<P, R>,
+  { progress }: RequestHandle,
+): Promise<R> {
+  try {
+    return await run(prepared, { request, signal, onProgress: progress })
+  } finally {
+    session?.release()
+  }
+}
+
+/** What ended the request, rather than what went wrong when it ended. */
+function reasonOf({ signal }: RequestScope, error: unknown): unknown {
+  return signal.aborted ? signal.reason : error
+}
