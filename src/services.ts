@@ -146,6 +146,7 @@ export function schedulerSettings(config: Config): SchedulerOptions {
     keepAliveMs: config.keepAlive * 1000,
     maxLoadedModels: config.maxLoadedModels,
     memoryBudgetBytes: config.memoryBudget === 0 ? undefined : config.memoryBudget,
+    rewriteTrialMs: config.optimise === 'off' ? 0 : config.optimiseTrial * 1000,
     cacheBytes: config.runnerCacheBytes,
     cancelGraceMs: config.cancelGrace * 1000,
     loadTimeoutMs: config.loadDeadline * 1000,

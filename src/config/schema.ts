@@ -224,6 +224,25 @@ export const Config = z.object({
   maxProofs: count(1, 64)
     .default(2)
     .meta(about('models', 'COUNT', 'new models tried at once; each may take --prove-memory')),
+  optimise: z
+    .enum(['auto', 'off'], { error: 'must be auto or off' })
+    .default('auto')
+    .meta(
+      about(
+        'models',
+        'WORD',
+        'auto: a network is tried rewritten into an equal one when it is proved, and runs so where that is faster; off',
+      ),
+    ),
+  optimiseTrial: seconds(0)
+    .default(10)
+    .meta(
+      about(
+        'models',
+        'SECONDS',
+        'a network whose one run takes longer is not tried rewritten: it would hold up its user',
+      ),
+    ),
   cancelGrace: seconds(0.1)
     .default(5)
     .meta(about('models', 'SECONDS', 'time a cancelled job has to stop by itself before its process is ended')),

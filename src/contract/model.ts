@@ -103,6 +103,22 @@ export const ModelConfig = z
   .readonly()
 export type ModelConfig = z.infer<typeof ModelConfig>
 
+/** Whether a network runs faster rewritten: what was measured, and what follows from it. */
+export const RewriteChoice = z
+  .object({
+    /** The engine and its version; with another one the choice is made anew. */
+    engine: z.string(),
+    /** The plan that paid, or null: the network as it was exported. */
+    plan: z.string().nullable(),
+    /** By rewrite of the plan, how many nodes it replaced. */
+    rewrites: z.record(z.string(), z.number()).readonly(),
+    /** One run of the network as exported and as chosen, the best of those timed. */
+    originalMs: z.number(),
+    chosenMs: z.number(),
+  })
+  .readonly()
+export type RewriteChoice = z.infer<typeof RewriteChoice>
+
 const ownModel = {
   name: z.string(),
   /** Changes with every publish: the sha256 of the weights and the config together. */
@@ -110,6 +126,8 @@ const ownModel = {
   config: ModelConfig,
   /** Absolute path of the ONNX file (a .onnx beside its external data, if it has some). Absent for pipelines and kserve. */
   weightsPath: z.string().optional(),
+  /** What a trial of the network's rewrites found, where there was one. */
+  rewrites: RewriteChoice.optional(),
 }
 
 /** Everything a runner needs to own a model. */
@@ -128,6 +146,7 @@ export const ModelProof = z
     inputs: z.array(TensorSpec).readonly(),
     outputs: z.array(TensorSpec).readonly(),
     device: z.string(),
+    rewrites: RewriteChoice.optional(),
   })
   .readonly()
 export type ModelProof = z.infer<typeof ModelProof>

@@ -5,7 +5,7 @@
 import { z } from 'zod'
 import { ERROR_STATUS, type ErrorCode, type ErrorRecord } from '../errors.js'
 import { Job, JobResult, Stage } from './job.js'
-import { ModelProof, ModelRef } from './model.js'
+import { ModelProof, ModelRef, RewriteChoice } from './model.js'
 
 /** Where the user wants networks to run: `--device auto|cpu|cuda[:n]`. */
 export const DeviceWish = z
@@ -23,6 +23,8 @@ export const RunnerSettings = z
     device: DeviceWish,
     /** onnxruntime's arena: off where memory is short. */
     arena: z.boolean(),
+    /** A network whose one run takes longer than this is not tried rewritten; 0: none is. Milliseconds. */
+    rewriteTrialMs: z.number(),
     /** Bytes of pre-transformed session images to keep. */
     cacheBytes: z.number(),
     /** Where networks that run elsewhere may be, how long one call may take and how many bytes its reply may have. */
@@ -65,7 +67,12 @@ const ErrorShape = z.object({
 }) satisfies z.ZodType<ErrorRecord>
 
 export const FromRunner = z.discriminatedUnion('type', [
-  z.object({ type: z.literal('loaded'), device: z.string(), fallbackReason: Text.optional() }),
+  z.object({
+    type: z.literal('loaded'),
+    device: z.string(),
+    fallbackReason: Text.optional(),
+    rewrites: RewriteChoice.optional(),
+  }),
   z.object({ type: z.literal('proved'), proof: ModelProof }),
   z.object({ type: z.literal('pong') }),
   /** Loading or proving failed; the runner is of no more use. */

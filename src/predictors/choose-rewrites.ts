@@ -3,24 +3,12 @@
  * choice belongs to the engine that it was measured with; with another one it is made anew.
  */
 import { performance } from 'node:perf_hooks'
+import type { RewriteChoice } from '../contract/model.js'
 import type { Predictor, Tensor } from '../contract/tensor.js'
 import { readModelFile, writeModel } from '../onnx/model-file.js'
 import { applicablePlans, applyPlan } from '../onnx/rewrite-plans.js'
 import { createOnnxPredictor, ENGINE, type OnnxSettings } from './onnxruntime.js'
 import { isOutOfMemory } from './out-of-memory.js'
-
-/** What was measured, and what follows from it. Kept with a published model. */
-export interface RewriteChoice {
-  /** The engine and its version. */
-  readonly engine: string
-  /** The plan that paid, or null: the network as it was exported. */
-  readonly plan: string | null
-  /** By rewrite of the plan, how many nodes it replaced. */
-  readonly rewrites: Readonly<Record<string, number>>
-  /** One run of the network as exported and as chosen, the best of those timed. */
-  readonly originalMs: number
-  readonly chosenMs: number
-}
 
 /** Protobuf ends at 2 GiB, and a rewrite holds a network and its copy in memory. */
 const MAX_MODEL_BYTES = 2 ** 30

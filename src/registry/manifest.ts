@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { z } from 'zod'
+import { RewriteChoice } from '../contract/model.js'
 import type { TensorSpec } from '../contract/tensor.js'
 import { writeFileAtomic } from '../util/atomic-write.js'
 
@@ -25,6 +26,7 @@ const Published = z.object({
   config: z.unknown(),
   weights: Weights.optional(),
   tensors: Tensors.optional(),
+  rewrites: RewriteChoice.optional(),
 })
 export type Published = z.infer<typeof Published>
 

@@ -149,7 +149,8 @@ export class ModelDirectory {
       throw new AppError('MODEL_NOT_READY', `model '${name}' cannot be used: ${entry.reason}`, {
         hint: 'an administrator can PUT it again',
       })
-    return this.refOf(name, entry.config, entry.revision, known.weightsPath, [...path, name])
+    const ref = this.refOf(name, entry.config, entry.revision, known.weightsPath, [...path, name])
+    return entry.rewrites ? { ...ref, rewrites: entry.rewrites } : ref
   }
 
   /** What a runner needs for such a model. `path` names the pipelines on the way to it. Throws as resolve does. */
@@ -229,6 +230,7 @@ function knownOf(
     sha256: model.weights?.sha256,
     bytes: model.weights?.bytes,
     tensors: model.tensors,
+    rewrites: model.rewrites,
     createdAt: model.createdAt,
     previous: previous && {
       generation: previous.generation,

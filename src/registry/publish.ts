@@ -142,6 +142,7 @@ export class Publisher {
         config: candidate.rawConfig,
         ...(candidate.weights ? { weights: candidate.weights } : {}),
         tensors: { inputs: [...proof.inputs], outputs: [...proof.outputs] },
+        ...(proof.rewrites ? { rewrites: proof.rewrites } : {}),
       }
       if (!(await lock.verify()) || (await manifests.readUsable(name))?.generation !== seen?.generation)
         throw new AppError('BUSY_NAME', `model '${name}' was changed by another server meanwhile`, {
@@ -246,7 +247,15 @@ function throwIfCancelled(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw new AppError('CANCELLED', 'the request was cancelled')
 }
 
-function withoutPrevious({ generation, revision, createdAt, config, weights, tensors }: LiveManifest): Published {
+function withoutPrevious({
+  generation,
+  revision,
+  createdAt,
+  config,
+  weights,
+  tensors,
+  rewrites,
+}: LiveManifest): Published {
   return {
     generation,
     revision,
@@ -254,5 +263,6 @@ function withoutPrevious({ generation, revision, createdAt, config, weights, ten
     config,
     ...(weights ? { weights } : {}),
     ...(tensors ? { tensors } : {}),
+    ...(rewrites ? { rewrites } : {}),
   }
 }

@@ -3,7 +3,7 @@
  * `models/` are part of it from the first start and are never written; a change to one of their names lives in the
  * workspace, as a copy that wins or as a mark that the model is gone.
  */
-import type { ModelConfig, ModelRef } from '../contract/model.js'
+import type { ModelConfig, ModelRef, RewriteChoice } from '../contract/model.js'
 import type { TensorSpec } from '../contract/tensor.js'
 
 export interface ModelEntry {
@@ -25,6 +25,8 @@ export interface ModelEntry {
   readonly bytes?: number | undefined
   /** The network's own inputs and outputs, as the proof before the publish found them. */
   readonly tensors?: { readonly inputs: readonly TensorSpec[]; readonly outputs: readonly TensorSpec[] } | undefined
+  /** What the trial of the network's rewrites found, when it was proved. */
+  readonly rewrites?: RewriteChoice | undefined
   readonly createdAt: string
   /** What a roll-back would bring back. */
   readonly previous?: { readonly generation: number; readonly revision: string; readonly createdAt: string } | undefined

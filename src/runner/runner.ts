@@ -59,13 +59,15 @@ class Runner {
             type: 'loaded',
             device: predictor?.device ?? 'none',
             ...(predictor?.fallbackReason === undefined ? {} : { fallbackReason: predictor.fallbackReason }),
+            ...(this.#models?.rewrites ? { rewrites: this.#models.rewrites } : {}),
           })
         })
         return
       case 'prove':
         void this.#load(message.settings, async () => {
           const models = await loadModels(message.model, message.settings)
-          this.#send({ type: 'proved', proof: await this.#pipelines.proveModel(models) })
+          const proof = await this.#pipelines.proveModel(models)
+          this.#send({ type: 'proved', proof: { ...proof, ...(models.rewrites ? { rewrites: models.rewrites } : {}) } })
         })
         return
       case 'run':

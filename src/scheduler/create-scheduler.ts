@@ -26,6 +26,8 @@ export interface SchedulerOptions {
   readonly maxLoadedModels: number
   /** Bytes that all runners together should stay under: above it, idle ones are ended, and each runs without an arena. */
   readonly memoryBudgetBytes?: number | undefined
+  /** A network whose one run takes longer than this is not tried rewritten; 0: none is. */
+  readonly rewriteTrialMs: number
   /** Bytes of pre-transformed session images each runner keeps. */
   readonly cacheBytes: number
   /** How long a cancelled job may go on before its runner is ended. */
@@ -211,10 +213,11 @@ class ProcessScheduler implements Scheduler {
   }
 
   #startRunner(name: string, memoryLimitBytes: number | undefined): RunnerProcess {
-    const { device, cacheBytes, fetch, memoryBudgetBytes } = this.#options
+    const { device, cacheBytes, fetch, memoryBudgetBytes, rewriteTrialMs } = this.#options
     const settings: RunnerSettings = {
       device,
       arena: memoryBudgetBytes === undefined,
+      rewriteTrialMs,
       cacheBytes,
       fetch,
       ...(memoryLimitBytes === undefined ? {} : { memoryLimitBytes }),

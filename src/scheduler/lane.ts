@@ -4,7 +4,7 @@
  */
 
 import type { Job, JobResult } from '../contract/job.js'
-import type { ModelRef } from '../contract/model.js'
+import type { ModelRef, RewriteChoice } from '../contract/model.js'
 import { AppError } from '../errors.js'
 import type { Clock } from '../util/clock.js'
 import type { Log } from '../util/log.js'
@@ -61,6 +61,7 @@ export class Lane {
   readonly options: LaneOptions
   readonly #queue = new FairQueue<Ticket>()
   readonly #workers = new Set<Worker>()
+  #rewrites: RewriteChoice | undefined
   readonly #running = new Set<Ticket>()
   #loadWaiters: { resolve: () => void; reject: (error: unknown) => void }[] = []
   #goneWaiters: (() => void)[] = []
@@ -235,6 +236,7 @@ export class Lane {
       rssBytes: runner.pid === undefined ? undefined : rssOf(runner.pid),
       device: runner.device,
       fallbackReason: runner.fallbackReason,
+      rewrites: runner.rewrites,
       queued: this.#queue.size,
       until: state === 'ready' ? this.#until : undefined,
     }))
@@ -257,7 +259,9 @@ export class Lane {
       void worker.runner.stop()
     })
     try {
-      await worker.runner.load(model)
+      // A choice that one runner has made spares the next one the trial.
+      await worker.runner.load(model && this.#rewrites ? { ...model, rewrites: this.#rewrites } : model)
+      this.#rewrites ??= worker.runner.rewrites
       const { device, fallbackReason, pid } = worker.runner
       const fields = { runner: name, pid, device, ms: clock.now() - worker.startedAt }
       if (fallbackReason === undefined) log.info(fields, 'runner ready')

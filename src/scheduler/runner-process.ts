@@ -1,5 +1,5 @@
 import type { Job, JobResult, Stage } from '../contract/job.js'
-import type { ModelProof, ModelRef } from '../contract/model.js'
+import type { ModelProof, ModelRef, RewriteChoice } from '../contract/model.js'
 import { FromRunner, type RunnerSettings } from '../contract/wire.js'
 import { AppError, type ErrorRecord, fromErrorRecord } from '../errors.js'
 import { MEMORY_LIMIT_SIGNAL } from '../runner/watchdog.js'
@@ -54,6 +54,7 @@ export class RunnerProcess {
   #running: Running | undefined
   #jobs = 0
   #device: string | undefined
+  #rewrites: RewriteChoice | undefined
   #fallbackReason: string | undefined
   #spent = false
   #ended = false
@@ -80,6 +81,11 @@ export class RunnerProcess {
     return this.#channel.pid
   }
 
+  /** What a trial of the network's rewrites found. */
+  get rewrites(): RewriteChoice | undefined {
+    return this.#rewrites
+  }
+
   get device(): string | undefined {
     return this.#device
   }
@@ -100,6 +106,7 @@ export class RunnerProcess {
     const message = await answer
     if (message.type !== 'loaded') throw new AppError('INTERNAL', 'a runner answered out of turn')
     this.#device = message.device
+    this.#rewrites = message.rewrites
     this.#fallbackReason = message.fallbackReason
     this.#startWatch()
   }

@@ -1,7 +1,7 @@
 /** What the rest of the server knows about computing. The real one owns runner processes; tests answer in place. */
 
 import type { InferenceJob, JobResult, Stage, ToolJob } from '../contract/job.js'
-import type { ModelHost, ModelRef } from '../contract/model.js'
+import type { ModelHost, ModelRef, RewriteChoice } from '../contract/model.js'
 
 export interface JobRequest {
   /** What the log calls the request; never the secret id that opens its result. */
@@ -33,6 +33,7 @@ export interface RunnerStatus {
   readonly rssBytes: number | undefined
   readonly device: string | undefined
   readonly fallbackReason?: string | undefined
+  readonly rewrites?: RewriteChoice | undefined
   readonly queued: number
   /** When the keep-alive ends it, ms since the epoch; undefined while it is busy or pinned. */
   readonly until: number | undefined

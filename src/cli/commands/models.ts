@@ -15,6 +15,14 @@ interface Model {
   readonly bytes?: number
   readonly generation: number
   readonly config?: unknown
+  readonly optimised?: Optimised
+}
+interface Optimised {
+  readonly engine: string
+  readonly plan: string | null
+  readonly rewrites: Readonly<Record<string, number>>
+  readonly original_ms: number
+  readonly chosen_ms: number
 }
 interface Running {
   readonly model: string
@@ -75,8 +83,12 @@ export function addModelCommands(program: Command, print: (line: string) => void
 
   command('show <name>', 'the config of a model').action(
     told(async (name: string, options: Common) => {
-      const config = await new ServerClient(options.server).ask<unknown>('GET', at(name))
+      const client = new ServerClient(options.server)
+      const config = await client.ask<unknown>('GET', at(name))
       print(JSON.stringify(config, undefined, 2))
+      // Not part of the config, which is to be edited and sent back: so beside it.
+      const model = (await client.ask<Model[]>('GET', '/admin/model')).find((one) => one.name === name)
+      if (model?.optimised) process.stderr.write(`${gain(model.optimised)}\n`)
     }),
   )
 
@@ -140,6 +152,12 @@ export function addModelCommands(program: Command, print: (line: string) => void
       show(options, model, () => [`${model.name}: removed`])
     }),
   )
+}
+
+function gain({ engine, plan, rewrites, original_ms: before, chosen_ms: now }: Optimised): string {
+  if (plan === null) return `runs as it was exported: rewritten it was not faster (${before} ms a run, ${engine})`
+  const what = Object.entries(rewrites).map(([name, count]) => `${count} x ${name}`)
+  return `runs rewritten (${what.join(', ')}): ${now} ms a run instead of ${before} ms, ${engine}`
 }
 
 function size(bytes: number | undefined): string {

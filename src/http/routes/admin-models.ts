@@ -1,6 +1,7 @@
 /** /admin/model and /admin/ps: loading, changing and removing models, and what runs. The caller guards these routes. */
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
+import type { RewriteChoice } from '../../contract/model.js'
 import type { ModelEntry, ModelRegistry } from '../../registry/registry.js'
 import type { RunnerStatus, Scheduler } from '../../scheduler/scheduler.js'
 import { modelInfo, stateOf } from '../model-info.js'
@@ -18,6 +19,16 @@ export interface AdminModelRouteOptions {
 const ModelName = z.object({ name: z.string().meta({ description: 'letters, digits, dots, dashes and underscores' }) })
 const Config = z.record(z.string(), z.unknown()).meta({ id: 'ModelConfig', description: 'a config_aiaa.json' })
 
+const Optimised = z
+  .object({
+    engine: z.string(),
+    plan: z.string().nullable().meta({ description: 'null: as it was exported, which was not slower' }),
+    rewrites: z.record(z.string(), z.number()).meta({ description: 'nodes that each rewrite replaced' }),
+    original_ms: z.number().meta({ description: 'one run of the network as exported' }),
+    chosen_ms: z.number().meta({ description: 'one run as it is used' }),
+  })
+  .meta({ id: 'Optimised', description: 'whether the network runs rewritten into an equal one, and what that gains' })
+
 /** Everything known of a model, also of one whose config cannot be read. */
 const AdminModel = z
   .looseObject({
@@ -34,6 +45,7 @@ const AdminModel = z
       .meta({ description: 'what PUT {"generation"} can bring back' }),
     inputs: z.array(z.unknown()).optional().meta({ description: "the network's own inputs: name, type, dims" }),
     outputs: z.array(z.unknown()).optional(),
+    optimised: Optimised.optional(),
     config: z.unknown().optional().meta({ description: 'config_aiaa.json as uploaded' }),
   })
   .meta({ id: 'AdminModel' })
@@ -239,6 +251,7 @@ export const adminModelRoutes: FastifyPluginAsyncZod<AdminModelRouteOptions> = a
 function adminModel(entry: ModelEntry, runners: readonly RunnerStatus[]): z.infer<typeof AdminModel> {
   const { name, revision, generation, origin, previous, tensors, reason } = entry
   const runner = runners.find((one) => one.model === name && one.revision === revision)
+  const rewrites = runner?.rewrites ?? entry.rewrites
   return {
     ...modelInfo(entry, runners),
     name,
@@ -258,7 +271,16 @@ function adminModel(entry: ModelEntry, runners: readonly RunnerStatus[]): z.infe
           },
         }),
     ...(tensors === undefined ? {} : { inputs: [...tensors.inputs], outputs: [...tensors.outputs] }),
+    ...(rewrites === undefined ? {} : { optimised: optimised(rewrites) }),
   }
+}
+
+function optimised({ engine, plan, rewrites, originalMs, chosenMs }: RewriteChoice): z.infer<typeof Optimised> {
+  return { engine, plan, rewrites, original_ms: round2(originalMs), chosen_ms: round2(chosenMs) }
+}
+
+function round2(value: number): number {
+  return Math.round(value * 100) / 100
 }
 
 function running(status: RunnerStatus): z.infer<typeof Running> {

@@ -8,6 +8,7 @@ import { modelRef, plainConfig } from '../../helpers/runner-fixtures.js'
 const settings = {
   device: { kind: 'cpu', index: 0 },
   arena: true,
+  rewriteTrialMs: 0,
   cacheBytes: 0,
   fetch: { allow: [], deadlineMs: 1000, maxBytes: 1 },
 } as const

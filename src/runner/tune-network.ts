@@ -1,0 +1,66 @@
+/**
+ * A loaded network in the form that runs fastest here: as it was exported, or rewritten. A published model brings the
+ * choice that was made when it was proved; a bundled one is tried when it is first loaded.
+ */
+import type { ModelConfig, ModelRef, RewriteChoice } from '../contract/model.js'
+import type { Predictor, Tensor, TensorSpec } from '../contract/tensor.js'
+import { chooseRewrites, createChosenPredictor } from '../predictors/choose-rewrites.js'
+import { ENGINE, type OnnxSettings } from '../predictors/onnxruntime.js'
+import { elementCount } from '../predictors/tensor-conversion.js'
+
+/** Where neither the network nor its config fixes a size, as many voxels along an axis. */
+const FREE_EDGE = 64
+
+export interface TunedNetwork {
+  readonly predictor: Predictor
+  readonly rewrites: RewriteChoice | undefined
+}
+
+/** Loads the network of `ref` by the choice it brings, or makes one. `trialMs` 0: as it was exported. */
+export async function loadTuned(
+  ref: ModelRef,
+  path: string,
+  settings: OnnxSettings,
+  trialMs: number,
+): Promise<TunedNetwork> {
+  const known = trialMs > 0 && ref.rewrites?.engine === ENGINE ? ref.rewrites : undefined
+  const predictor = await createChosenPredictor(path, settings, known)
+  if (known || trialMs <= 0) return { predictor, rewrites: known }
+  const rewrites = await tryRewrites(ref, path, settings, predictor, trialMs)
+  if (!rewrites?.plan) return { predictor, rewrites }
+  await predictor.close()
+  return { predictor: await createChosenPredictor(path, settings, rewrites), rewrites }
+}
+
+/** What a trial finds, on an input of the size that requests will bring; undefined where none can be made. */
+export async function tryRewrites(
+  { config }: ModelRef,
+  path: string,
+  settings: OnnxSettings,
+  { inputs }: Predictor,
+  trialMs: number,
+): Promise<RewriteChoice | undefined> {
+  try {
+    return await chooseRewrites(path, settings, feedsFor(config, inputs), { trialMs })
+  } catch {
+    // A network that does not take this input is not at fault; it then runs as it was exported.
+    return undefined
+  }
+}
+
+/** Values between 0 and 1 that differ from voxel to voxel, as normalised images have them; the same every time. */
+function feedsFor({ inference, roi }: ModelConfig, inputs: readonly TensorSpec[]): Record<string, Tensor> {
+  const window = inference.scanningWindow?.roi ?? roi ?? []
+  return Object.fromEntries(
+    inputs.map(({ name, dims: spec }) => {
+      const axes = spec.length - 2
+      const sizes = window.length === 1 ? Array<number>(axes).fill(window[0]!) : window.slice(-axes)
+      const dims = spec.map((d, axis) => {
+        if (typeof d === 'number') return d
+        return axis < 2 ? 1 : sizes[axis - 2] || FREE_EDGE
+      })
+      const data = Float32Array.from({ length: elementCount(dims) }, (_, i) => Math.abs(Math.sin(i * 12.9898)))
+      return [name, { dims, data }]
+    }),
+  )
+}
