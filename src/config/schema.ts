@@ -135,7 +135,13 @@ export const Config = z.object({
     .string()
     .min(1)
     .default('workspace')
-    .meta(about('server', 'DIR', 'folder of models, sessions and temporary files; created when absent')),
+    .meta(
+      about(
+        'server',
+        'DIR',
+        'folder of models, sessions and temporary files; created when absent, refused when it holds other things',
+      ),
+    ),
   adminHosts: hostList()
     .default(['*'])
     .meta(

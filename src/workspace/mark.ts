@@ -22,13 +22,12 @@ const CLUTTER =
 /** The folder cannot be the workspace; the message says why and what would do, for the operator. */
 export class WorkspaceRefused extends Error {}
 
-/** What was found: 'new' and 'adopted' folders have just got their mark. */
-export type MarkState = 'ours' | 'new' | 'adopted'
+/** What a folder is: a workspace, empty, or made by an Aidant from before the mark. */
+export type FolderState = 'ours' | 'new' | 'old'
 
-/** Checks that `path` is a workspace, or makes it one. Throws WorkspaceRefused, having changed nothing. */
-export async function markWorkspace(path: string): Promise<MarkState> {
+/** Looks at an existing folder and changes nothing. Throws WorkspaceRefused when it cannot be the workspace. */
+export async function examineFolder(path: string): Promise<FolderState> {
   try {
-    await mkdir(path, { recursive: true })
     const names = (await readdir(path)).filter((name) => !CLUTTER.test(name))
     if (names.includes(MARK_FILE)) {
       await checkMark(join(path, MARK_FILE), path)
@@ -36,12 +35,23 @@ export async function markWorkspace(path: string): Promise<MarkState> {
     }
     // Another server may be writing the mark at this moment.
     const others = names.filter((name) => !name.startsWith(MARK_FILE))
-    const state = others.length === 0 ? 'new' : 'adopted'
-    if (state === 'adopted' && !(await isOldWorkspace(path, others)))
-      throw new WorkspaceRefused(
-        `'${path}' is neither empty nor a workspace: it holds ${shown(others)}, which Aidant did not make; ` +
-          `name an empty folder, or a new one such as '${join(path, 'workspace')}'`,
-      )
+    if (others.length === 0) return 'new'
+    if (await isOldWorkspace(path, others)) return 'old'
+    throw new WorkspaceRefused(
+      `'${path}' is neither empty nor a workspace: it holds ${shown(others)}, which Aidant did not make; ` +
+        `name an empty folder, or a new one such as '${join(path, 'workspace')}'`,
+    )
+  } catch (error) {
+    throw refusalOf(error, path)
+  }
+}
+
+/** Makes `path` a workspace with its mark, unless it is one; gives what it was. Throws WorkspaceRefused, having changed nothing. */
+export async function markWorkspace(path: string): Promise<FolderState> {
+  try {
+    await mkdir(path, { recursive: true })
+    const state = await examineFolder(path)
+    if (state === 'ours') return state
     const mark = { format: FORMAT, id: randomUUID(), createdAt: new Date().toISOString() }
     await writeFileAtomic(join(path, MARK_FILE), `${JSON.stringify(mark, undefined, 2)}\n`)
     return state

@@ -52,7 +52,7 @@ export async function openWorkspace(path: string, options: WorkspaceOptions): Pr
   const root = resolve(path)
   const { log } = options
   const state = await markWorkspace(root)
-  if (state === 'adopted') log.info({}, 'a workspace of an earlier Aidant is taken over; what is not its own stays')
+  if (state === 'old') log.info({}, 'a workspace of an earlier Aidant is taken over; what is not its own stays')
   const [models, sessions, tmp] = [MODELS, SESSIONS, TMP].map((name) => join(root, name)) as [string, string, string]
   for (const folder of [models, sessions]) await mkdir(folder, { recursive: true })
 

@@ -25,7 +25,7 @@ describe.skipIf(chromiumPath === undefined)('/docs in Chromium', () => {
     workspace = await mkdtemp(join(tmpdir(), 'aidant-docs-'))
     picture = join(workspace, 'disc.png')
     await sharp(Buffer.from(DISC)).png().toFile(picture)
-    server = await ServerProcess.start(workspace)
+    server = await ServerProcess.start(join(workspace, 'ws'))
     browser = await openBrowser()
     page = await browser.newPage()
     await page.goto(`${server.url}/docs`)

@@ -6,6 +6,7 @@ import { dirname, join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { loadConfig } from '../../config/load.js'
 import type { Config } from '../../config/schema.js'
+import { examineFolder, WorkspaceRefused } from '../../workspace/mark.js'
 import { EXIT } from '../exit-codes.js'
 import { startLocalServer } from '../local-server.js'
 import { table } from '../table.js'
@@ -103,6 +104,8 @@ async function examineGpu(): Promise<Finding[]> {
 async function examineWorkspace(folder: string): Promise<Finding[]> {
   const what = 'workspace'
   const there = await exists(folder)
+  const refusal = there ? await refusalOf(folder) : undefined
+  if (refusal !== undefined) return [{ what, state: 'bad', found: refusal, advice: 'Name another with --workspace.' }]
   const place = there ? folder : await nearestFolder(folder)
   const probe = join(place, `.aidant-doctor-${process.pid}`)
   try {
@@ -120,6 +123,17 @@ async function examineWorkspace(folder: string): Promise<Finding[]> {
   return free < LITTLE_DISK
     ? [{ what, state: 'note', found, advice: 'Sessions and models need room: --workspace names another disk.' }]
     : [{ what, state: 'ok', found }]
+}
+
+/** Why a server would not take an existing folder as its workspace; undefined when it would. */
+async function refusalOf(folder: string): Promise<string | undefined> {
+  try {
+    await examineFolder(folder)
+    return undefined
+  } catch (error) {
+    if (error instanceof WorkspaceRefused) return error.message
+    throw error
+  }
 }
 
 async function nearestFolder(path: string): Promise<string> {
@@ -172,7 +186,10 @@ interface Loaded {
 }
 
 async function examineModels({ workspace, device }: Config): Promise<Finding[]> {
-  const server = await startLocalServer({ device, ...((await exists(workspace)) ? { workspace } : {}) })
+  const server = await startLocalServer({
+    device,
+    ...((await exists(workspace)) && !(await refusalOf(workspace)) ? { workspace } : {}),
+  })
   try {
     const findings: Finding[] = []
     for (const { name } of await server.client.ask<Model[]>('GET', '/admin/model')) {

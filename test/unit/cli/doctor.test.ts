@@ -1,5 +1,7 @@
 import { once } from 'node:events'
+import { readdir, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { examineMachine, examineMemory, examineNode } from '../../../src/cli/commands/doctor.js'
 import { loadConfig } from '../../../src/config/load.js'
@@ -33,6 +35,17 @@ test('a port that another program has is found, and a workspace that is not ther
     advice: expect.stringContaining('--port'),
   })
   expect(findings.find(({ what }) => what === 'workspace')?.found).toContain('made at the first start')
+})
+
+test('a folder of other things is found to be no workspace', async () => {
+  await using folder = await tempFolder()
+  await writeFile(join(folder.path, 'letter.txt'), 'dear')
+  const findings = await examineMachine(loadConfig(['--workspace', folder.path], {}))
+  expect(findings.find(({ what }) => what === 'workspace')).toMatchObject({
+    state: 'bad',
+    found: expect.stringContaining("holds 'letter.txt'"),
+  })
+  expect(await readdir(folder.path)).toEqual(['letter.txt'])
 })
 
 test.skipIf(process.getuid?.() === 0)('a workspace that cannot be written is found', async () => {
