@@ -2,7 +2,8 @@
  * Which way the voxel axes of an affine run, as nibabel's `io_orientation` decides it, and the axis map that turns one
  * order into another.
  */
-import { invert3, linearPart, multiply4, transpose3 } from './affine.js'
+import { linearPart, multiply4 } from './affine.js'
+import { isInvertible, nearestRotation } from './quaternion.js'
 import type { Grid, Vec3 } from './volume.js'
 
 /** For one voxel axis: the world axis (0 = x, 1 = y, 2 = z) it follows most, and whether towards plus. */
@@ -23,7 +24,7 @@ const CODES = [
  * nibabel), then each voxel axis, the clearest first, takes the world axis left that it follows most.
  */
 export function orientationOf(affine: Float64Array): Orientation {
-  const rotation = nearestRotation(unitColumns(linearPart(affine)))
+  const rotation = isInvertible(affine) ? nearestRotation(affine) : unitColumns(linearPart(affine))
   const clarity = [0, 1, 2].map((axis) => Math.max(...[0, 3, 6].map((row) => rotation[row + axis]! ** 2)))
   const taken = [false, false, false]
   const axes: AxisDirection[] = []
@@ -90,22 +91,4 @@ function unitColumns(m: Float64Array): Float64Array {
     for (let row = 0; row < 3; row++) out[row * 3 + column]! /= norm
   }
   return out
-}
-
-/** The orthogonal polar factor, by Higham's Newton iteration: X <- (X + X^-T) / 2. */
-function nearestRotation(m: Float64Array): Float64Array {
-  let x = m
-  for (let step = 0; step < 50; step++) {
-    let inverse: Float64Array
-    try {
-      inverse = transpose3(invert3(x))
-    } catch {
-      return x
-    }
-    const next = x.map((value, i) => (value + inverse[i]!) / 2)
-    const change = next.reduce((most, value, i) => Math.max(most, Math.abs(value - x[i]!)), 0)
-    x = next
-    if (change < 1e-14) break
-  }
-  return x
 }
