@@ -34,9 +34,11 @@ export class ClickTool implements Tool {
   }
 
   hint(): string {
+    const { viewer } = this.#bench
     const model = this.#bench.modelFor('click')
     if (!model) return 'No model for clicks is loaded on this server.'
-    return `${model.name}: click inside the structure; right or Ctrl click outside it. Each click is answered.`
+    const where = isFlatModel(model) && !viewer.isFlat ? ` in ${viewer.planeAcross(SLICE_AXIS)} slices` : ''
+    return `${model.name}${where}: click inside the structure; right or Ctrl click outside it. Each click is answered.`
   }
 
   down(hit: Hit): boolean {

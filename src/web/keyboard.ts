@@ -115,6 +115,7 @@ export function viewActions(bench: Workbench, pointer: Pointer, toolInHand: () =
     { keys: ['+', '='], text: 'zoom in', act: () => zoom(viewer.zoom * 1.15) },
     { keys: ['-'], text: 'zoom out', act: () => zoom(viewer.zoom / 1.15) },
     { keys: ['0'], text: 'fit the image', act: () => zoom(1) },
+    { keys: ['m'], text: 'crosshair into the middle', act: () => viewer.centre() },
     { keys: ['.'], text: 'brighter', act: window(0, -1) },
     { keys: [','], text: 'darker', act: window(0, 1) },
     { keys: [';'], text: 'more contrast', act: window(-1, 0) },

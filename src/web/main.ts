@@ -110,6 +110,7 @@ bench.on('scan', () => {
   const { scan } = bench
   byId('welcome').hidden = scan !== undefined
   byId<HTMLButtonElement>('copy-link').disabled = scan === undefined
+  say('')
   if (!scan) return
   history.replaceState(undefined, '', `#session=${scan.session}`)
   const { size, spacing, facts, isPicture } = scan

@@ -113,7 +113,7 @@ export class Viewer {
     nv.scene.pan2Dxyzmm = [0, 0, 0, 1]
     this.#layout = this.isFlat ? 'axial' : 'multi'
     nv.setSliceType(SLICE_TYPES[this.#layout])
-    this.crosshair = scan.size.map((n) => Math.floor(n / 2)) as unknown as Vec3
+    this.centre()
     if (!this.isFlat) this.#decideOnRender()
   }
 
@@ -154,6 +154,11 @@ export class Viewer {
     )
     this.#nv.scene.crosshairPos = drawn.map((v, r) => (v + 0.5) / this.#drawnSize(r)) as [number, number, number]
     this.draw()
+  }
+
+  /** The crosshair into the middle. */
+  centre(): void {
+    this.crosshair = this.#size.map((n) => Math.floor(n / 2)) as unknown as Vec3
   }
 
   /** The slices on the screen, as they lie now. */
@@ -215,6 +220,11 @@ export class Viewer {
     if (!tile) return undefined
     const voxel = tile.toVoxel(x, y).map((v) => Math.round(v)) as unknown as Vec3
     return voxel.every((v, axis) => v >= 0 && v < this.#size[axis]!) ? { tile, voxel } : undefined
+  }
+
+  /** The view that shows slices across a voxel axis. */
+  planeAcross(axis: 0 | 1 | 2): 'axial' | 'coronal' | 'sagittal' {
+    return (['sagittal', 'coronal', 'axial'] as const)[this.#axes.findIndex((drawn) => drawn.axis === axis)] ?? 'axial'
   }
 
   isRenderAt(x: number, y: number): boolean {

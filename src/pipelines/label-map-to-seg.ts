@@ -1,0 +1,85 @@
+/** The job of /v1/dicom_seg: a label map that somebody drew on a DICOM series, as a DICOM SEG that refers to its slices. */
+import { join } from 'node:path'
+import { z } from 'zod'
+import type { JobControl, JobResult, ToolJob } from '../contract/job.js'
+import { AppError } from '../errors.js'
+import { writeDicomSeg } from '../formats/dicom-seg.js'
+import { readVolume } from '../formats/read-volume.js'
+import { readVersion } from '../util/version.js'
+import { makeVolume } from '../volume/volume.js'
+
+/** The field under which the session's slices come; the label map comes as `image`. */
+export const SERIES_FIELD = 'series'
+
+/** Labels of one byte: what the page draws, and what a label map of structures ever has. */
+const MOST_LABEL = 255
+
+const Params = z.strictObject({
+  segments: z
+    .array(
+      z.strictObject({
+        label: z.int().min(1).max(MOST_LABEL),
+        name: z.string().trim().min(1).max(64),
+      }),
+    )
+    .min(1)
+    .max(MOST_LABEL),
+})
+
+/**
+ * Writes the segments in the order they are named in; the object numbers them from 1 on. Errors: BAD_PARAMS when a label is
+ * named twice or one of the label map is not named; BAD_GEOMETRY when the map does not lie on the series' grid.
+ */
+export async function labelMapToSeg(job: ToolJob, control: JobControl): Promise<JobResult> {
+  const parsed = Params.safeParse(job.params)
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues
+    throw new AppError('BAD_PARAMS', `params.${issue!.path.join('.')}: ${issue!.message}`, {
+      hint: 'params is {"segments": [{"label": 1, "name": "liver"}, …]}',
+    })
+  }
+  const { segments } = parsed.data
+  const numbers = new Uint8Array(MOST_LABEL + 1)
+  for (const [i, { label }] of segments.entries()) {
+    if (numbers[label] !== 0) throw new AppError('BAD_PARAMS', `params.segments.${i}.label: ${label} is named twice`)
+    numbers[label] = i + 1
+  }
+  const [map, series] = ['image', SERIES_FIELD].map((name) => job.images.find(({ field }) => field === name))
+  if (map === undefined || series === undefined) throw new AppError('MISSING_IMAGE', 'the request has no label map')
+
+  await control.checkpoint('read', 0, 2)
+  const started = performance.now()
+  const source = await readVolume(series.paths, job.limits, control.signal)
+  await control.checkpoint('read', 1, 2)
+  const labels = await readVolume(map.paths, job.limits, control.signal)
+  const readMs = performance.now() - started
+  if (source.dicom === undefined)
+    throw new AppError('BAD_PARAMS', "query parameter 'session_id': its image is no DICOM series")
+  const { volume } = labels
+  const data = new Uint8Array(volume.data.length)
+  for (let i = 0; i < data.length; i++) {
+    const label = volume.data[i]!
+    if (label === 0) continue
+    const number = numbers[label]
+    if (number === undefined || number === 0)
+      throw new AppError('BAD_PARAMS', `params.segments: the label map holds ${label}, which is not named`)
+    data[i] = number
+  }
+
+  await control.checkpoint('write', 0, 1)
+  const written = performance.now()
+  const path = join(job.outDir, 'result.dcm')
+  const onGrid = makeVolume(volume.size, volume.affine, data, { nifti: volume.nifti })
+  await writeDicomSeg(
+    onGrid,
+    path,
+    { series: source.dicom, limits: job.limits },
+    { names: segments.map(({ name }) => name), model: 'drawn', version: readVersion(), now: new Date() },
+  )
+  return {
+    file: { path, extension: '.dcm', contentType: 'application/dicom' },
+    params: {},
+    timings: { read: readMs, write: performance.now() - written },
+    notes: [...source.notes, ...labels.notes],
+  }
+}
