@@ -26,7 +26,10 @@ const settled = async () => {
 }
 const shoot = async (name) => {
   const file = join(ROOT, 'docs/images', `${name}.jpg`)
-  await sharp(await page.screenshot()).resize({ width: 1000 }).jpeg({ quality: 72, mozjpeg: true }).toFile(file)
+  await sharp(await page.screenshot())
+    .resize({ width: 1000 })
+    .jpeg({ quality: 72, mozjpeg: true })
+    .toFile(file)
   process.stderr.write(`${file}\n`)
 }
 const click = async (x, y, button = 'left') => {

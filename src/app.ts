@@ -24,6 +24,7 @@ import { requestLog } from './http/plugins/request-log.js'
 import { stalledReplies } from './http/plugins/stalled-replies.js'
 import { traceId } from './http/request-id.js'
 import { adminModelRoutes } from './http/routes/admin-models.js'
+import { dicomSegRoutes } from './http/routes/dicom-seg.js'
 import { fixpolygonRoutes } from './http/routes/fixpolygon.js'
 import { inferenceRoutes } from './http/routes/inference.js'
 import { logRoutes } from './http/routes/logs.js'
@@ -121,6 +122,7 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
     const tools = { scheduler, sessions, board, scope, uploadLimits: config, readLimits }
     await uploads.register(mask2polygonRoutes, tools)
     await uploads.register(fixpolygonRoutes, tools)
+    await uploads.register(dicomSegRoutes, tools)
     await uploads.register(sessionRoutes, {
       board,
       sessions,

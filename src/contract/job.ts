@@ -62,7 +62,9 @@ export const InferenceJob = z.object({ ...base, kind: z.literal('inference'), ta
 export type InferenceJob = z.infer<typeof InferenceJob>
 
 /** Jobs of a tool runner: they need no model. */
-export const ToolJob = z.object({ ...base, kind: z.enum(['mask2polygon', 'fixpolygon', 'ingest']) }).readonly()
+export const ToolJob = z
+  .object({ ...base, kind: z.enum(['mask2polygon', 'fixpolygon', 'dicomSeg', 'ingest']) })
+  .readonly()
 export type ToolJob = z.infer<typeof ToolJob>
 
 export const Job = z.union([InferenceJob, ToolJob])

@@ -34,14 +34,14 @@ export async function labelMapToSeg(job: ToolJob, control: JobControl): Promise<
   const parsed = Params.safeParse(job.params)
   if (!parsed.success) {
     const [issue] = parsed.error.issues
-    throw new AppError('BAD_PARAMS', `params.${issue!.path.join('.')}: ${issue!.message}`, {
-      hint: 'params is {"segments": [{"label": 1, "name": "liver"}, …]}',
+    throw new AppError('BAD_PARAMS', `${issue!.path.join('.')}: ${issue!.message}`, {
+      hint: 'the field segments is [{"label": 1, "name": "liver"}, …]',
     })
   }
   const { segments } = parsed.data
   const numbers = new Uint8Array(MOST_LABEL + 1)
   for (const [i, { label }] of segments.entries()) {
-    if (numbers[label] !== 0) throw new AppError('BAD_PARAMS', `params.segments.${i}.label: ${label} is named twice`)
+    if (numbers[label] !== 0) throw new AppError('BAD_PARAMS', `segments.${i}.label: ${label} is named twice`)
     numbers[label] = i + 1
   }
   const [map, series] = ['image', SERIES_FIELD].map((name) => job.images.find(({ field }) => field === name))
@@ -62,7 +62,7 @@ export async function labelMapToSeg(job: ToolJob, control: JobControl): Promise<
     if (label === 0) continue
     const number = numbers[label]
     if (number === undefined || number === 0)
-      throw new AppError('BAD_PARAMS', `params.segments: the label map holds ${label}, which is not named`)
+      throw new AppError('BAD_PARAMS', `segments: the label map holds ${label}, which is not named`)
     data[i] = number
   }
 

@@ -1,6 +1,7 @@
 /** What a runner without a model does. */
 import type { JobControl, JobResult, ToolJob } from '../contract/job.js'
 import { ingest } from './ingest.js'
+import { labelMapToSeg } from './label-map-to-seg.js'
 import { openJob } from './open-job.js'
 import { fixpolygon, mask2polygon } from './polygons.js'
 import type { RunTool } from './run.js'
@@ -9,6 +10,7 @@ const TOOLS: Readonly<Record<ToolJob['kind'], (job: ToolJob, control: JobControl
   ingest,
   mask2polygon,
   fixpolygon,
+  dicomSeg: labelMapToSeg,
 }
 
 /** Runs a tool job. Errors are those of the tool it names. */

@@ -46,8 +46,8 @@ export class Saver {
 
   async #dicomSeg(): Promise<Blob> {
     const { api, scan, store } = this.#bench
-    const segments = store.doc.segments.map(({ id, name, color }) => ({ label: id, name, color }))
-    const form = formOf({ segments })
+    const form = new FormData()
+    form.append('segments', JSON.stringify(store.doc.segments.map(({ id, name }) => ({ label: id, name }))))
     form.append('image', await gzip(labelNifti(scan!.header, store.labels.data)), 'labels.nii.gz')
     return (await api.tool(`v1/dicom_seg?session_id=${encodeURIComponent(scan!.session)}`, form)).blob()
   }
