@@ -38,13 +38,25 @@ export class NestedTooDeep extends Error {
   override readonly name = 'NestedTooDeep'
 }
 
-/** Of the VRs with a 32-bit length and two reserved bytes before it; those of all others are 16-bit. */
-const LONG = new Set(['OB', 'OD', 'OF', 'OL', 'OV', 'OW', 'SQ', 'SV', 'UC', 'UN', 'UR', 'UT', 'UV'])
-const SHORT = new Set(
-  ['AE', 'AS', 'AT', 'CS', 'DA', 'DS', 'DT', 'FD', 'FL', 'IS', 'LO', 'LT', 'PN', 'SH', 'SL'].concat(
-    ...['SS', 'ST', 'TM', 'UI', 'UL', 'US'],
-  ),
-)
+/** VRs with a 32-bit length and two reserved bytes before it; the length of all others is 16-bit. */
+const LONG = ['OB', 'OD', 'OF', 'OL', 'OV', 'OW', 'SQ', 'SV', 'UC', 'UN', 'UR', 'UT', 'UV']
+const SHORT = [
+  ...['AE', 'AS', 'AT', 'CS', 'DA', 'DS', 'DT', 'FD', 'FL', 'IS', 'LO', 'LT', 'PN', 'SH', 'SL', 'SS', 'ST', 'TM'],
+  ...['UI', 'UL', 'US'],
+]
+
+interface KnownVr {
+  readonly name: string
+  readonly long: boolean
+}
+
+/** By their two letters as one number: a header is hundreds of elements, and a series hundreds of headers. */
+const KNOWN: readonly (KnownVr | undefined)[] = (() => {
+  const table: (KnownVr | undefined)[] = new Array(65_536).fill(undefined)
+  for (const name of [...LONG, ...SHORT])
+    table[name.charCodeAt(0) * 256 + name.charCodeAt(1)] = { name, long: LONG.includes(name) }
+  return table
+})()
 const ITEM = 0xfffee000
 const ITEM_END = 0xfffee00d
 const SEQUENCE_END = 0xfffee0dd
@@ -291,14 +303,15 @@ class Walk {
       const itemsExplicit = head.vr !== '' && head.vr !== 'UN'
       if (stops) {
         const length = undefinedLength ? this.#total - head.offset : head.length
-        show({ tag, ...head, length, undefinedLength, explicit: itemsExplicit })
+        show({ tag, vr: head.vr, offset: head.offset, length, undefinedLength, explicit: itemsExplicit })
         return place
       }
       const end = undefinedLength
         ? this.#sequenceEnd(head.offset, limit, itemsExplicit, depth + 1)
         : head.offset + head.length
       if (end > this.#bytes.length) throw new DataSetEnds()
-      show({ tag, ...head, length: Math.min(end, limit) - head.offset, undefinedLength, explicit: itemsExplicit })
+      const length = Math.min(end, limit) - head.offset
+      show({ tag, vr: head.vr, offset: head.offset, length, undefinedLength, explicit: itemsExplicit })
       place = end
     }
     return Math.max(place, Math.min(limit, this.#bytes.length))
@@ -323,23 +336,40 @@ class Walk {
   #head(at: number, tag: Tag, limit: number, explicit: boolean, last: boolean): Head {
     if (at + 8 > this.#bytes.length) throw new DataSetEnds()
     if (tag >= ITEM && tag < ITEM + 0x2000) return { vr: '', offset: at + 8, length: this.uint32(at + 4) }
-    const letters = String.fromCharCode(this.#bytes[at + 4]!, this.#bytes[at + 5]!)
-    const known = LONG.has(letters) || SHORT.has(letters)
-    if (known && at + 12 > this.#bytes.length && LONG.has(letters)) throw new DataSetEnds()
-    const implicit = (): Head => ({ vr: '', offset: at + 8, length: this.uint32(at + 4) })
-    const short = (): Head => ({
-      vr: known ? letters : 'UN',
-      offset: at + 8,
-      length: this.#view.getUint16(at + 6, this.#littleEndian),
-    })
-    const long = (): Head => ({ vr: known ? letters : 'UN', offset: at + 12, length: this.uint32(at + 8) })
-    const standard = LONG.has(letters) ? long : short
+    const known = KNOWN[this.#bytes[at + 4]! * 256 + this.#bytes[at + 5]!]
     if (explicit && known) {
-      const head = standard()
+      const head = known.long ? this.#long(at, known.name) : this.#short(at, known.name)
       if (last || this.#leadsOn(head, tag, limit)) return head
     }
+    if (!explicit) {
+      const head = this.#implicit(at)
+      if (this.#leadsOn(head, tag, limit)) return head
+    }
+    return this.#likeliestHead(at, tag, limit, explicit, known)
+  }
+
+  #implicit(at: number): Head {
+    return { vr: '', offset: at + 8, length: this.uint32(at + 4) }
+  }
+
+  #short(at: number, vr: string): Head {
+    return { vr, offset: at + 8, length: this.#view.getUint16(at + 6, this.#littleEndian) }
+  }
+
+  #long(at: number, vr: string): Head {
+    return { vr, offset: at + 12, length: this.uint32(at + 8) }
+  }
+
+  /** Of an element that is not in the encoding of those before it. */
+  #likeliestHead(at: number, tag: number, limit: number, explicit: boolean, known: KnownVr | undefined): Head {
+    const name = known?.name ?? 'UN'
+    const implicit = () => this.#implicit(at)
+    const short = () => this.#short(at, name)
+    const long = () => this.#long(at, name)
+    const standard = known?.long ? long : short
     // VRs of a later standard have a long length, those of careless writers ("??", "ZZ") mostly a short one.
-    const named = /^[A-Z]{2}$/.test(letters) ? [long, short, implicit] : [implicit, short, long]
+    const letters = [4, 5].every((i) => this.#bytes[at + i]! >= 0x41 && this.#bytes[at + i]! <= 0x5a)
+    const named = letters ? [long, short, implicit] : [implicit, short, long]
     const broken = known ? [standard, standard === long ? short : long, implicit] : named
     const candidates = explicit ? broken : known ? [implicit, standard] : [implicit, ...named]
     for (const candidate of candidates) {
