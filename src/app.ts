@@ -98,7 +98,11 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
   await app.register(docs, { version: readVersion(), models })
 
   const scope = { tmpRoot: services.tmpRoot, deadlineSeconds: config.requestDeadline }
-  const readLimits = { maxVolumeBytes: config.maxVolumeBytes, maxVoxels: config.maxVoxels }
+  const readLimits = {
+    maxVolumeBytes: config.maxVolumeBytes,
+    maxVoxels: config.maxVoxels,
+    maxGridVoxels: config.maxGridVoxels,
+  }
   const adminGuard = await createAdminGuard(config.adminHosts)
 
   await app.register(serverRoutes, {

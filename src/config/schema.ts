@@ -289,6 +289,15 @@ export const Config = z.object({
   maxVoxels: count(1, Number.MAX_SAFE_INTEGER)
     .default(1024 * MiB)
     .meta(about('limits', 'COUNT', 'voxels of one image, channels included')),
+  maxGridVoxels: count(1, Number.MAX_SAFE_INTEGER)
+    .default(512 * MiB)
+    .meta(
+      about(
+        'limits',
+        'COUNT',
+        'voxels a transform may make of one image, or twice its own; a whole body at 0.7 mm, 2 GiB as float32',
+      ),
+    ),
   uploadDeadline: seconds(1)
     .default(900)
     .meta(about('limits', 'SECONDS', 'time a client has to send one whole request')),

@@ -15,6 +15,8 @@ export const ReadLimits = z
     maxVolumeBytes: z.number(),
     /** Voxels of one image, channels included. */
     maxVoxels: z.number(),
+    /** Voxels that a transform may make of one image, or twice the image's own where those are more. */
+    maxGridVoxels: z.number().optional(),
   })
   .readonly()
 export type ReadLimits = z.infer<typeof ReadLimits>

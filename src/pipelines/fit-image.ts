@@ -111,7 +111,11 @@ function luminance(volume: Volume): Volume {
 }
 
 /** The array as nibabel (i, j, k) or PIL (column, row) would give it, channels last; a single slice as `view` says. */
-export function fieldOf({ volume }: Pick<ReadResult, 'volume'>, view: ImageNeeds['view']): ImageField {
+export function fieldOf(
+  { volume }: Pick<ReadResult, 'volume'>,
+  view: ImageNeeds['view'],
+  mostVoxels?: number,
+): ImageField {
   const { size, affine, nifti } = volume
   const slice = sliceAxis(size)
   const plane = [...'XYZ'].filter((_, axis) => axis !== slice).join('')
@@ -120,7 +124,7 @@ export function fieldOf({ volume }: Pick<ReadResult, 'volume'>, view: ImageNeeds
     volume,
     content: 'intensity',
     axes: `${axes}${volume.channels > 1 ? 'C' : ''}`,
-    source: { size, affine, nifti },
+    source: { size, affine, nifti, ...(mostVoxels === undefined ? {} : { mostVoxels }) },
     undo: [],
   }
 }

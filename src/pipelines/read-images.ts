@@ -65,7 +65,9 @@ export async function readImages(
   const source = fitting[0]!
   checkSlice(plan, source, needs[0]!)
   const loaded = stacked ? [stackChannels(fitting)] : fitting
-  const images = new Map(loaded.map((result, i) => [names[i]!, fieldOf(result, needs[i]!.view)] as const))
+  const images = new Map(
+    loaded.map((result, i) => [names[i]!, fieldOf(result, needs[i]!.view, job.limits.maxGridVoxels)] as const),
+  )
   return { item: { images, values: new Map(), result: {} }, source, notes: fitting.flatMap(({ notes }) => notes) }
 }
 

@@ -24,7 +24,7 @@ export function boxed(
   if (!boxSize.every((n) => n > 0)) {
     throw new AppError('BAD_PARAMS', `${name} leaves nothing of an image of ${size.join(' x ')} voxels`)
   }
-  checkNewGrid(field.volume, boxSize, name)
+  checkNewGrid(field, boxSize, name)
   const volume = gather(field.volume, boxMap(start, boxSize, size, mode), shiftedAffine(affine, start), fill)
   const back = boxMap(start.map((value) => -value) as unknown as Vec3, size, boxSize)
   return { ...moved(field, volume, axisStep(name, kind, { size, affine }, back)), scratch: true }

@@ -185,7 +185,7 @@ export function resizeTo(
 ): ImageField {
   const before = field.volume
   if (size.every((n, axis) => n === before.size[axis])) return field
-  checkNewGrid(before, size, name)
+  checkNewGrid(field, size, name)
   const blends = stated === 'linear' || stated === 'area'
   const mode = blends && field.content === 'labels' ? 'nearest-exact' : stated
   const grid = scaledGrid(before, size, alignCorners && mode === 'linear')

@@ -152,7 +152,7 @@ export function resampleTo(
   outside: 'border' | 'zeros',
   name = 'Spacingd',
 ): ImageField {
-  checkNewGrid(field.volume, grid.size, name)
+  checkNewGrid(field, grid.size, name)
   const { size, affine } = field.volume
   const toSource = indexToIndex(grid, field.volume)
   if (isSameGrid(toSource, grid.size, size)) return field

@@ -13,6 +13,8 @@ import type { Grid, NiftiGeometry, Volume } from '../volume/volume.js'
 import type { Reduction } from './reduction.js'
 
 export interface SourceGrid extends Grid {
+  /** Voxels that a transform may make of the image (`--max-grid-voxels`); absent: as many as by default. */
+  readonly mostVoxels?: number | undefined
   readonly nifti?: NiftiGeometry | undefined
 }
 
