@@ -53,6 +53,9 @@ async function readFiles(
   const [first, second] = paths
   if (first === undefined) throw new AppError('MISSING_IMAGE', 'no image was sent')
   if (second === undefined) return withSource(first, signal, (source) => readOne(first, source, limits, signal))
+  // A series is told by its first file: looking into each of hundreds for a header takes as long as reading them.
+  const series = paths.length > 2 && detect(await headOf(first, signal)) === 'dicom'
+  if (series) return readDicomSeries(paths, limits, signal)
   const beside = await readDetached(paths, limits, signal)
   if (beside) return beside
   if (detect(await headOf(first, signal)) === 'dicom') return readDicomSeries(paths, limits, signal)
