@@ -15,6 +15,8 @@ import { Config } from './config/schema.js'
 import { createAdminGuard } from './http/admin-hosts.js'
 import { acceptBareBodies } from './http/bare-bodies.js'
 import { refuseConnection, sendError, toAppError } from './http/error-reply.js'
+import { inferRoutes } from './http/monailabel/infer.js'
+import { infoRoutes } from './http/monailabel/info.js'
 import { crossOrigin } from './http/plugins/cross-origin.js'
 import { docs } from './http/plugins/docs.js'
 import { drainUpload } from './http/plugins/drain-upload.js'
@@ -123,6 +125,15 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
       uploadLimits: config,
       readLimits,
     })
+    await uploads.register(inferRoutes, {
+      registry,
+      scheduler,
+      sessions,
+      board,
+      scope,
+      uploadLimits: config,
+      readLimits,
+    })
     const tools = { scheduler, sessions, board, scope, uploadLimits: config, readLimits }
     await uploads.register(mask2polygonRoutes, tools)
     await uploads.register(fixpolygonRoutes, tools)
@@ -138,6 +149,7 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
     })
   })
   await app.register(modelRoutes, { registry, scheduler })
+  await app.register(infoRoutes, { version: readVersion(), registry })
   await app.register(async (admin) => {
     admin.addHook('onRequest', adminGuard)
     acceptBareBodies(admin, MODEL_CONFIG_BYTES)

@@ -7,9 +7,10 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { JobResult } from '../contract/job.js'
 import type { RequestBoard, RequestHandle } from '../scheduler/request-board.js'
 import type { JobRequest, OnProgress } from '../scheduler/scheduler.js'
-import type { HeldSession, Sessions } from '../sessions/sessions.js'
+import type { Sessions } from '../sessions/sessions.js'
 import type { Output } from './reply.js'
 import { clientOf, type RequestScope, type ScopeOptions, withDetachedScope, withScope } from './request-scope.js'
+import type { HeldImage } from './session-image.js'
 import { receiveUpload, type Upload, type UploadLimits } from './upload.js'
 
 export interface ComputeOptions {
@@ -22,8 +23,8 @@ export interface ComputeOptions {
 /** What came with the request. */
 export interface Arrived {
   readonly upload: Upload
-  /** Held until the computation has ended. */
-  readonly session: HeldSession | undefined
+  /** The stored image that the request names, a session's for one; held until the computation has ended. */
+  readonly session: HeldImage | undefined
   readonly scope: RequestScope
 }
 
@@ -34,13 +35,26 @@ export interface Call {
   readonly onProgress: OnProgress
 }
 
+/** How a request gets at an image that is stored here. */
+export interface StoredImage {
+  /** Its key for fair order: clicks on one image wait for each other, not for those on other images. */
+  readonly turn: string
+  /** Undefined where what was uploaded goes before. */
+  readonly hold: (arrived: Omit<Arrived, 'session'>, call: Call) => Promise<HeldImage | undefined>
+}
+
+/** The session of this id as a stored image; rejects SESSION_EXPIRED when it is held. Undefined for no id. */
+export function storedSession(sessions: Pick<Sessions, 'hold'>, id: string | undefined): StoredImage | undefined {
+  return id ? { turn: id, hold: () => sessions.hold(id) } : undefined
+}
+
 /** What a route computes. `P` is what it makes of the request before any work. */
 export interface Computation<P, R> {
   /** As /v1/requests names it. */
   readonly task: string
   readonly model?: string | undefined
-  /** The session that is to be used, if the request names one. */
-  readonly sessionId?: string | undefined
+  /** The stored image that is to be used, if the request names one. */
+  readonly stored?: StoredImage | undefined
   /** Refuses before the body is read; throws BUSY. */
   readonly admit: (request: JobRequest) => void
   /** Checks what arrived, while the client waits for its answer in any case. */
@@ -59,7 +73,7 @@ export function compute<P, R, T>(
   return withScope(request, reply, options.scope, async (scope) => {
     const handle = options.board.open(entryOf(request, scope, computation))
     try {
-      const ready = await arrive<P>(request, scope, options, computation)
+      const ready = await arrive<P>(request, scope, options, computation, handle)
       const result = await runHeld(ready, scope, computation, handle)
       handle.end()
       return await send(result)
@@ -81,7 +95,7 @@ export async function computeLater<P>(
   const accept = async (scope: RequestScope) => {
     const handle = options.board.open({ ...entryOf(request, scope, computation), keepsResult: true })
     try {
-      return { id: scope.id, handle, ready: await arrive<P>(request, scope, options, computation) }
+      return { id: scope.id, handle, ready: await arrive<P>(request, scope, options, computation, handle) }
     } catch (error) {
       handle.end(reasonOf(scope, error))
       throw error
@@ -109,21 +123,22 @@ function entryOf(
 interface Ready<P> {
   readonly prepared: P
   readonly request: JobRequest
-  readonly session: HeldSession | undefined
+  readonly session: HeldImage | undefined
 }
 
-/** From admission to what the route makes of the request. The session, if one is named, is held from here on. */
+/** From admission to what the route makes of the request. The stored image, if one is named, is held from here on. */
 async function arrive<P>(
   request: FastifyRequest,
   scope: RequestScope,
-  { sessions, uploadLimits }: ComputeOptions,
-  { sessionId, admit, prepare }: Pick<Computation<P, unknown>, 'sessionId' | 'admit' | 'prepare'>,
+  { uploadLimits }: ComputeOptions,
+  { stored, admit, prepare }: Pick<Computation<P, unknown>, 'stored' | 'admit' | 'prepare'>,
+  { progress }: RequestHandle,
 ): Promise<Ready<P>> {
-  // Clicks in one session wait for each other, not for other sessions.
-  const own: JobRequest = sessionId ? { ...scope.job, client: sessionId } : scope.job
+  const own: JobRequest = stored ? { ...scope.job, client: stored.turn } : scope.job
   admit(own)
   const upload = await receiveUpload(request, scope.folder, uploadLimits)
-  const session = sessionId ? await sessions.hold(sessionId) : undefined
+  const call = { request: own, signal: scope.signal, onProgress: progress }
+  const session = await stored?.hold({ upload, scope }, call)
   try {
     return { prepared: await prepare({ upload, session, scope }), request: own, session }
   } catch (error) {

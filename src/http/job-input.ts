@@ -2,23 +2,23 @@
 import type { Job, JobImage } from '../contract/job.js'
 import { AppError } from '../errors.js'
 import type { ReadLimits } from '../formats/format.js'
-import type { HeldSession } from '../sessions/sessions.js'
 import type { Arrived } from './compute-request.js'
 import type { Output } from './reply.js'
 import { readWish } from './result-wish.js'
+import type { HeldImage } from './session-image.js'
 import { paramsOf } from './upload.js'
 
 /**
  * Images from one source (the upload, or what `ofSession` makes of the session), the params, and what kind of file is
- * wished for. Rejects MISSING_IMAGE, BAD_PARAMS.
+ * wished for. `params` are those of the upload unless the route has read them already. Rejects MISSING_IMAGE, BAD_PARAMS.
  */
 export function jobInput(
   { upload, session, scope }: Arrived,
   output: Output | undefined,
   limits: ReadLimits,
-  ofSession: (session: HeldSession) => JobImage,
+  ofSession: (session: HeldImage) => JobImage,
+  params: Readonly<Record<string, unknown>> = paramsOf(upload),
 ): Omit<Job, 'kind' | 'task'> {
-  const params = paramsOf(upload)
   const wish = readWish(params, output, session?.meta.extension)
   const rest = { params, paramsPath: upload.paramsPath, wish, outDir: scope.folder, limits }
   const { files } = upload

@@ -3,12 +3,13 @@
 const file = (description: string) => ({ type: 'string', format: 'binary', description })
 
 /**
- * A request body with one image and params. `example` works as it stands on any image of at least 32 by 32 pixels. The
+ * A request body with one image, by default as the part `image`, and params. `example` works as it stands on any image of at least 32 by 32 pixels. The
  * part is declared as JSON: a string whose default parses as JSON is sent by Swagger UI as `[object Object]`.
  */
 export function uploadBody(
   example: Readonly<Record<string, unknown>>,
   image = 'the image: NIfTI, NRRD, MetaImage, PNG, JPEG, TIFF, BMP, DICOM or a zip of DICOM slices; leave it out when a session is named',
+  part = 'image',
 ) {
   return {
     required: false,
@@ -18,7 +19,7 @@ export function uploadBody(
           type: 'object',
           properties: {
             params: { type: 'object', description: 'a JSON object', additionalProperties: true, examples: [example] },
-            image: file(image),
+            [part]: file(image),
           },
         },
         encoding: { params: { contentType: 'application/json' } },

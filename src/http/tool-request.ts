@@ -4,7 +4,7 @@ import { z } from 'zod'
 import type { JobResult, ToolJob } from '../contract/job.js'
 import type { ReadLimits } from '../formats/format.js'
 import type { Scheduler } from '../scheduler/scheduler.js'
-import { type Arrived, type Call, type ComputeOptions, compute } from './compute-request.js'
+import { type Arrived, type Call, type ComputeOptions, compute, storedSession } from './compute-request.js'
 import { jobInput } from './job-input.js'
 import type { Output } from './reply.js'
 import { sessionImage, sessionMask } from './session-image.js'
@@ -37,7 +37,7 @@ export function runToolRequest(
   const ofSession = kind === 'mask2polygon' ? sessionMask : sessionImage
   const computation = {
     task: kind,
-    sessionId: session_id,
+    stored: storedSession(options.sessions, session_id),
     admit: (job: Parameters<Scheduler['admit']>[1]) => scheduler.admit(undefined, job),
     prepare: (arrived: Arrived): ToolJob => ({ kind, ...jobInput(arrived, output, readLimits, ofSession) }),
     run: (job: ToolJob, { request: own, signal, onProgress }: Call) => scheduler.runTool(own, job, signal, onProgress),

@@ -13,6 +13,7 @@ const TAGS = [
   { name: 'polygons', description: 'Contours from masks and back' },
   { name: 'session', description: 'Upload an image once and use it in many requests' },
   { name: 'requests', description: 'Progress, cancelling and asynchronous results' },
+  { name: 'monailabel', description: "MONAI Label's protocol, for 3D Slicer's MONAILabel module, OHIF v3 and XNAT" },
   { name: 'admin', description: 'Load, change and remove models' },
   { name: 'server', description: 'Health, log, version' },
 ]

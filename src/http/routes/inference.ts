@@ -1,19 +1,18 @@
 /** POST /v1/segmentation, /v1/dextr3d, /v1/deepgrow and /v1/inference: one contract, four tasks. */
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
-import type { InferenceJob, InferenceTask, JobImage, JobResult } from '../../contract/job.js'
+import type { InferenceJob, InferenceTask, JobResult } from '../../contract/job.js'
 import type { ModelRef, ModelType } from '../../contract/model.js'
 import { AppError } from '../../errors.js'
 import type { ReadLimits } from '../../formats/format.js'
 import type { ModelRegistry } from '../../registry/registry.js'
 import type { Scheduler } from '../../scheduler/scheduler.js'
-import type { HeldSession } from '../../sessions/sessions.js'
-import { type Computation, type ComputeOptions, compute, computeLater } from '../compute-request.js'
+import { type Computation, type ComputeOptions, compute, computeLater, storedSession } from '../compute-request.js'
 import { jobInput } from '../job-input.js'
 import { RESULT_RESPONSE, uploadBody } from '../openapi-upload.js'
-import { OUTPUTS, type Output, sendResult } from '../reply.js'
+import { OUTPUTS, sendResult } from '../reply.js'
 import { INFERENCE_REFUSALS, QueryFlag, refusals } from '../schemas.js'
-import { sessionImage } from '../session-image.js'
+import { imageForOutput } from '../session-image.js'
 import { infoOf, RequestInfo } from './requests.js'
 
 export interface InferenceRouteOptions extends ComputeOptions {
@@ -107,12 +106,12 @@ export const inferenceRoutes: FastifyPluginAsyncZod<InferenceRouteOptions> = asy
         const computation: Computation<InferenceJob, JobResult> = {
           task,
           model: name,
-          sessionId,
+          stored: storedSession(options.sessions, sessionId),
           admit: (own) => scheduler.admit(model, own),
           prepare: (arrived) => ({
             kind: 'inference',
             task,
-            ...jobInput(arrived, output, readLimits, (held) => imageOf(held, output)),
+            ...jobInput(arrived, output, readLimits, (held) => imageForOutput(held, output)),
           }),
           run: (job, { request: own, signal, onProgress }) => scheduler.runModel(own, model, job, signal, onProgress),
         }
@@ -144,11 +143,4 @@ function checkTask(task: InferenceTask, { name, config: { type } }: ModelRef): v
       hint: 'GET /v1/models tells the type of each; /v1/inference runs any',
     },
   )
-}
-
-/** A DICOM SEG refers to the slices themselves; every other result is computed from the volume decoded at upload. */
-function imageOf(session: HeldSession, output: Output | undefined): JobImage {
-  const { seriesPaths } = session
-  if (output === 'dicom_seg' && seriesPaths.length > 0) return { field: 'image', paths: seriesPaths }
-  return sessionImage(session)
 }

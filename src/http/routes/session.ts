@@ -3,12 +3,12 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
-import type { ToolJob } from '../../contract/job.js'
 import { AppError } from '../../errors.js'
-import { RESULT_EXTENSIONS, type ReadLimits } from '../../formats/format.js'
+import type { ReadLimits } from '../../formats/format.js'
 import type { Scheduler } from '../../scheduler/scheduler.js'
 import type { Session, SessionMeta, Sessions } from '../../sessions/sessions.js'
 import { type Computation, type ComputeOptions, compute } from '../compute-request.js'
+import { ingestImage } from '../ingest-image.js'
 import { FILE_CONTENT } from '../openapi-upload.js'
 import { sendFile } from '../reply.js'
 import type { RequestScope } from '../request-scope.js'
@@ -119,13 +119,6 @@ const GET_RESPONSE = {
   content: { 'application/json': { schema: { $ref: '#/components/schemas/SessionInfo' } }, ...FILE_CONTENT },
 } as const
 
-/** What the ingest job says of the image. */
-const Ingested = z.object({
-  extension: z.enum(RESULT_EXTENSIONS),
-  source: z.object({ file: z.string(), contentType: z.string() }),
-  image: z.record(z.string(), z.unknown()),
-})
-
 export const sessionRoutes: FastifyPluginAsyncZod<SessionRouteOptions> = async (app, options) => {
   const { sessions } = options
 
@@ -155,18 +148,14 @@ export const sessionRoutes: FastifyPluginAsyncZod<SessionRouteOptions> = async (
           const { files } = upload
           const fetched = files.length > 0 ? undefined : await fetchImage(sourceOf(upload), scope, options)
           const found = fetched ? { images: [{ field: 'image', paths: fetched.paths }] } : { images: [], files }
-          const wish = { file: false }
-          return { job: { kind: 'ingest', ...found, params: {}, wish, outDir: folder, limits }, fetched }
+          return { job: { ...found, outDir: folder, limits }, fetched }
         },
-        run: async ({ job, fetched }, { request: own, signal, onProgress }) => {
-          const { params: found } = await scheduler.runTool(own, job, signal, onProgress)
-          return sessions.create({
-            folder: job.outDir,
+        run: async ({ job, fetched }, call) =>
+          sessions.create({
             expirySeconds: request.query.expiry,
-            ...withNotes(Ingested.parse(found), fetched?.notes ?? []),
+            ...(await ingestImage(scheduler, job, call, fetched?.notes)),
             received: fetched ? { files: fetched.received, announced: fetched.reported } : undefined,
-          })
-        },
+          }),
       }
       return compute(request, reply, options, computation, (session) => ({
         session_id: session.meta.id,
@@ -216,7 +205,7 @@ export const sessionRoutes: FastifyPluginAsyncZod<SessionRouteOptions> = async (
 
 /** What PUT is to make a session of, and where its image came from. */
 interface Taken {
-  readonly job: ToolJob
+  readonly job: Parameters<typeof ingestImage>[1]
   readonly fetched: Fetched | undefined
 }
 
@@ -236,12 +225,6 @@ async function fetchImage(
       hint: 'send it as the multipart file \'image\', or JSON {"dicom": …}, {"dicomweb": …} or {"http": …}',
     })
   return fetchSource(params, folder, signal)
-}
-
-function withNotes(found: z.infer<typeof Ingested>, notes: readonly string[]): z.infer<typeof Ingested> {
-  if (notes.length === 0) return found
-  const own = Array.isArray(found.image.notes) ? found.image.notes : []
-  return { ...found, image: { ...found.image, notes: [...own, ...notes] } }
 }
 
 function infoOf({ meta, lastAccessAt }: Session): z.infer<typeof SessionInfo> {

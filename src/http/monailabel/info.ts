@@ -1,0 +1,75 @@
+/** GET /info/ and GET /auth/: what MONAI Label's clients ask before anything else. */
+import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
+import { z } from 'zod'
+import type { ModelRegistry } from '../../registry/registry.js'
+import { MonaiModel, monaiModels } from './models.js'
+
+export interface InfoOptions {
+  readonly version: string
+  readonly registry: Pick<ModelRegistry, 'list'>
+}
+
+const nothing = (description: string) => z.record(z.string(), z.unknown()).meta({ description })
+
+/** No `config`: 3D Slicer takes one at this level for a server that is too old. */
+const MonaiInfo = z
+  .object({
+    name: z.string(),
+    description: z.string(),
+    version: z.string(),
+    labels: z.array(z.string()).meta({ description: 'of all models' }),
+    models: z.record(z.string(), MonaiModel),
+    trainers: nothing('empty: training is not offered'),
+    strategies: z
+      .record(z.string(), z.object({ description: z.string() }))
+      .meta({ description: 'ways to choose the next image; none without a datastore' }),
+    scoring: nothing('empty'),
+    train_stats: nothing('empty'),
+    datastore: z.object({
+      total: z.int().meta({ description: 'images' }),
+      completed: z.int().meta({ description: 'images with a final label' }),
+    }),
+  })
+  .meta({ id: 'MonaiInfo' })
+
+export const infoRoutes: FastifyPluginAsyncZod<InfoOptions> = async (app, { version, registry }) => {
+  app.get(
+    '/info',
+    {
+      schema: {
+        operationId: 'getMonaiInfo',
+        tags: ['monailabel'],
+        summary: 'What this server offers, as MONAI Label says it',
+        response: { 200: MonaiInfo },
+      },
+    },
+    async () => {
+      const models = monaiModels(registry.list())
+      return {
+        name: 'Aidant',
+        description: 'AI-assisted annotation of medical images',
+        version,
+        labels: [...new Set(Object.values(models).flatMap(({ labels }) => Object.keys(labels)))],
+        models,
+        trainers: {},
+        strategies: {},
+        scoring: {},
+        train_stats: {},
+        datastore: { total: 0, completed: 0 },
+      }
+    },
+  )
+
+  app.get(
+    '/auth',
+    {
+      schema: {
+        operationId: 'getMonaiAuth',
+        tags: ['monailabel'],
+        summary: 'Whether a user has to log in: no',
+        response: { 200: z.object({ enabled: z.boolean() }) },
+      },
+    },
+    async () => ({ enabled: false }),
+  )
+}
