@@ -90,7 +90,7 @@ async function voxelsOf(bytes: Buffer, name: string): Promise<number> {
   const path = join(root, name)
   await writeFile(path, bytes)
   const { volume } = await readVolume([path], roomyLimits)
-  return volume.data.reduce((sum: number, value: number) => sum + (value === 0 ? 0 : 1), 0)
+  return Array.from(volume.data).filter((value) => value !== 0).length
 }
 
 /** Where a voxel of the volume lies in the file of another axis order. */
