@@ -44,7 +44,9 @@ export const ScanningWindow = z
     overlap: perAxis,
     /** Windows per run. */
     batchSize: z.number(),
-    blend: z.enum(['constant', 'gaussian']),
+    blend: z.enum(['constant', 'gaussian', 'nnunet']),
+    /** Windows lie equally far apart over each axis, as nnU-Net's do, instead of `overlap` apart up to the last. */
+    evenSteps: z.boolean().optional(),
     /** Sigma of the Gaussian as a fraction of the window; 1/8 by default. */
     sigmaScale: perAxis.optional(),
     /** What lies beyond an image that is smaller than the window: `fill` (0 by default), or the image continued. */
@@ -75,6 +77,10 @@ export const InferenceConfig = z
     /** Pairs as written, tensor -> field or field -> tensor; resolved when the network's tensor names are known. */
     nodeMapping: z.record(z.string(), z.string()).readonly(),
     session: SessionSettings,
+    /** The files of several networks of one kind, such as the folds of a training: their outputs are averaged. */
+    networks: words.optional(),
+    /** The spatial array axes over which the network may see the image mirrored, and whether it does unless a request says. */
+    mirror: z.object({ axes: numbers, on: z.boolean().optional() }).readonly().optional(),
     kserve: z.object({ url: z.string(), model: z.string(), version: z.string().optional() }).readonly().optional(),
   })
   .readonly()
@@ -128,6 +134,8 @@ const ownModel = {
   weightsPath: z.string().optional(),
   /** What a trial of the network's rewrites found, where there was one. */
   rewrites: RewriteChoice.optional(),
+  /** Of config.inference.networks, those after the first. */
+  morePaths: words.optional(),
 }
 
 /** Everything a runner needs to own a model. */

@@ -13,7 +13,7 @@ import { makeVolume, type Vec3, type Volume, type VoxelArray } from '../volume/v
 import { copyLabels, isWhole, LabelStitch, labelTarget } from './label-stitch.js'
 import { checkBox, copyBox, describe, type Layout, layoutOf, tensorData, tensorDims } from './layout.js'
 import { type Padding, padLayouts } from './padding.js'
-import { gaussianWeights, planWindows, type WindowPlan } from './windows.js'
+import { gaussianWeights, nnunetWeights, planWindows, type WindowPlan } from './windows.js'
 
 export interface NetworkInput {
   readonly spec: TensorSpec
@@ -25,7 +25,9 @@ export interface Window {
   readonly roi: readonly number[]
   readonly overlap: number | readonly number[]
   readonly batchSize: number
-  readonly blend: 'constant' | 'gaussian'
+  readonly blend: 'constant' | 'gaussian' | 'nnunet'
+  /** Windows lie equally far apart, as nnU-Net has them, and not `overlap` apart up to the last. */
+  readonly evenSteps?: boolean | undefined
   /** Sigma of the Gaussian as a fraction of the window; 1/8 by default. */
   readonly sigmaScale?: number | readonly number[] | undefined
   /** What an image smaller than the window is padded with: `fill` (0 by default), or the image continued as torch does. */
@@ -118,7 +120,7 @@ function planFor(main: Layout, { window }: InferenceRequest): WindowPlan {
     roi.length === 3 && main.rank === 2
       ? roi.toSpliced(sliceAxis ?? Math.max(roi.indexOf(1), 0), 1)
       : roi.slice(-main.rank)
-  return planWindows(main.extent, [...stepped, ...wish], perStep(main, window.overlap, sliceAxis))
+  return planWindows(main.extent, [...stepped, ...wish], perStep(main, window.overlap, sliceAxis), window.evenSteps)
 }
 
 /** One number for all axes, or one for each spatial axis of the array, laid out as `extent` is. */
@@ -298,7 +300,9 @@ async function inferWindows(request: InferenceRequest, layouts: readonly Layout[
   const weights =
     window?.blend === 'gaussian'
       ? gaussianWeights(roi, perStep(main, window.sigmaScale ?? 0.125, window.sliceAxis))
-      : undefined
+      : window?.blend === 'nnunet'
+        ? nnunetWeights(roi)
+        : undefined
   const padded = window ? padLayouts(layouts, plan, window) : undefined
   const shift: Vec3 = padded ? [0, 0, 0] : plan.before
   const buffers = new Map<string, Tensor['data']>()

@@ -61,13 +61,21 @@ export const windowKeys = {
   batch_size: count.optional(),
   sw_batch_size: count.optional(),
   overlap: perAxis(numeric.pipe(z.number().min(0).lt(1))).optional(),
-  mode: z.enum(['constant', 'gaussian']).optional(),
-  blend: z.enum(['constant', 'gaussian']).optional(),
+  mode: z.enum(['constant', 'gaussian', 'nnunet']).optional(),
+  blend: z.enum(['constant', 'gaussian', 'nnunet']).optional(),
+  steps: z.enum(['fixed', 'even']).optional(),
   sigma_scale: perAxis(numeric.pipe(z.number().positive().max(100))).optional(),
   padding_mode: z.enum(PADDING_MODES).optional(),
   cval: numeric.optional(),
   spatial_dim: numeric.pipe(z.union([z.literal(0), z.literal(1), z.literal(2)])).optional(),
   padding: numeric.pipe(z.number().min(0).max(1000)).optional(),
+  mirror_axes: z
+    .array(numeric.pipe(z.number().int().min(0).max(2)))
+    .min(1)
+    .max(3)
+    .refine((axes) => new Set(axes).size === axes.length, 'must name an axis once only')
+    .optional(),
+  tta: flag.optional(),
   /** Where AIAA put tensors and windows; here `--device` and the device slots decide. */
   device: z.union([z.string().max(64), z.number()]).optional(),
   sw_device: z.union([z.string().max(64), z.number()]).optional(),
@@ -136,6 +144,7 @@ export const Inference = section({
   kserve: kserve.optional(),
   session: session.optional(),
   models: PipelineModels.optional(),
+  networks: z.array(word).min(1).max(16).optional(),
 })
 export type Inference = z.output<typeof Inference>
 
@@ -197,6 +206,7 @@ export const ConfigFile = section({
     .max(16 * 1024)
     .default(''),
   padding: windowKeys.padding,
+  tta: windowKeys.tta,
   roi: Shape.optional(),
   pre_transforms: transforms.default([]),
   inference: Inference.optional(),

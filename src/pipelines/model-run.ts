@@ -7,8 +7,9 @@ import type { JobControl } from '../contract/job.js'
 import type { ModelConfig, TransformSpec } from '../contract/model.js'
 import { AppError } from '../errors.js'
 import { infer, type NetworkResult } from '../inferers/infer.js'
+import { mirrored } from '../inferers/mirror.js'
 import { type BuiltTransform, buildTransform } from '../transforms/catalog.js'
-import { requireImage, withImage, withValue } from '../transforms/fields.js'
+import { requireImage, withImage, withNote, withValue } from '../transforms/fields.js'
 import { inverseMoves, moveMap } from '../transforms/flip-rotate.js'
 import { nearestMap, resizeVolume, resizeWeights, scaledGrid } from '../transforms/resize.js'
 import type { ImageField, Item } from '../transforms/types.js'
@@ -17,6 +18,7 @@ import { type AxisMoves, moveGrid } from '../volume/orientation.js'
 import { gather } from '../volume/resample.js'
 import { makeVolume, type Vec3, type Volume } from '../volume/volume.js'
 import { buildPreTransforms } from './extreme-point-steps.js'
+import { mirroring } from './mirroring.js'
 import { type NodeMapping, resolveMapping } from './node-mapping.js'
 import { outputContent } from './output-content.js'
 import type { LoadedModel } from './run.js'
@@ -127,6 +129,9 @@ export async function applyNetwork(plan: ModelPlan, item: Item, control: JobCont
   const inputs = mapping.inputs.map(({ spec, field }) => ({ spec, field: requireImage(item, field) }))
   const output = mapping.outputs[0]!
   const image = inputs[0]!.field
+  const run = (feeds: Parameters<typeof model.predictor.run>[0]) => control.withDevice(() => model.predictor.run(feeds))
+  const { axes, note } = mirroring(model, item.values.get('tta'))
+  const told = note === undefined ? item : withNote(item, note)
   const result = await infer({
     inputs,
     output: output.spec,
@@ -137,13 +142,13 @@ export async function applyNetwork(plan: ModelPlan, item: Item, control: JobCont
     content,
     window: inference.scanningWindow,
     format: inference.imageFormat,
-    predict: (feeds) => control.withDevice(() => model.predictor.run(feeds)),
+    predict: axes.length === 0 ? run : mirrored(run, axes),
     onProgress: (done, total) => control.checkpoint('infer', done, total),
   })
-  if ('scores' in result) return withValue(item, output.field, result.scores)
-  if (result.restored) return withImage(item, output.field, restoredResult(image, result))
+  if ('scores' in result) return withValue(told, output.field, result.scores)
+  if (result.restored) return withImage(told, output.field, restoredResult(image, result))
   const field = resultField(image, result, plan)
-  return withImage(item, output.field, scores.restores ? restoredField(field, scores) : field)
+  return withImage(told, output.field, scores.restores ? restoredField(field, scores) : field)
 }
 
 /** A field as the network's result will lie, before there is one: where it is, and the way back. */

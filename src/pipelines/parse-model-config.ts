@@ -78,6 +78,7 @@ export function parseModelConfig(json: unknown, name: string): ModelConfig {
   if (cacheUntil !== undefined && cacheUntil !== 'ALL' && !preTransforms.some((one) => one.name === cacheUntil))
     fail('cache_until', `names '${cacheUntil}', which is not among pre_transforms; give one of them, or ALL`)
   const window = scanningWindow(settings)
+  const mirror = mirrorOf(settings, config.tta)
   return {
     version: config.version,
     type: config.type,
@@ -96,6 +97,8 @@ export function parseModelConfig(json: unknown, name: string): ModelConfig {
       ...(window === undefined ? {} : { scanningWindow: window }),
       nodeMapping: nodeMapping(inference),
       session: sessionOf(inference),
+      ...(inference.networks === undefined ? {} : { networks: inference.networks }),
+      ...(mirror === undefined ? {} : { mirror }),
       ...(inference.kserve === undefined ? {} : { kserve: inference.kserve }),
     },
     ...(cacheUntil === undefined ? {} : { cacheUntil }),
@@ -238,7 +241,7 @@ function inferenceArgs(inference: Inference): Settings {
 }
 
 /** Keys that say nothing but how a window goes over the image. */
-const WINDOW_ONLY = ['padding_mode', 'cval', 'sigma_scale', 'spatial_dim'] as const
+const WINDOW_ONLY = ['padding_mode', 'cval', 'sigma_scale', 'spatial_dim', 'steps'] as const
 
 function scanningWindow(settings: Settings): ScanningWindow | undefined {
   if (settings.scanning_window !== true) {
@@ -252,11 +255,25 @@ function scanningWindow(settings: Settings): ScanningWindow | undefined {
     overlap: settings.overlap ?? DEFAULT_OVERLAP,
     batchSize: settings.sw_batch_size ?? settings.batch_size ?? 1,
     blend: settings.blend ?? settings.mode ?? 'constant',
+    ...(settings.steps === 'even' ? { evenSteps: true } : {}),
     ...(settings.sigma_scale === undefined ? {} : { sigmaScale: settings.sigma_scale }),
     ...(settings.padding_mode === undefined ? {} : { padding: settings.padding_mode }),
     ...(settings.cval === undefined ? {} : { fill: settings.cval }),
     ...(settings.spatial_dim === undefined ? {} : { sliceAxis: settings.spatial_dim }),
   }
+}
+
+/** Test-time augmentation: the mean over every way of mirroring the image along `mirror_axes`. */
+function mirrorOf(
+  { mirror_axes: axes, tta: inner }: Settings,
+  outer: boolean | undefined,
+): ModelConfig['inference']['mirror'] {
+  const on = outer ?? inner
+  if (axes === undefined) {
+    if (on !== undefined) fail('tta', 'needs inference.args.mirror_axes, the axes to mirror along')
+    return undefined
+  }
+  return { axes, ...(on === undefined ? {} : { on }) }
 }
 
 function first(value: string | readonly string[] | undefined): string | undefined {

@@ -10,7 +10,7 @@ import type { Background } from '../util/background.js'
 import type { Lease } from '../util/lease.js'
 import { isOwnModelFile } from '../workspace/names.js'
 import type { Workspace } from '../workspace/open-workspace.js'
-import { isMissing, isUnreadable, type LiveManifest, MANIFEST_FILE, type Manifest } from './manifest.js'
+import { allWeights, isMissing, isUnreadable, type LiveManifest, MANIFEST_FILE, type Manifest } from './manifest.js'
 import { type ManifestStore, ownFile } from './manifest-store.js'
 import type { ModelDirectory } from './model-directory.js'
 
@@ -91,9 +91,8 @@ export class Collector {
   /** Starts the clock of weights that are about to lose their manifest. */
   async touch(name: string, manifest: LiveManifest): Promise<void> {
     const now = new Date()
-    for (const weights of [manifest.weights, manifest.previous?.weights])
-      if (weights)
-        await utimes(join(this.#options.manifests.folderOf(name), ownFile(weights)), now, now).catch(() => undefined)
+    for (const weights of [manifest, manifest.previous ?? {}].flatMap(allWeights))
+      await utimes(join(this.#options.manifests.folderOf(name), ownFile(weights)), now, now).catch(() => undefined)
   }
 
   async #collect(name: string, lock: Lease | undefined): Promise<void> {
@@ -107,7 +106,7 @@ export class Collector {
       throw error
     }
     const live = manifest?.deleted === false ? manifest : undefined
-    const kept = new Set([live?.weights, live?.previous?.weights].map((weights) => weights && ownFile(weights)))
+    const kept = new Set([live ?? {}, live?.previous ?? {}].flatMap(allWeights).map(ownFile))
     kept.add(MANIFEST_FILE)
     const files = await filesIn(folder)
     const isShared = files.some((file) => WEIGHTS.test(file) && !kept.has(file)) && (await workspace.othersServe())

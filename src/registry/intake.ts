@@ -6,13 +6,20 @@ import { AppError } from '../errors.js'
 import { looksLikeZip, type UnzipLimits, type UnzippedFile, unzipTo } from '../util/unzip.js'
 import { readHead, refuseForeignArchive, refuseForeignFile } from './foreign-weights.js'
 import { bundleConfig } from './monai-bundle.js'
+import { isNnunet, readNnunet } from './nnunet-archive.js'
 import type { ModelFile } from './weights-store.js'
 
 export interface Intake {
   /** As sent or found; not yet parsed. */
   readonly config: unknown
-  /** Absent for a model without weights of its own. */
-  readonly onnx?: { readonly path: string; readonly beside: readonly ModelFile[] } | undefined
+  /** One for each network that the config names, in its order; none for a model without weights of its own. */
+  readonly networks: readonly OnnxFiles[]
+}
+
+/** An ONNX file, and the files beside it that may hold its external data. */
+export interface OnnxFiles {
+  readonly path: string
+  readonly beside: readonly ModelFile[]
 }
 
 export interface IntakeLimits extends UnzipLimits {
@@ -40,16 +47,16 @@ export async function takeIn(
       throw new AppError('BAD_REQUEST', 'neither config nor data was sent', {
         hint: 'send the parts config (config_aiaa.json) and data (model.onnx), or data alone as an MMAR or MONAI bundle zip',
       })
-    return { config }
+    return { config, networks: [] }
   }
   if (!looksLikeZip(await readHead(data))) {
     await refuseForeignFile(data)
-    return { config: needConfig(config, 'an ONNX file'), onnx: { path: data, beside: [] } }
+    return { config: needConfig(config, 'an ONNX file'), networks: [{ path: data, beside: [] }] }
   }
   await mkdir(workFolder)
   const files = await unzip(data, workFolder, limits, signal)
   // A bundle's message says how to export it with MONAI itself.
-  if (!bundleRoot(files)) refuseForeignArchive(files.map((file) => file.entryName))
+  if (!bundleRoot(files) && !isNnunet(files)) refuseForeignArchive(files.map((file) => file.entryName))
   return readLayout(config, files, limits)
 }
 
@@ -74,9 +81,8 @@ export async function readLayout(
   const json = async (file: UnzippedFile) => readJson(file, limits)
   const mmar = find(MMAR_CONFIG) ?? find('config_aiaa.json')
   if (mmar) {
-    const onnx = pickOnnx(files)
     const found = config ?? (await json(mmar))
-    return onnx === undefined ? { config: found } : { config: found, onnx }
+    return { config: found, networks: pickNetworks(found, files) }
   }
   const enclosed = files.find((file) => file.entryName.endsWith(`/${MMAR_CONFIG}`))
   if (enclosed && config === undefined)
@@ -85,23 +91,24 @@ export async function readLayout(
     })
   const root = bundleRoot(files)
   if (root !== undefined) {
-    const onnx = pickOnnx(files)
+    const networks = pickNetworks(config, files)
     const inference = find(`${root}configs/inference.json`) ?? files.find(({ entryName }) => isYamlOf(entryName, root))
-    if (onnx === undefined)
+    if (networks.length === 0)
       throw new AppError('BAD_MODEL', 'the MONAI bundle holds no ONNX model', {
         hint: `in the bundle's folder run: ${exportCommand(files, root, inference)}; then zip the folder and send it`,
       })
-    if (config !== undefined) return { config, onnx }
+    if (config !== undefined) return { config, networks }
     const said = inference && (await parsedConfig(inference, limits))
     const metadata = await json(find(`${root}${BUNDLE_METADATA}`)!)
-    return { config: bundleConfig(metadata, said, inference && posix.basename(inference.entryName)), onnx }
+    return { config: bundleConfig(metadata, said, inference && posix.basename(inference.entryName)), networks }
   }
-  const onnx = pickOnnx(files)
-  if (onnx === undefined)
+  if (isNnunet(files)) return readNnunet(config, files, json)
+  const networks = pickNetworks(config, files)
+  if (networks.length === 0)
     throw new AppError('BAD_MODEL', 'the archive holds no ONNX model', {
       hint: `send model.onnx, an MMAR (${MMAR_CONFIG}, models/model.onnx) or a MONAI bundle (${BUNDLE_METADATA}, models/model.onnx)`,
     })
-  return { config: needConfig(config, `an archive without ${MMAR_CONFIG} or ${BUNDLE_METADATA}`), onnx }
+  return { config: needConfig(config, `an archive without ${MMAR_CONFIG} or ${BUNDLE_METADATA}`), networks }
 }
 
 /** What stands before `configs/metadata.json`: nothing, or the bundle's own folder. Undefined for other archives. */
@@ -138,12 +145,26 @@ async function parsedConfig(file: UnzippedFile, limits: IntakeLimits): Promise<u
   }
 }
 
-/** The one ONNX file, or the one that is called model.onnx; the other files by their name relative to it. */
-function pickOnnx(files: readonly UnzippedFile[]): Intake['onnx'] {
+/** The files that the config's `inference.networks` names, else the one ONNX file, or the one that is called model.onnx. */
+function pickNetworks(config: unknown, files: readonly UnzippedFile[]): OnnxFiles[] {
+  const named = (config as { inference?: { networks?: unknown } } | undefined)?.inference?.networks
+  if (!Array.isArray(named)) return pickOnnx(files)
+  return named.map((name: unknown) => {
+    const found = files.find(({ entryName }) => entryName === name)
+    if (!found)
+      throw new AppError(
+        'BAD_MODEL',
+        `the archive holds no '${String(name).slice(0, 200)}', which inference.networks names`,
+      )
+    return onnxFiles(found, files)
+  })
+}
+
+function pickOnnx(files: readonly UnzippedFile[]): OnnxFiles[] {
   const candidates = files.filter(
     (file) => /\.onnx$/i.test(file.entryName) && !posix.basename(file.entryName).startsWith('._'),
   )
-  if (candidates.length === 0) return undefined
+  if (candidates.length === 0) return []
   const named = candidates.filter((file) => posix.basename(file.entryName) === 'model.onnx')
   const chosen = candidates.length === 1 ? candidates[0]! : named.length === 1 ? named[0]! : undefined
   if (chosen === undefined)
@@ -154,6 +175,11 @@ function pickOnnx(files: readonly UnzippedFile[]): Intake['onnx'] {
         hint: 'call the one to run model.onnx, or leave the others out',
       },
     )
+  return [onnxFiles(chosen, files)]
+}
+
+/** The other files by their name relative to the ONNX file's folder. */
+export function onnxFiles(chosen: UnzippedFile, files: readonly UnzippedFile[]): OnnxFiles {
   const root = posix.dirname(chosen.entryName)
   const prefix = root === '.' ? '' : `${root}/`
   const beside = files

@@ -85,8 +85,8 @@ export class ManifestStore {
     }
   }
 
-  weightsPath(name: string, weights: Weights | undefined): string | undefined {
-    return weights && join(this.folderOf(name), weights.file)
+  weightsPath(name: string, weights: Weights): string {
+    return join(this.folderOf(name), weights.file)
   }
 
   async #setAsideForeign(name: string): Promise<void> {

@@ -25,6 +25,8 @@ const Published = z.object({
   /** As uploaded; parsed on every read, so that a newer server reads it with newer eyes. */
   config: z.unknown(),
   weights: Weights.optional(),
+  /** Of the config's `inference.networks`, those after the first, in its order. */
+  more: z.array(Weights).optional(),
   tensors: Tensors.optional(),
   rewrites: RewriteChoice.optional(),
 })
@@ -47,6 +49,11 @@ const Tombstone = z.object({
 const Manifest = z.discriminatedUnion('deleted', [Live, Tombstone])
 export type Manifest = z.infer<typeof Manifest>
 export type LiveManifest = z.infer<typeof Live>
+
+/** All weights that a publish names. */
+export function allWeights({ weights, more = [] }: Pick<Published, 'weights' | 'more'>): Weights[] {
+  return weights ? [weights, ...more] : more
+}
 
 /** Undefined when there is none; throws when it is there but cannot be read. */
 export async function readManifest(path: string): Promise<Manifest | undefined> {

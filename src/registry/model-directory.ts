@@ -7,7 +7,7 @@ import { AppError } from '../errors.js'
 import { parseModelConfig } from '../pipelines/parse-model-config.js'
 import type { Log } from '../util/log.js'
 import type { BundledModel } from './bundled-models.js'
-import { isUnreadable, type Manifest, type Published, revisionOf } from './manifest.js'
+import { allWeights, isUnreadable, type Manifest, type Published, revisionOf } from './manifest.js'
 import type { ManifestStore } from './manifest-store.js'
 import type { ModelEntry, ModelFilter } from './registry.js'
 import { exists } from './weights-store.js'
@@ -23,7 +23,7 @@ export interface ModelDirectoryOptions {
 /** A model in memory: what clients may see, and where its weights are. */
 interface Known {
   readonly entry: ModelEntry
-  readonly weightsPath: string | undefined
+  readonly weightsPaths: readonly string[]
 }
 
 export class ModelDirectory {
@@ -117,17 +117,23 @@ export class ModelDirectory {
       this.#complain(name, error)
       const entry = { name, revision: 'unreadable', generation: 0, origin: 'workspace', state: 'FAILED' } as const
       const reason = 'its manifest cannot be read; PUT or DELETE the model'
-      return { entry: { ...entry, reason, createdAt: new Date(0).toISOString() }, weightsPath: undefined }
+      return { entry: { ...entry, reason, createdAt: new Date(0).toISOString() }, weightsPaths: [] }
     }
     if (manifest?.deleted) return undefined
     if (manifest) {
-      const path = manifests.weightsPath(name, manifest.weights)
-      return knownOf(name, manifest, 'workspace', path && (await exists(path)) ? path : undefined)
+      const paths = allWeights(manifest).map((weights) => manifests.weightsPath(name, weights))
+      const there = await Promise.all(paths.map(exists))
+      return knownOf(name, manifest, 'workspace', there.every(Boolean) ? paths : [])
     }
     const bundled = this.#bundled.get(name)
     if (!bundled) return undefined
     const weights = bundled.weights && { file: '', sha256: bundled.weights.sha256, bytes: bundled.weights.bytes }
-    return knownOf(name, { ...bundled, generation: 0, weights }, 'bundled', bundled.weights?.path)
+    return knownOf(
+      name,
+      { ...bundled, generation: 0, weights },
+      'bundled',
+      bundled.weights ? [bundled.weights.path] : [],
+    )
   }
 
   /** An entry as of now: a pipeline also fails with its parts. */
@@ -149,7 +155,7 @@ export class ModelDirectory {
       throw new AppError('MODEL_NOT_READY', `model '${name}' cannot be used: ${entry.reason}`, {
         hint: 'an administrator can PUT it again',
       })
-    const ref = this.refOf(name, entry.config, entry.revision, known.weightsPath, [...path, name])
+    const ref = this.refOf(name, entry.config, entry.revision, known.weightsPaths, [...path, name])
     return entry.rewrites ? { ...ref, rewrites: entry.rewrites } : ref
   }
 
@@ -158,10 +164,16 @@ export class ModelDirectory {
     name: string,
     config: ModelConfig,
     revision: string,
-    weights: string | undefined,
+    [weights, ...more]: readonly string[],
     path: readonly string[],
   ): ModelRef {
-    const own = { name, config, revision, ...(weights === undefined ? {} : { weightsPath: weights }) }
+    const own = {
+      name,
+      config,
+      revision,
+      ...(weights === undefined ? {} : { weightsPath: weights }),
+      ...(more.length === 0 ? {} : { morePaths: more }),
+    }
     if (!config.pipeline) return own
     const named = config.pipeline.models.map((part) => {
       if (path.includes(part))
@@ -217,7 +229,7 @@ function knownOf(
     readonly previous?: Published | undefined
   },
   origin: ModelEntry['origin'],
-  path: string | undefined,
+  paths: readonly string[],
 ): Known {
   const { previous } = model
   const entry: ModelEntry = {
@@ -228,7 +240,7 @@ function knownOf(
     state: 'UNLOADED',
     rawConfig: model.config,
     sha256: model.weights?.sha256,
-    bytes: model.weights?.bytes,
+    bytes: model.weights && allWeights(model).reduce((sum, { bytes }) => sum + bytes, 0),
     tensors: model.tensors,
     rewrites: model.rewrites,
     createdAt: model.createdAt,
@@ -240,11 +252,11 @@ function knownOf(
   }
   try {
     const config = parseModelConfig(model.config, name)
-    if (needsWeights(config) && path === undefined)
-      return { entry: { ...entry, config, state: 'FAILED', reason: 'its weights are missing' }, weightsPath: undefined }
-    return { entry: { ...entry, config }, weightsPath: path }
+    if (needsWeights(config) && paths.length === 0)
+      return { entry: { ...entry, config, state: 'FAILED', reason: 'its weights are missing' }, weightsPaths: [] }
+    return { entry: { ...entry, config }, weightsPaths: paths }
   } catch (error) {
     if (!(error instanceof AppError)) throw error
-    return { entry: { ...entry, state: 'FAILED', reason: error.message }, weightsPath: undefined }
+    return { entry: { ...entry, state: 'FAILED', reason: error.message }, weightsPaths: [] }
   }
 }

@@ -123,14 +123,14 @@ function checkLocation(location: string): string {
   return location
 }
 
-function notOnnx(why: string): AppError {
+export function notOnnx(why: string): AppError {
   return new AppError('BAD_MODEL', `data is not a readable ONNX model: ${why}`, {
     hint: 'send a .onnx file, or a zip of one with its external data',
   })
 }
 
 /** Reads forward through a file; `need` fetches, everything else works on what is there. */
-class WindowReader {
+export class WindowReader {
   readonly size: number
   position = 0
   readonly #file: FileHandle
@@ -169,10 +169,16 @@ class WindowReader {
     throw notOnnx('a number has no end')
   }
 
-  async text(length: number): Promise<string> {
+  /** At most as many as the window holds. */
+  async bytes(length: number): Promise<Buffer> {
+    if (length > WINDOW_BYTES) throw notOnnx('a name or a shape has no end')
     await this.need(length)
     const from = this.position - this.#start
     this.position += length
-    return this.#window.toString('utf8', from, from + length)
+    return Buffer.from(this.#window.subarray(from, from + length))
+  }
+
+  async text(length: number): Promise<string> {
+    return (await this.bytes(length)).toString('utf8')
   }
 }

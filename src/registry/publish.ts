@@ -17,7 +17,7 @@ import type { Workspace } from '../workspace/open-workspace.js'
 import { type CatalogModel, findByPath, findByUrl } from './catalog.js'
 import type { Collector } from './collect.js'
 import { type Intake, type IntakeLimits, readLayout, takeIn } from './intake.js'
-import { type LiveManifest, type Published, revisionOf, type Weights } from './manifest.js'
+import { allWeights, type LiveManifest, type Published, revisionOf, type Weights } from './manifest.js'
 import { type ManifestStore, ownFile } from './manifest-store.js'
 import { type ModelDirectory, needsWeights } from './model-directory.js'
 import type { ModelEntry, ModelSource } from './registry.js'
@@ -40,9 +40,10 @@ export interface PublisherOptions {
 interface Candidate {
   readonly rawConfig: unknown
   readonly config: ModelConfig
-  readonly weights?: Weights | undefined
-  /** Whether the weights came with this change, so that they go again when it fails. */
-  readonly isNew?: boolean | undefined
+  /** One for each of the config's networks; none for a model without weights of its own. */
+  readonly weights: readonly Weights[]
+  /** Those that came with this change, and go again when it fails. */
+  readonly fresh?: readonly Weights[] | undefined
 }
 
 export class Publisher {
@@ -60,15 +61,16 @@ export class Publisher {
         const workFolder = join(folder, `${randomUUID()}.part`)
         const { intake, take } = await this.#receive(source, workFolder, signal)
         const config = parseModelConfig(intake.config, name)
-        const stored =
-          intake.onnx && needsWeights(config)
-            ? await storeWeights(folder, intake.onnx.path, intake.onnx.beside, take)
-            : undefined
-        if (!stored && needsWeights(config))
+        const files = needsWeights(config) ? intake.networks : []
+        if (files.length === 0 && needsWeights(config))
           throw new AppError('BAD_MODEL', 'data is missing: a model of this config needs its weights', {
             hint: 'send the part data with the ONNX file; only pipelines and kserve models have none',
           })
-        return { rawConfig: intake.config, config, ...stored }
+        checkNetworks(config, files.length)
+        const stored: Awaited<ReturnType<typeof storeWeights>>[] = []
+        for (const { path, beside } of files) stored.push(await storeWeights(folder, path, beside, take))
+        const weights = stored.map((one) => one.weights)
+        return { rawConfig: intake.config, config, weights, fresh: weights.filter((_, i) => stored[i]!.isNew) }
       },
       signal,
     )
@@ -85,11 +87,15 @@ export class Publisher {
             throw new AppError('BAD_MODEL_CONFIG', `model '${name}' has no weights, which this config needs`, {
               hint: 'PUT the model again with config and data',
             })
-          return { rawConfig, config, weights: needsWeights(config) ? manifest.weights : undefined }
+          const weights = needsWeights(config) ? allWeights(manifest) : []
+          checkNetworks(config, weights.length)
+          return { rawConfig, config, weights }
         }
         const weights = this.#options.directory.bundled(name)?.weights
         const stored = weights && needsWeights(config) ? await storeWeights(folder, weights.path, [], false) : undefined
-        return { rawConfig, config, ...stored }
+        const own = stored ? [stored.weights] : []
+        checkNetworks(config, own.length)
+        return { rawConfig, config, weights: own, fresh: stored?.isNew ? own : [] }
       },
       signal,
     )
@@ -130,7 +136,9 @@ export class Publisher {
       const seen = await manifests.readUsable(name)
       const live = seen?.deleted === false ? seen : undefined
       candidate = await prepare(folder, live)
-      const revision = revisionOf(candidate.rawConfig, candidate.weights?.sha256)
+      const [weights, ...more] = candidate.weights
+      const hashes = candidate.weights.map(({ sha256 }) => sha256).join('+')
+      const revision = revisionOf(candidate.rawConfig, hashes || undefined)
       const ref = this.#candidateRef(name, candidate, revision)
       throwIfCancelled(signal)
       const proof = await scheduler.prove(ref, signal)
@@ -140,7 +148,8 @@ export class Publisher {
         revision,
         createdAt: new Date().toISOString(),
         config: candidate.rawConfig,
-        ...(candidate.weights ? { weights: candidate.weights } : {}),
+        ...(weights ? { weights } : {}),
+        ...(more.length === 0 ? {} : { more }),
         tensors: { inputs: [...proof.inputs], outputs: [...proof.outputs] },
         ...(proof.rewrites ? { rewrites: proof.rewrites } : {}),
       }
@@ -166,8 +175,8 @@ export class Publisher {
     const { manifests, collector, workspace, log } = this.#options
     try {
       if (outcome === 'published') return await collector.collectUnfinished(name)
-      if (outcome?.isNew && outcome.weights)
-        await workspace.discard(join(manifests.folderOf(name), ownFile(outcome.weights)))
+      for (const weights of outcome?.fresh ?? [])
+        await workspace.discard(join(manifests.folderOf(name), ownFile(weights)))
       await collector.collectUnder(name, lock)
     } catch (error) {
       log.warn({ model: name, err: error }, 'what a change of a model left stays for now')
@@ -178,7 +187,7 @@ export class Publisher {
   #candidateRef(name: string, candidate: Candidate, revision: string): ModelRef {
     const { manifests, directory } = this.#options
     try {
-      const weights = manifests.weightsPath(name, candidate.weights)
+      const weights = candidate.weights.map((one) => manifests.weightsPath(name, one))
       return directory.refOf(name, candidate.config, revision, weights, [name])
     } catch (error) {
       if (!(error instanceof AppError)) throw error
@@ -200,7 +209,7 @@ export class Publisher {
     if (found.kind === 'folder') return { intake: await readLayout(undefined, found.files, limits), take: false }
     const intake = await takeIn(found.config, found.path, workFolder, limits, signal)
     // What an archive was unpacked to is ours to move; the catalogue's own file is not.
-    return { intake, take: intake.onnx?.path !== found.path }
+    return { intake, take: intake.networks[0]?.path !== found.path }
   }
 
   /** The catalogue first; the bundled models are part of it, and so can be had back or under another name. */
@@ -213,7 +222,7 @@ export class Publisher {
       kind: 'model' as const,
       intake: {
         config: bundled.config,
-        ...(bundled.weights ? { onnx: { path: bundled.weights.path, beside: [] } } : {}),
+        networks: bundled.weights ? [{ path: bundled.weights.path, beside: [] }] : [],
       },
     }
     if (catalog === '') {
@@ -239,8 +248,19 @@ export class Publisher {
       throw new AppError('MODEL_NOT_FOUND', `generation ${generation} of model '${name}' is not kept`, {
         hint: `kept: ${[live?.generation, live?.previous?.generation].filter((one) => one !== undefined).join(', ') || 'none'}`,
       })
-    return { rawConfig: kept.config, config: parseModelConfig(kept.config, name), weights: kept.weights }
+    return { rawConfig: kept.config, config: parseModelConfig(kept.config, name), weights: allWeights(kept) }
   }
+}
+
+/** `inference.networks` names as many networks as there are files; a config that names none runs one. */
+function checkNetworks(config: ModelConfig, files: number): void {
+  const { networks } = config.inference
+  if (!needsWeights(config) || (networks?.length ?? 1) === files) return
+  throw new AppError(
+    'BAD_MODEL_CONFIG',
+    `config.inference.networks names ${networks?.length ?? 1} networks, and the model has ${files}`,
+    { hint: 'send config and data together to change how many networks a model has' },
+  )
 }
 
 function throwIfCancelled(signal: AbortSignal | undefined): void {
@@ -253,6 +273,7 @@ function withoutPrevious({
   createdAt,
   config,
   weights,
+  more,
   tensors,
   rewrites,
 }: LiveManifest): Published {
@@ -262,6 +283,7 @@ function withoutPrevious({
     createdAt,
     config,
     ...(weights ? { weights } : {}),
+    ...(more ? { more } : {}),
     ...(tensors ? { tensors } : {}),
     ...(rewrites ? { rewrites } : {}),
   }

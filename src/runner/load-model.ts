@@ -4,6 +4,8 @@ import type { RunnerSettings } from '../contract/wire.js'
 import { AppError } from '../errors.js'
 import type { LoadedModel } from '../pipelines/run.js'
 import { createKservePredictor } from '../predictors/kserve.js'
+import { createChosenPredictor } from '../predictors/choose-rewrites.js'
+import { meanPredictor } from '../predictors/mean-predictor.js'
 import { createFetchPolicy } from '../util/fetch-policy.js'
 import { createGuardedFetch } from '../util/guarded-fetch.js'
 import { loadTuned, type TunedNetwork } from './tune-network.js'
@@ -52,7 +54,12 @@ async function loadNetwork(ref: ModelRef, settings: RunnerSettings): Promise<Tun
       hint: 'upload an ONNX file with its config',
     })
   const { device, arena, rewriteTrialMs } = settings
-  return loadTuned(ref, ref.weightsPath, { device, arena, session: inference.session }, rewriteTrialMs)
+  const onnx = { device, arena, session: inference.session }
+  const { predictor, rewrites } = await loadTuned(ref, ref.weightsPath, onnx, rewriteTrialMs)
+  const predictors = [predictor]
+  // networks of one kind: what is faster for the first is faster for all
+  for (const path of ref.morePaths ?? []) predictors.push(await createChosenPredictor(path, onnx, rewrites))
+  return { predictor: meanPredictor(predictors), rewrites }
 }
 
 /** A pipeline has no network of its own; it shows its parts' device. */

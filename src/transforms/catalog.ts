@@ -20,6 +20,10 @@ import * as labels from './labels.js'
 import { lambda } from './lambda.js'
 import * as loading from './load.js'
 import { mergeChannels } from './merge-channels.js'
+import { nnunetAxes } from './nnunet/axes.js'
+import { nnunetCrop } from './nnunet/crop.js'
+import { nnunetNormalize } from './nnunet/normalize.js'
+import { nnunetResample } from './nnunet/resample.js'
 import { orientation } from './orientation.js'
 import * as resizing from './resize.js'
 import { resizeGuidance } from './resize-guidance.js'
@@ -121,6 +125,10 @@ export const DEFINITIONS: readonly AnyDefinition[] = [
   resizeGuidance,
   restoreLabel,
   spatialCropGuidance,
+  nnunetAxes,
+  nnunetCrop,
+  nnunetNormalize,
+  nnunetResample,
 ]
 
 const BY_NAME = new Map(
