@@ -24,7 +24,9 @@ export function mirrored(predict: Predict, axes: readonly number[]): Predict {
 
 /** All subsets, the empty one first. */
 function combinations(axes: readonly number[]): number[][] {
-  return axes.reduce<number[][]>((all, axis) => [...all, ...all.map((one) => [...one, axis])], [[]])
+  const all: number[][] = [[]]
+  for (const axis of axes) all.push(...all.map((one) => [...one, axis]))
+  return all
 }
 
 /** Adds to the sum of that name; the first is copied, since a network may use its output's memory again. */

@@ -67,7 +67,7 @@ function resampled(field: ImageField, spacing: readonly number[], data: How, bac
     Math.max(1, roundHalfEven((own[axis]! / wanted[axis]!) * n)),
   ) as unknown as Vec3
   if (size.every((n, axis) => n === before.size[axis])) return field
-  checkNewGrid(before, size, 'NnUNetResampled')
+  checkNewGrid(field, size, 'NnUNetResampled')
   const volume = resize(before, size, data, thickAxis(data, own, wanted))
   const tables = tablesBack(size, before.size, back, thickAxis(back, wanted, own))
   const linear = (scores: Volume): Volume => resampleSeparable(scores, tables, before.affine)
