@@ -3,9 +3,8 @@
  * are stepped over, so that a model of any size costs nothing.
  */
 import { open } from 'node:fs/promises'
-import { fromBinary } from '@bufbuild/protobuf'
-import type { TensorSpec, TensorType } from '../contract/tensor.js'
-import { StringEntrySchema, ValueInfoSchema } from '../onnx/onnx_pb.js'
+import type { TensorSpec } from '../contract/tensor.js'
+import { readStringEntry, readValueInfo } from '../onnx/header-messages.js'
 import { notOnnx, WindowReader } from './onnx-external-data.js'
 
 export interface OnnxHeader {
@@ -25,20 +24,6 @@ const GRAPH_OUTPUT = 12
 const TENSOR_NAME = 8
 
 const MOST_ENTRIES = 10_000
-
-/** ONNX's numbers for the types that a network here may have. */
-const TYPES: Readonly<Record<number, TensorType>> = {
-  1: 'float32',
-  2: 'uint8',
-  3: 'int8',
-  4: 'uint16',
-  5: 'int16',
-  6: 'int32',
-  7: 'int64',
-  9: 'bool',
-  10: 'float16',
-  11: 'float64',
-}
 
 /** Throws BAD_MODEL when `path` is no ONNX model. */
 export async function readOnnxHeader(path: string): Promise<OnnxHeader> {
@@ -66,12 +51,7 @@ export async function readOnnxHeader(path: string): Promise<OnnxHeader> {
     return {
       inputs: found.inputs.map(toSpec).filter(({ name }) => !found.weights.has(name)),
       outputs: found.outputs.map(toSpec),
-      metadata: Object.fromEntries(
-        found.metadata.map((bytes) => {
-          const { key, value } = fromBinary(StringEntrySchema, bytes)
-          return [key, value]
-        }),
-      ),
+      metadata: Object.fromEntries(found.metadata.map(readStringEntry).map(({ key, value }) => [key, value])),
     }
   } finally {
     await file.close()
@@ -107,12 +87,7 @@ function keep(list: Buffer[], bytes: Buffer): void {
 }
 
 function toSpec(bytes: Buffer): TensorSpec {
-  const { name, type } = fromBinary(ValueInfoSchema, bytes)
-  const tensor = type?.tensorType
-  const known = TYPES[tensor?.elemType ?? 0]
-  if (!known) throw notOnnx(`its tensor '${name.slice(0, 80)}' is of a kind that is not run here`)
-  const dims = (tensor?.shape?.dim ?? []).map(({ dimValue, dimParam }) =>
-    dimValue > 0n ? Number(dimValue) : dimParam === '' ? null : dimParam,
-  )
-  return { name, type: known, dims }
+  const { name, type, dims } = readValueInfo(bytes)
+  if (!type) throw notOnnx(`its tensor '${name.slice(0, 80)}' is of a kind that is not run here`)
+  return { name, type, dims }
 }
