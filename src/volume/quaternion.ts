@@ -16,22 +16,19 @@ export function determinant3(m: Float64Array): number {
 /** A voxel's edge in mm is far from both; products of edges beyond them overflow, or vanish. */
 const EDGE_MM = [1e-9, 1e9] as const
 
+/** Volume of the box that three unit axes span, below which they lie in one plane but for rounding. */
+const FLAT = 1e-9
+
 /**
  * Whether an affine places every voxel somewhere of its own: finite, its three columns of a length that a voxel can have,
  * and not in one plane.
  */
 export function isInvertible(affine: Float64Array): boolean {
   if (!affine.every(Number.isFinite)) return false
-  for (let c = 0; c < 3; c++) {
-    const edge = Math.hypot(affine[c]!, affine[4 + c]!, affine[8 + c]!)
-    if (edge < EDGE_MM[0] || edge > EDGE_MM[1]) return false
-  }
-  try {
-    invert3(linearPart(affine))
-    return true
-  } catch {
-    return false
-  }
+  const edges = [0, 1, 2].map((c) => Math.hypot(affine[c]!, affine[4 + c]!, affine[8 + c]!))
+  if (edges.some((edge) => edge < EDGE_MM[0] || edge > EDGE_MM[1])) return false
+  const directions = linearPart(affine).map((value, i) => value / edges[i % 3]!)
+  return Math.abs(determinant3(directions)) > FLAT
 }
 
 /** LPS+ to RAS+ or back (the same act): the first two rows change sign. A new affine, without -0. */

@@ -18,6 +18,7 @@ beforeAll(async () => {
 })
 afterAll(() => folder[Symbol.asyncDispose]())
 
+/** Numbers that networks can compute with: what is none is read as background, see finite-voxels.test.ts. */
 const TYPES: readonly { datatype: number; make: (n: number) => VoxelArray; value: fc.Arbitrary<number> }[] = [
   { datatype: 2, make: (n) => new Uint8Array(n), value: fc.integer({ min: 0, max: 255 }) },
   { datatype: 256, make: (n) => new Int8Array(n), value: fc.integer({ min: -128, max: 127 }) },
@@ -25,8 +26,12 @@ const TYPES: readonly { datatype: number; make: (n: number) => VoxelArray; value
   { datatype: 512, make: (n) => new Uint16Array(n), value: fc.integer({ min: 0, max: 65535 }) },
   { datatype: 8, make: (n) => new Int32Array(n), value: fc.integer({ min: -(2 ** 31), max: 2 ** 31 - 1 }) },
   { datatype: 768, make: (n) => new Uint32Array(n), value: fc.integer({ min: 0, max: 2 ** 32 - 1 }) },
-  { datatype: 16, make: (n) => new Float32Array(n), value: fc.float() },
-  { datatype: 64, make: (n) => new Float64Array(n), value: fc.double() },
+  { datatype: 16, make: (n) => new Float32Array(n), value: fc.float({ noNaN: true, noDefaultInfinity: true }) },
+  {
+    datatype: 64,
+    make: (n) => new Float64Array(n),
+    value: fc.float({ noNaN: true, noDefaultInfinity: true }).map((x) => x / 3),
+  },
 ]
 
 const float32 = fc.float({ noNaN: true, min: -1000, max: 1000 })
@@ -104,7 +109,13 @@ describe('round trips', () => {
           const { qformCode, quatern, pixdim } = volume.nifti!
           expect(added ? { ...back.nifti, qformCode, quatern, pixdim } : back.nifti).toEqual(volume.nifti)
           expect(back.nifti!.pixdim.slice(1)).toEqual(pixdim.slice(1))
-          expect(back.affine).toEqual(volume.affine)
+          // Where the sform cannot be used, the affine now comes from that qform: the same but for float32.
+          if (!added) expect(back.affine).toEqual(volume.affine)
+          else {
+            const scale = Math.max(...volume.affine.map(Math.abs))
+            for (const [i, value] of volume.affine.entries())
+              expect(Math.abs(back.affine[i]! - value)).toBeLessThanOrEqual(1e-6 * scale)
+          }
           expect(back.size).toEqual(volume.size)
         },
       ),

@@ -10,12 +10,12 @@ import { roomyLimits, tempFolder } from '../../helpers/volumes.js'
 
 const { signal } = idleControl
 
-test.skipIf(process.platform === 'win32')('1,500 files are sorted by a process that may open 64', async () => {
+test.skipIf(process.platform === 'win32')('1,500 files are sorted by a process that may open 256', async () => {
   await using folder = await tempFolder()
   await mkdir(join(folder.path, 'files'))
   for (let i = 0; i < 1500; i++) await writeFile(join(folder.path, 'files', `${i}`), 'not an image')
   const script = fileURLToPath(new URL('../../helpers/sort-files.ts', import.meta.url))
-  const words = ['-c', 'ulimit -n 64; exec "$@"', 'sh', process.execPath, '--import', 'tsx', script]
+  const words = ['-c', 'ulimit -n 256; exec "$@"', 'sh', process.execPath, '--import', 'tsx', script]
   const { stdout } = await promisify(execFile)('sh', [...words, join(folder.path, 'files')])
   expect(stdout.trim()).toBe('1500')
 })
