@@ -37,19 +37,28 @@ const LISTS = ['foreground', 'background', 'points'] as const
  *
  * Voxel i covers [i, i + 1), so fractions are cut off. Clients keep every click of a structure and send all of them each
  * time: one that lies outside the image is left out, with a note, as long as another lies inside.
+ *
+ * `labels`, of a model that tells clicks by label, names further lists; such a model also answers without any click.
  * Throws BAD_PARAMS naming the parameter, the index of the point that is wrong, and the numbers that were sent.
  */
-export function clickValues(type: ModelType, params: Params, size: Vec3, reads = isInteractive(type)): ClickValues {
+export function clickValues(
+  type: ModelType,
+  params: Params,
+  size: Vec3,
+  reads = isInteractive(type),
+  labels?: readonly string[],
+): ClickValues {
   const values = new Map<string, unknown>()
   if (!reads) return { values, notes: [] }
   const lists = new Map<string, readonly SentPoint[]>()
-  for (const key of LISTS) if (params[key] !== undefined) lists.set(key, parsePoints(params[key], key, size))
+  for (const key of new Set([...LISTS, ...(labels ?? [])]))
+    if (params[key] !== undefined) lists.set(key, parsePoints(params[key], key, size))
   const current = parseCurrentPoint(params.current_point, size)
   const spatialSize = parseSizes(params.spatial_size)
   if (spatialSize) values.set('spatial_size', spatialSize)
 
   if (type === 'annotation') requireExtremePoints(lists.get('points') ?? [])
-  else if (isInteractive(type)) requireClicks(lists)
+  else if (isInteractive(type) && labels === undefined) requireClicks(lists)
   const inside = ({ voxel }: SentPoint) => isInside(voxel, size)
   const sent = [...lists.values()].flat()
   const outside = sent.filter((point) => !inside(point))

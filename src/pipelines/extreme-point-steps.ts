@@ -13,11 +13,10 @@ import { cropByExtremePoints } from '../transforms/crop-by-extreme-points.js'
 export function buildPreTransforms({ type, preTransforms, padding, roi }: ModelConfig): BuiltTransform[] {
   const box = roi && [0, 1, 2].map((axis) => roi[Math.min(axis, roi.length - 1)]!)
   const own = { ...(padding === undefined ? {} : { padding }), ...(box === undefined ? {} : { roi: box }) }
-  const steps = preTransforms.map((entry) =>
-    isOne(entry, cropByExtremePoints.names)
-      ? buildTransform({ ...entry, args: { ...own, ...entry.args } })
-      : buildTransform(entry),
-  )
+  const steps = preTransforms.map((entry, i) => {
+    const args = isOne(entry, cropByExtremePoints.names) ? { ...own, ...entry.args } : entry.args
+    return buildTransform({ ...entry, args }, `config.pre_transforms[${i}]`)
+  })
   const at = steps.findIndex(({ definition }) => definition.names === addExtremePointsChannel.names)
   if (type !== 'annotation' || box === undefined || at < 0) return steps
   if (preTransforms.some((entry) => isOne(entry, cropByExtremePoints.names))) return steps

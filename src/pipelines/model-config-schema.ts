@@ -83,7 +83,7 @@ export const windowKeys = {
 export const PipelineModels = z.union([z.array(word).min(1).max(8), names], {
   error: 'expected a list of model names',
 })
-export const argKeys = { ...windowKeys, models: PipelineModels.optional() }
+const argKeys = { ...windowKeys, models: PipelineModels.optional() }
 export const InferenceArgs = section(argKeys)
 const engineArgs = free.optional()
 

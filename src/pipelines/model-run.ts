@@ -42,7 +42,8 @@ export interface ModelPlan {
 
 /** The config's transforms, built: what a registry checks before it takes a model. Throws BAD_MODEL_CONFIG. */
 export function buildTransforms(config: ModelConfig): { pre: BuiltTransform[]; post: BuiltTransform[] } {
-  return { pre: buildPreTransforms(config), post: withOneHot(config.postTransforms).map(buildTransform) }
+  const post = withOneHot(config.postTransforms).map((spec, i) => buildTransform(spec, `config.post_transforms[${i}]`))
+  return { pre: buildPreTransforms(config), post }
 }
 
 /** A Lambdad is told of one-hot channels that AsDiscreted makes before it: here they stay one label map. */

@@ -10,7 +10,6 @@ import { z } from 'zod'
 import type { ModelConfig, ModelType, ScanningWindow, TransformSpec } from '../contract/model.js'
 import { AppError } from '../errors.js'
 import {
-  argKeys,
   ConfigFile,
   INFORMATION,
   type Inference,
@@ -25,16 +24,6 @@ import {
 export const CONFIG_LIMITS = { depth: 32, nodes: 20_000, text: 64 * 1024 } as const
 
 const HELP = 'the keys of a config are listed in docs/models.md'
-/** Classes of AIAA that all mean "run the network": which engine runs it is this server's choice. */
-const RUN_IT = [
-  'TRTISInference',
-  'TritonInference',
-  'TFInference',
-  'PTInference',
-  'PyTorchInference',
-  'TRTInference',
-  'ONNXInference',
-]
 /** What a version 2 server adds to a dumped record: echoes of the inference section, flattened. */
 const ECHO =
   /^inference_(batch_size|channel_first|image|image_format|padding|roi|scanning_window|name|args|node_mapping|tf|trtis)(_[a-z_]+)?$/
@@ -219,16 +208,15 @@ function toSpec(spec: z.output<typeof Transform>): TransformSpec {
 function inferenceArgs(inference: Inference): Settings {
   const merged: Record<string, unknown> = {}
   const blocks = [
-    { path: ['inference', 'TRITON', 'args'], name: inference.TRITON?.name, args: inference.TRITON?.args },
-    { path: ['inference', 'AIAA', 'args'], name: inference.AIAA?.name, args: inference.AIAA?.args },
-    { path: ['inference', 'args'], name: inference.name, args: inference.args },
+    { path: ['inference', 'TRITON', 'args'], args: inference.TRITON?.args },
+    { path: ['inference', 'AIAA', 'args'], args: inference.AIAA?.args },
+    { path: ['inference', 'args'], args: inference.args },
   ]
   for (const block of blocks) {
     if (block.args === undefined) continue
     const given = Object.fromEntries(Object.entries(block.args).filter(([, value]) => value !== null))
-    const known = block.name === undefined || RUN_IT.includes(shortName(block.name))
-    // A class of the user's own may take arguments that nobody here knows; only the shared ones mean something.
-    const parsed = (known ? InferenceArgs : z.object(argKeys)).safeParse(given)
+    // Whatever class is named, it means "run the network": an argument that only that class knows would have no effect.
+    const parsed = InferenceArgs.safeParse(given)
     if (!parsed.success)
       throw refusal(
         new z.ZodError(parsed.error.issues.map((issue) => ({ ...issue, path: [...block.path, ...issue.path] }))),
@@ -360,6 +348,7 @@ function pipelineOf(
 /** Whether the clicks of a deepgrow model go to a slice or to the volume, from its guidance transform. */
 function dimensionsOf(preTransforms: readonly TransformSpec[]): string {
   const guidance = preTransforms.find((one) => /^AddGuidanceFromPoints/.test(one.name))
+  if (guidance && /DeepEdit/.test(guidance.name)) return '3D'
   return (guidance?.args.spatial_dims ?? guidance?.args.dimensions) === 3 ? '3D' : '2D'
 }
 

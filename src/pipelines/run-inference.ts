@@ -21,7 +21,8 @@ export const runInference: RunInference = async (given, context) => {
   const { config } = context.model.ref
   const prefix = cacheablePrefix(plan)
   const read = await prepared(job, plan, prefix, { ...context, control }, clock)
-  const clicks = clickValues(config.type, job.params, read.source.volume.size, plan.clicks)
+  const labels = plan.pre.find(({ traits }) => traits.labelClicks)?.traits.labelClicks
+  const clicks = clickValues(config.type, job.params, read.source.volume.size, plan.clicks, labels)
   const values = new Map([...read.item.values, ...Object.entries(job.params), ...clicks.values])
   let item: Item = { ...read.item, values }
   const notes = [...read.notes, ...clicks.notes]

@@ -53,8 +53,7 @@ export function readTransforms(
     if (module !== '' && !/^monai(\.|$)/.test(module)) {
       const own = ownTransform(content, component, channels)
       if (own) specs.push(own)
-      else if (own === undefined)
-        content.refuse(component.id, `is ${module}.${name}, code of the bundle's own, which is not run here`)
+      else content.refuse(component.id, `is ${module}.${name}, code of the bundle's own, which is not run here`)
       continue
     }
     specs.push(specOf(content, component, field))
@@ -107,12 +106,8 @@ function specOf(content: BundleContent, component: Component, field: string): Sp
   return { name, args: isArray ? { keys: field, ...args } : args }
 }
 
-/** Known classes of the zoo's own scripts; null for one that has nothing to do here, undefined for any other. */
-function ownTransform(
-  content: BundleContent,
-  component: Component,
-  channels: number | undefined,
-): Spec | null | undefined {
+/** Known classes of the zoo's own scripts; undefined for any other. */
+function ownTransform(content: BundleContent, component: Component, channels: number | undefined): Spec | undefined {
   const args = () => argumentsOf(content, component)
   switch (component.target.name) {
     case 'ConcatImages': {
@@ -126,7 +121,7 @@ function ownTransform(
       return { name: 'MergeChannelsd', args: { ...args(), channels: values, values } }
     }
     case 'OrientationGuidanceMultipleLabelDeepEditd':
-      return null // AddGuidanceFromPointsDeepEditd moves the clicks itself
+      return { name: 'OrientationGuidanceMultipleLabelDeepEditd', args: args() }
   }
   return undefined
 }

@@ -9,6 +9,7 @@ import * as channels from './channels.js'
 import * as connected from './connected-components.js'
 import { cropByExtremePoints } from './crop-by-extreme-points.js'
 import * as boxes from './crop-pad.js'
+import * as deepedit from './deepedit.js'
 import { enforceClicks } from './enforce-clicks.js'
 import { boundingBox, extremePointsTransform, fetchExtremePoints } from './extreme-points.js'
 import { fetch2dSlice } from './fetch-2d-slice.js'
@@ -118,6 +119,10 @@ export const DEFINITIONS: readonly AnyDefinition[] = [
   restoring.copyProperties,
   addExtremePointsChannel,
   addGuidanceFromPoints,
+  deepedit.addGuidanceFromPointsDeepEdit,
+  deepedit.orientationGuidanceDeepEdit,
+  deepedit.resizeGuidanceDeepEdit,
+  deepedit.addGuidanceSignalDeepEdit,
   addGuidanceSignal,
   cropByExtremePoints,
   enforceClicks,
@@ -149,22 +154,30 @@ export interface BuiltTransform {
   readonly traits: Traits
 }
 
-/** Throws BAD_MODEL_CONFIG naming the transform, and the key that is unknown or wrong. */
-export function buildTransform({
-  name,
-  args,
-  ownClass,
-}: {
-  readonly name: string
-  readonly args: Readonly<Record<string, unknown>>
-  readonly ownClass?: string | undefined
-}): BuiltTransform {
+/** Throws BAD_MODEL_CONFIG naming the transform, and the key that is unknown or wrong; `where` is its place in a config. */
+export function buildTransform(
+  {
+    name,
+    args,
+    ownClass,
+  }: {
+    readonly name: string
+    readonly args: Readonly<Record<string, unknown>>
+    readonly ownClass?: string | undefined
+  },
+  where?: string,
+): BuiltTransform {
   const short = name.split('.').at(-1)!
   const definition = BY_NAME.get(short)
-  if (!definition || ownClass !== undefined) throw unknownTransform(short, ownClass)
+  if (!definition || ownClass !== undefined) throw placed(unknownTransform(short, ownClass), where, '.name')
   const parsed = definition.args.safeParse(normalized(args))
-  if (!parsed.success) throw badArguments(short, definition, parsed.error)
-  const apply = named(short, () => definition.create(parsed.data as never))
+  if (!parsed.success) throw placed(badArguments(short, definition, parsed.error), where, `.args${keyOf(parsed.error)}`)
+  let apply: Transform
+  try {
+    apply = named(short, () => definition.create(parsed.data as never))
+  } catch (error) {
+    throw error instanceof AppError ? placed(error, where, '.args') : error
+  }
   return {
     name: short,
     definition,
@@ -173,6 +186,18 @@ export function buildTransform({
     keys: keysOf(parsed.data),
     traits: definition.traits?.(parsed.data as never) ?? {},
   }
+}
+
+/** The error with the path of what is wrong in front. */
+function placed(error: AppError, where: string | undefined, key: string): AppError {
+  if (where === undefined) return error
+  const { code, message, hint, cause } = error
+  return new AppError(code, `${where}${key}: ${message}`, { cause, ...(hint === undefined ? {} : { hint }) })
+}
+
+function keyOf({ issues: [issue] }: z.ZodError): string {
+  const path = issue?.code === 'unrecognized_keys' ? [...issue.path, issue.keys[0]!] : (issue?.path ?? [])
+  return path.map((step) => (typeof step === 'number' ? `[${step}]` : `.${String(step).slice(0, 80)}`)).join('')
 }
 
 function unknownTransform(name: string, ownClass: string | undefined): AppError {

@@ -47,6 +47,7 @@ const repeatArgs = fieldArgs({ repeats: integer.pipe(z.int().min(1).max(256)) })
 export const repeatChannel: TransformDefinition<typeof repeatArgs> = {
   names: ['RepeatChanneld', 'RepeatChannelD', 'RepeatChannelDict', 'RepeatChannel'],
   args: repeatArgs,
+  traits: () => ({ channels: 'other' }),
   create: (a) =>
     eachImage(a, (field) => {
       const { volume } = field
@@ -161,6 +162,7 @@ const labelGuidanceArgs = z.strictObject({ keys, source: z.string().default('lab
 export const addLabelAsGuidance: TransformDefinition<typeof labelGuidanceArgs> = {
   names: ['AddLabelAsGuidanced', 'AddLabelAsGuidanceD', 'AddLabelAsGuidanceDict'],
   args: labelGuidanceArgs,
+  traits: () => ({ channels: 1 }),
   create: (a) => (item) =>
     a.keys.reduce((current, key) => {
       const field = requireImage(current, key)

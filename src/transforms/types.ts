@@ -103,6 +103,8 @@ export interface Traits {
   readonly identity?: boolean
   /** Reads what comes from clicks; a session's cache stops before the first transform that does. */
   readonly readsClicks?: boolean
+  /** The labels whose clicks it reads by their own names; then a request may also have none. */
+  readonly labelClicks?: readonly string[]
   /** Brings its fields back to the grid of the file: labels by nearest voxel anyway, scores like this. */
   readonly restores?: 'nearest' | 'own'
   /** Puts a slice back into the volume it came from; a pipeline of models puts its slices together before it. */

@@ -143,8 +143,10 @@ describe('spellings that all mean "run it"', () => {
     expect(inference.scanningWindow?.roi).toEqual([32, 32, 32])
   })
 
-  it('leaves the own arguments of a custom class alone', () => {
-    expect(parse(withInference({ name: 'mine.Custom', args: { magic: 7 } })).inference.scanningWindow).toBeUndefined()
+  it('refuses the own arguments of a custom class, which would have no effect', () => {
+    expect(() => parse(withInference({ name: 'mine.Custom', args: { magic: 7 } }))).toThrow(
+      /config\.inference\.args.*'magic'/,
+    )
   })
 
   it.each([
