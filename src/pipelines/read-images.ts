@@ -102,7 +102,7 @@ function isVolumetric({ model, mapping }: ModelPlan): boolean {
 }
 
 /** The fields that load transforms name, else what feeds the network. */
-function loadedFields({ pre, mapping }: ModelPlan): string[] {
+export function loadedFields({ pre, mapping }: Pick<ModelPlan, 'pre' | 'mapping'>): string[] {
   const loads = pre.filter(({ traits }) => traits.loads).flatMap(({ keys }) => keys)
   return [...new Set(loads.length > 0 ? loads : mapping.inputs.map(({ field }) => field))]
 }

@@ -1,6 +1,6 @@
 /**
  * Whether a model can serve before it does: its tensors fit its config, and it answers once, on zeros. A config says
- * much about a network in words; this is where the network itself is asked.
+ * much about a network in words; this is where the network itself is asked, and then the whole pipeline.
  */
 
 import type { ModelConfig, ModelProof } from '../contract/model.js'
@@ -9,6 +9,7 @@ import { AppError } from '../errors.js'
 import { twoParts } from '../pipelines/model-pipeline.js'
 import { planModel } from '../pipelines/model-run.js'
 import type { LoadedModel } from '../pipelines/run.js'
+import { type Answered, trialRun } from '../pipelines/trial-run.js'
 import { describeSpec } from '../predictors/check-feeds.js'
 import { OutOfMemoryError } from '../predictors/out-of-memory.js'
 import { elementCount } from '../predictors/tensor-conversion.js'
@@ -33,9 +34,10 @@ async function proveOne(model: LoadedModel): Promise<void> {
   const image = plan.mapping.inputs[0]?.spec
   if (!image) throw new AppError('BAD_MODEL', 'the network has no inputs')
   checkWindow(ref.config, image)
-  const results = await runOnZeros(ref.config, image, predictor)
+  const answered = await runOnZeros(ref.config, image, predictor)
   // where labels get numbers of their own, channels do not say how many there are
-  if (!plan.post.some(({ traits }) => traits.renumbers)) checkOutput(ref.config, predictor, results)
+  if (!plan.post.some(({ traits }) => traits.renumbers)) checkOutput(ref.config, predictor, answered.results)
+  await trialRun(plan, answered)
 }
 
 /** AIAA's names for tensors whose own names the config does not say; a network need not have them. */
@@ -88,7 +90,7 @@ function checkWindow({ inference: { scanningWindow } }: ModelConfig, image: Tens
 type Results = Readonly<Record<string, Tensor>>
 
 /** Tries shapes until the network answers: the ones its specs and its config fix, then common edges and channel counts. */
-async function runOnZeros(config: ModelConfig, image: TensorSpec, predictor: Predictor): Promise<Results> {
+async function runOnZeros(config: ModelConfig, image: TensorSpec, predictor: Predictor): Promise<Answered> {
   const scan = config.inference.scanningWindow?.roi.map((n) => (n > 0 ? n : 64))
   const wanted = (scan?.length === 1 ? cube(scan[0]!) : scan) ?? config.roi
   const free = image.dims.slice(2).some((d) => typeof d !== 'number')
@@ -98,7 +100,8 @@ async function runOnZeros(config: ModelConfig, image: TensorSpec, predictor: Pre
   for (const grid of grids) {
     for (const channel of channels) {
       try {
-        return await predictor.run(zeros(predictor.inputs, grid, channel))
+        const feeds = zeros(predictor.inputs, grid, channel)
+        return { feeds, results: await predictor.run(feeds) }
       } catch (error) {
         if (error instanceof OutOfMemoryError) throw error
         first ??= error

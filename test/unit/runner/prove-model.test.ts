@@ -1,6 +1,7 @@
 /** What a trial finds out about a model before it is published. */
 import { describe, expect, it } from 'vitest'
 import type { InferenceConfig, ModelConfig } from '../../../src/contract/model.js'
+import { MOST_TRIAL_VALUES } from '../../../src/pipelines/trial-run.js'
 import { loadModels } from '../../../src/runner/load-model.js'
 import { proveModel } from '../../../src/runner/prove-model.js'
 import { modelRef, plainConfig } from '../../helpers/runner-fixtures.js'
@@ -41,13 +42,22 @@ describe('a good model', () => {
     ['classifier_2d', { type: 'classification', labels: ['a', 'b', 'c'] }],
     ['threshold_fixed16', { inference: window([16, 16, 16]) }],
     ['needs_divisible', {}],
-    ['two_inputs', { type: 'others', inference: { nodeMapping: { image: 'image', scale: 'scale' } } }],
     ['not_bool', {}],
     ['twice_float16', { inference: { nodeMapping: { NV_MODEL_INPUT: 'image', NV_MODEL_OUTPUT: 'model' } } }],
     ['external', {}],
   ])('%s', async (name, changes) => {
     await expect(prove(name, changes)).resolves.toMatchObject({ device: 'cpu' })
   })
+})
+
+it('a trial ends unharmed where a config makes more than its bound', async () => {
+  const large = { keys: 'image', spatial_size: [410, 410, 405], mode: 'nearest' }
+  expect(410 * 410 * 405).toBeGreaterThan(MOST_TRIAL_VALUES)
+  const steps = [
+    { name: 'Resized', args: large },
+    { name: 'CropForegroundd', args: { keys: 'image', source_key: 'body' } },
+  ]
+  await expect(prove('threshold', { preTransforms: steps })).resolves.toMatchObject({ device: 'cpu' })
 })
 
 describe('a bad one is refused, and why', () => {
@@ -68,6 +78,29 @@ describe('a bad one is refused, and why', () => {
     ['classifier_2d', { type: 'classification', labels: ['a', 'b'] }, /2 labels, but output 'scores'.*3 scores/],
     ['threshold', { labels: ['a', 'b', 'c'] }, /3 labels, but output 'logits'.*2 channels/],
     ['huge', {}, /ran out of memory/],
+    [
+      'two_inputs',
+      { type: 'others', inference: { nodeMapping: { image: 'image', scale: 'scale' } } },
+      /input 'scale' is float32 \[1\]: an image needs 4 or 5 dimensions/,
+    ],
+    [
+      'threshold',
+      {
+        postTransforms: [{ name: 'LabelFilterd', args: { keys: 'mask', applied_labels: [1] } }],
+        writer: { name: 'Writer', args: { image: 'model' } },
+      },
+      /no earlier step made the image field 'model'/,
+    ],
+    [
+      'threshold',
+      { postTransforms: [{ name: 'MergeChannelsd', args: { keys: 'model', channels: [5], values: [1] } }] },
+      /channels names 5, but there are 2 channels/,
+    ],
+    [
+      'threshold',
+      { preTransforms: [{ name: 'CropForegroundd', args: { keys: 'image', source_key: 'body' } }] },
+      /no earlier step made the image field 'body'/,
+    ],
   ])('%s %#', async (name, changes, message) => {
     const error = await prove(name, changes).catch((cause: unknown) => cause)
     expect(error).toMatchObject({

@@ -1,0 +1,171 @@
+/**
+ * A model's whole pipeline over a small made-up image, before the model serves: a config that names a field nobody makes,
+ * a channel that is not there, or steps that do not fit each other is found here and not by its first user. The network
+ * has been asked already; a stand-in answers for it, of the shapes it gave.
+ */
+import type { Tensor } from '../contract/tensor.js'
+import { AppError } from '../errors.js'
+import type { ReadResult } from '../formats/format.js'
+import type { Item } from '../transforms/types.js'
+import { makeVolume, type Vec3 } from '../volume/volume.js'
+import { classifierOf, classify } from './classification.js'
+import { clickValues } from './click-values.js'
+import { fieldOf } from './fit-image.js'
+import { imageNeeds } from './image-needs.js'
+import { applyAll, applyNetwork, buildTransforms, type ModelPlan } from './model-run.js'
+import { loadedFields } from './read-images.js'
+import { finishResult } from './writer.js'
+
+/**
+ * Values of one array that a trial may make: 256 MiB of float32. A config that resizes to more is not tried further, since
+ * the trial shares its machine with the models that serve.
+ */
+export const MOST_TRIAL_VALUES = 2 ** 26
+
+/** What the network was fed and what it answered, when it was asked on its own. */
+export interface Answered {
+  readonly feeds: Readonly<Record<string, Tensor>>
+  readonly results: Readonly<Record<string, Tensor>>
+}
+
+/** The window of a trial; the network's own has been tried. */
+const WINDOW = 16
+
+class TooMuch extends Error {}
+
+/** Rejects BAD_MODEL_CONFIG or BAD_MODEL when no image can come through, whatever its shape and channels. */
+export async function trialRun(plan: ModelPlan, answered: Answered): Promise<void> {
+  let first: AppError | undefined
+  for (const size of sizesFor(plan)) {
+    for (const channels of channelsFor(plan)) {
+      try {
+        await oneTrial(plan, answered, size, channels)
+        return
+      } catch (error) {
+        if (error instanceof TooMuch) return
+        if (!(error instanceof AppError)) throw error
+        // what this image is refused for, another may not be
+        if (error.code === 'BAD_MODEL_CONFIG' || error.code === 'BAD_MODEL') first ??= error
+      }
+    }
+  }
+  if (first) throw first
+}
+
+function sizesFor(plan: ModelPlan): readonly Vec3[] {
+  const volume: Vec3 = [24, 20, 18]
+  const slice: Vec3 = [24, 20, 1]
+  const { view } = imageNeeds(plan, loadedFields(plan)[0]!)
+  return view === 'flat' ? [slice, volume] : [volume, slice]
+}
+
+function channelsFor(plan: ModelPlan): readonly number[] {
+  const known = imageNeeds(plan, loadedFields(plan)[0]!).channels
+  const fixed = plan.mapping.inputs[0]!.spec.dims[1]
+  return [...new Set([known ?? 1, typeof fixed === 'number' ? fixed : 3, 1, 3])]
+}
+
+async function oneTrial(plan: ModelPlan, answered: Answered, size: Vec3, channels: number): Promise<void> {
+  const { config } = plan.model.ref
+  const image = madeUp(size, channels)
+  const source = { volume: image, format: 'nifti', extension: '.nii.gz', notes: [] } as unknown as ReadResult
+  const fields = loadedFields(plan)
+  const images = fields.map((name) => [name, fieldOf(source, imageNeeds(plan, name).view)] as const)
+  const labels = plan.pre.find(({ traits }) => traits.labelClicks)?.traits.labelClicks
+  const { values } = clickValues(config.type, clicksIn(size), size, plan.clicks, labels)
+  let item: Item = { images: new Map(images), values, result: {} }
+  for (const step of plan.pre) item = bounded(await applyAll([step], item, FREE, 'pre'))
+  const network = { ...plan.model, ref: smallWindow(plan), predictor: standIn(plan, answered) }
+  item = bounded(await applyNetwork({ ...plan, model: network, mapping: freeShapes(plan) }, item, FREE))
+  const scores = item.values.get(plan.mapping.outputs[0]!.field)
+  if (Array.isArray(scores) && !item.images.has(plan.mapping.outputs[0]!.field)) {
+    classify(scores as number[], config.labels, classifierOf(buildTransforms(config).post))
+    return
+  }
+  for (const step of plan.post) item = bounded(await applyAll([step], item, FREE, 'post'))
+  finishResult(item, plan.resultField, source, config)
+}
+
+const FREE = {
+  signal: new AbortController().signal,
+  checkpoint: async () => {},
+  withDevice: <T>(work: () => Promise<T>) => work(),
+}
+
+function bounded(item: Item): Item {
+  for (const { volume } of item.images.values()) if (volume.data.length > MOST_TRIAL_VALUES) throw new TooMuch()
+  return item
+}
+
+/** No two neighbours alike, something bright in the middle, 1 mm voxels. */
+function madeUp(size: Vec3, channels: number) {
+  const [nx, ny, nz] = size
+  const data = Int16Array.from({ length: nx * ny * nz * channels }, (_, i) => {
+    const x = i % nx
+    const y = Math.floor(i / nx) % ny
+    const inside = x > nx / 4 && x < (3 * nx) / 4 && y > ny / 4 && y < (3 * ny) / 4
+    return ((i * 37) % 89) + (inside ? 100 : 0)
+  })
+  return makeVolume(size, Float64Array.of(1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1), data, { channels })
+}
+
+function clicksIn([nx, ny, nz]: Vec3): Record<string, unknown> {
+  const [x, y, z] = [nx >> 1, ny >> 1, nz >> 1]
+  const ends = [
+    [x - 5, y, z],
+    [x + 5, y, z],
+    [x, y - 5, z],
+    [x, y + 5, z],
+    [x, y, Math.max(0, z - 5)],
+    [x, y, Math.min(nz - 1, z + 5)],
+  ]
+  return { foreground: [[x, y, z]], background: [[1, 1, z]], points: ends, current_point: [x, y, z] }
+}
+
+function smallWindow({ model: { ref } }: ModelPlan) {
+  const { scanningWindow: window } = ref.config.inference
+  if (!window) return ref
+  const roi = window.roi.map((n) => (n > 0 ? Math.min(n, WINDOW) : n))
+  // what lies beyond a small image is tried by the inferer's own tests
+  const scanningWindow = { ...window, roi, padding: 'constant' as const }
+  return { ...ref, config: { ...ref.config, inference: { ...ref.config.inference, scanningWindow } } }
+}
+
+/** A window that is smaller than the network's own does not have its fixed shape. */
+function freeShapes({ model, mapping }: ModelPlan): ModelPlan['mapping'] {
+  if (!model.ref.config.inference.scanningWindow) return mapping
+  const inputs = mapping.inputs.map(({ spec, field }) => ({
+    field,
+    spec: { ...spec, dims: spec.dims.map((n, axis) => (axis === 1 || typeof n !== 'number' ? n : `axis${axis}`)) },
+  }))
+  return { ...mapping, inputs }
+}
+
+/** Zeros of the shapes that the network gave, for as large an image as it is fed now. */
+function standIn({ model: { predictor } }: ModelPlan, { feeds: asked, results }: Answered) {
+  const run = async (feeds: Readonly<Record<string, Tensor>>): Promise<Record<string, Tensor>> => {
+    const name = Object.keys(feeds)[0]!
+    const [now, then] = [feeds[name]!.dims, asked[name]!.dims]
+    const rank = now.length - 2
+    // the axis that grew with the image is no channel
+    const last = now[1] !== then[1] && now.at(-1) === then.at(-1)
+    return Object.fromEntries(
+      Object.entries(results).map(([output, { dims }]) => {
+        const hasChannels = dims.length === rank + 2
+        const isMap = hasChannels || dims.length === rank + 1
+        const from = hasChannels && !last ? 2 : 1
+        const shape = dims.map((n, axis) => {
+          if (axis === 0) return now[0]!
+          const step = axis - from
+          if (!isMap || step < 0 || step >= rank) return n
+          const along = last ? step + 1 : step + 2
+          return Math.max(1, Math.round((n * now[along]!) / then[along]!))
+        })
+        const length = shape.reduce((product, n) => product * n, 1)
+        if (length > MOST_TRIAL_VALUES) throw new TooMuch()
+        return [output, { dims: shape, data: new Float32Array(length) }]
+      }),
+    )
+  }
+  return { ...predictor, run }
+}
