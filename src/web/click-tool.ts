@@ -113,6 +113,7 @@ export class ClickTool implements Tool {
       if (ids.size === 0) ids.set(1, segment.id)
       this.#waiting = this.#waiting.filter((other) => other !== click)
       store.change('click', change, box && { box, labels: takeOver(labels, box, mask, ids) })
+      await new Promise((resolve) => requestAnimationFrame(resolve))
       const shown = performance.now() - pressed
       const said = `Mask in ${Math.round(shown)} ms, of which the server ${Math.round(answer.elapsed)} ms.`
       this.#bench.note(

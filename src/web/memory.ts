@@ -17,6 +17,8 @@ interface Record {
 }
 
 const MOST_SESSIONS = 20
+/** Packing waits until the mask of a click is on the screen, and takes quick changes together. */
+const PAUSE_MS = 400
 
 export interface Kept {
   readonly name: string
@@ -53,6 +55,7 @@ export class Memory {
     if (this.#waiting) return this.#writing
     this.#waiting = true
     this.#writing = this.#writing.then(async () => {
+      await new Promise((resolve) => setTimeout(resolve, PAUSE_MS))
       this.#waiting = false
       const { doc, labels } = store
       const packed = await gzip(labels.data)

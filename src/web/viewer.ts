@@ -7,6 +7,7 @@ import { type Box, boxSize, type Vec3, wholeBox } from './geometry.js'
 import type { LabelMap } from './label-map.js'
 import { forDisplay, type NiftiImage, type Voxels } from './nifti.js'
 import type { Scan } from './scan.js'
+import { uploadInSlabs } from './slab-uploads.js'
 import { rgbOf, type Segment } from './store.js'
 import { MULTIPLANAR_TYPE, Niivue, type NVImage, SHOW_RENDER, SLICE_TYPE } from './vendor/niivue.js'
 
@@ -45,8 +46,11 @@ const TILE_AXES = [
   [1, 2, 0],
 ] as const
 
-/** A software renderer needs longer than this for the 3-D view; the slices then do without it beside them. */
-const SLOW_RENDER_MS = 60
+/**
+ * Without a graphics card the 3-D view takes seconds, for a large CT a minute: it is then not drawn beside the slices, only
+ * where somebody asks for it alone.
+ */
+const SOFTWARE = /swiftshader|llvmpipe|software|basic render/i
 
 export class Viewer {
   /** Called after every drawing. */
@@ -61,6 +65,8 @@ export class Viewer {
   #layout: Layout = 'multi'
   #isPicture = false
   #windowing = 0
+  #drawing = 0
+  #colored: readonly Segment[] | undefined
 
   constructor(canvas: HTMLCanvasElement) {
     this.#canvas = canvas
@@ -75,7 +81,6 @@ export class Viewer {
       isNearestInterpolation: false,
       multiplanarLayout: MULTIPLANAR_TYPE.GRID,
       multiplanarPadPixels: 4,
-      multiplanarShowRender: SHOW_RENDER.ALWAYS,
       loadingText: '',
       logLevel: 'error',
     })
@@ -85,6 +90,7 @@ export class Viewer {
   async start(): Promise<void> {
     if (document.createElement('canvas').getContext('webgl2') === null) throw new Error('WEBGL2_MISSING')
     await this.#nv.attachToCanvas(this.#canvas)
+    uploadInSlabs(this.#nv.gl)
     this.#nv.drawOpacity = 0.45
     this.#nv.resizeListener()
     new ResizeObserver(() => requestAnimationFrame(() => this.onDraw())).observe(this.#canvas)
@@ -96,6 +102,7 @@ export class Viewer {
     await nv.loadFromArrayBuffer(forDisplay(image, scan.isPicture), 'scan.nii')
     const drawn = nv.volumes[0]!
     this.#image = drawn
+    this.#colored = undefined
     this.#size = scan.size
     this.#isPicture = scan.isPicture
     this.#axes = drawn.permRAS!.map((step, i) => ({
@@ -104,7 +111,7 @@ export class Viewer {
       backwards: step < 0 !== (scan.isPicture && i === 1),
     }))
     nv.opts.isOrientationTextVisible = !scan.isPicture
-    nv.opts.multiplanarShowRender = SHOW_RENDER.NEVER
+    nv.opts.multiplanarShowRender = SOFTWARE.test(this.renderer) ? SHOW_RENDER.NEVER : SHOW_RENDER.ALWAYS
     const spacing = drawn.pixDimsRAS!
     this.#spacing = [0, 1, 2].map(
       (axis) => spacing[1 + this.#axes.findIndex((a) => a.axis === axis)]!,
@@ -114,7 +121,6 @@ export class Viewer {
     this.#layout = this.isFlat ? 'axial' : 'multi'
     nv.setSliceType(SLICE_TYPES[this.#layout])
     this.centre()
-    if (!this.isFlat) this.#decideOnRender()
   }
 
   clear(): void {
@@ -279,8 +285,9 @@ export class Viewer {
     if (this.#windowing !== 0) return
     this.#windowing = requestAnimationFrame(() => {
       this.#windowing = 0
+      // This draws, too.
       this.#nv.updateGLVolume()
-      this.draw()
+      this.onDraw()
     })
   }
 
@@ -335,6 +342,8 @@ export class Viewer {
   }
 
   set colors(segments: readonly Segment[]) {
+    if (segments === this.#colored) return
+    this.#colored = segments
     const lut = new Uint8ClampedArray(256 * 4)
     for (const { id, color, visible } of segments) lut.set([...rgbOf(color), visible ? 255 : 0], 4 * id)
     this.#nv.drawLut = { lut, labels: Array.from({ length: 256 }, () => '') } as never
@@ -363,10 +372,15 @@ export class Viewer {
     this.draw()
   }
 
+  /** Draws with the next frame, once however often it is asked to before that. */
   draw(): void {
-    if (!this.#image) return
-    this.#nv.drawScene()
-    this.onDraw()
+    if (!this.#image || this.#drawing !== 0) return
+    this.#drawing = requestAnimationFrame(() => {
+      this.#drawing = 0
+      if (!this.#image) return
+      this.#nv.drawScene()
+      this.onDraw()
+    })
   }
 
   /** What draws, for the diagnostics. */
@@ -436,21 +450,5 @@ export class Viewer {
     const dims = nv.back!.dims!
     if (nv.opts.is2DSliceShader) nv.drawTexture = nv.r8Tex2D(nv.drawTexture, nv.gl.TEXTURE7, dims, true)
     else nv.drawTexture = nv.r8Tex(nv.drawTexture, nv.gl.TEXTURE7, dims, true)
-  }
-
-  /** The 3-D view stands beside the slices where it is drawn fast enough to be scrolled along with. */
-  #decideOnRender(): void {
-    const nv = this.#nv
-    nv.opts.multiplanarShowRender = SHOW_RENDER.ALWAYS
-    const pixel = new Uint8Array(4)
-    const timed = () => {
-      const started = performance.now()
-      nv.drawScene()
-      nv.gl.readPixels(0, 0, 1, 1, nv.gl.RGBA, nv.gl.UNSIGNED_BYTE, pixel)
-      return performance.now() - started
-    }
-    timed()
-    if (timed() > SLOW_RENDER_MS) nv.opts.multiplanarShowRender = SHOW_RENDER.NEVER
-    this.draw()
   }
 }

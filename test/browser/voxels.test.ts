@@ -91,7 +91,7 @@ describe.skipIf(chromiumPath === undefined)('the page in Chromium, voxel by voxe
       await bench.key(plane)
       const [x, y] = await bench.whiteSpot()
       await bench.page.locator('#stage').click({ position: { x, y } })
-      await expect.poll(() => bench.page.textContent('#status')).toContain('value 3000')
+      await expect.poll(() => bench.page.textContent('#status'), { timeout: 30_000 }).toContain('value 3000')
       hits.push((await bench.crosshair()).join())
     }
     expect(hits.sort()).toEqual(LANDMARKS.map((voxel) => voxel.join()).sort())

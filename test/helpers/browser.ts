@@ -23,6 +23,8 @@ const FLAGS = [
 
 export interface OpenBrowser extends AsyncDisposable {
   readonly context: BrowserContext
+  /** Of its profile; every one of its processes descends from the one that was given it. */
+  readonly folder: string
   /** A new page whose console errors, exceptions and requests to other origins are collected in `complaints`. */
   newPage(): Promise<Page>
   /** What no page may do; a test asserts that it is empty. */
@@ -49,6 +51,7 @@ export async function openBrowser(wish: BrowserWish = {}): Promise<OpenBrowser> 
   const complaints: string[] = []
   return {
     context,
+    folder,
     complaints,
     async newPage() {
       const page = await context.newPage()
