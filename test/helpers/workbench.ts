@@ -47,7 +47,9 @@ export class Workbench {
 
   /** Clicks at a point of the image area and waits for the mask that answers; gives the params that were sent. */
   async clickAt(x: number, y: number, button: 'left' | 'right' = 'left'): Promise<ClickParams> {
-    const answered = this.page.waitForResponse((response) => response.url().includes('/v1/deepgrow'))
+    const answered = this.page.waitForResponse((response) => response.url().includes('/v1/deepgrow'), {
+      timeout: 120_000,
+    })
     await this.page.locator('#stage').click({ position: { x, y }, button })
     const request = (await answered).request()
     await this.page.waitForFunction(() => document.querySelector('.click.waiting') === null)
