@@ -12,12 +12,16 @@ import Fastify, {
 import { serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod'
 import { pino } from 'pino'
 import { Config } from './config/schema.js'
-import { createAdminGuard } from './http/admin-hosts.js'
+import { createHostGuard } from './http/admin-hosts.js'
+import { isAdminPath, isDatastorePath } from './http/admin-paths.js'
+import { AppError } from './errors.js'
 import { acceptBareBodies } from './http/bare-bodies.js'
 import { refuseConnection, sendError, toAppError } from './http/error-reply.js'
+import { datastoreRoutes } from './http/monailabel/datastore.js'
 import { inferRoutes } from './http/monailabel/infer.js'
 import { infoRoutes } from './http/monailabel/info.js'
-import { crossOrigin } from './http/plugins/cross-origin.js'
+import { nextSampleRoutes } from './http/monailabel/next-sample.js'
+import { crossOrigin, mayUseGuarded } from './http/plugins/cross-origin.js'
 import { docs } from './http/plugins/docs.js'
 import { drainUpload } from './http/plugins/drain-upload.js'
 import { errorHandler } from './http/plugins/error-handler.js'
@@ -72,7 +76,9 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
   await app.register(errorHandler)
   await app.register(drainUpload)
   await app.register(stalledReplies, { seconds: config.replySilence })
-  await app.register(hostGuard, { host: config.host, allowedHosts: config.allowedHosts })
+  const { datastore } = services
+  const isGuarded = datastore ? (url: string) => isAdminPath(url) || isDatastorePath(url) : isAdminPath
+  await app.register(hostGuard, { host: config.host, allowedHosts: config.allowedHosts, isGuarded })
   await app.register(helmet, {
     contentSecurityPolicy: {
       useDefaults: false,
@@ -93,7 +99,7 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
     crossOriginOpenerPolicy: false,
     originAgentCluster: false,
   })
-  await app.register(crossOrigin, { origins: config.corsOrigins })
+  await app.register(crossOrigin, { origins: config.corsOrigins, isGuarded })
   await app.register(multipart, { throwFileSizeLimit: false })
   const { board, registry, scheduler, sessions } = services
   const models = () => registry.list().flatMap(({ name, config: known }) => (known ? [{ name, type: known.type }] : []))
@@ -105,7 +111,18 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
     maxVoxels: config.maxVoxels,
     maxGridVoxels: config.maxGridVoxels,
   }
-  const adminGuard = await createAdminGuard(config.adminHosts)
+  const adminGuard = await createHostGuard(config.adminHosts, { what: 'call the admin API', flag: '--admin-hosts' })
+  const datastoreGuard = await createHostGuard(config.datastoreHosts, {
+    what: 'use the datastore',
+    flag: '--datastore-hosts',
+  })
+  const access = async (request: FastifyRequest) => {
+    await datastoreGuard(request)
+    if (!mayUseGuarded(request, config.corsOrigins))
+      throw new AppError('FORBIDDEN', 'pages of this origin may not use the datastore', {
+        hint: 'the operator of the server lists the origins that may with --cors-origins',
+      })
+  }
 
   await app.register(serverRoutes, {
     version: readVersion(),
@@ -125,15 +142,9 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
       uploadLimits: config,
       readLimits,
     })
-    await uploads.register(inferRoutes, {
-      registry,
-      scheduler,
-      sessions,
-      board,
-      scope,
-      uploadLimits: config,
-      readLimits,
-    })
+    const stored = { datastore, access, scheduler, sessions, board, scope, uploadLimits: config, readLimits }
+    await uploads.register(inferRoutes, { ...stored, registry })
+    await uploads.register(datastoreRoutes, stored)
     const tools = { scheduler, sessions, board, scope, uploadLimits: config, readLimits }
     await uploads.register(mask2polygonRoutes, tools)
     await uploads.register(fixpolygonRoutes, tools)
@@ -149,7 +160,8 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
     })
   })
   await app.register(modelRoutes, { registry, scheduler })
-  await app.register(infoRoutes, { version: readVersion(), registry })
+  await app.register(infoRoutes, { version: readVersion(), registry, datastore })
+  await app.register(nextSampleRoutes, { datastore, access })
   await app.register(async (admin) => {
     admin.addHook('onRequest', adminGuard)
     acceptBareBodies(admin, MODEL_CONFIG_BYTES)

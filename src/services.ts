@@ -1,9 +1,13 @@
 /** The composition root: the only place that creates services. Everything is created once and closed in reverse order. */
 import { access, readFile } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Logger } from 'pino'
 import { ConfigError } from './config/load.js'
 import type { Config } from './config/schema.js'
+import { createDatastore } from './datastore/create-datastore.js'
+import type { Datastore } from './datastore/datastore.js'
+import { DatastoreRefused } from './datastore/open-folder.js'
 import { createFetchSource, type FetchSource } from './fetchers/fetch-source.js'
 import { LogRing } from './observability/log-ring.js'
 import { createLogger } from './observability/logger.js'
@@ -32,6 +36,8 @@ export interface Services {
   readonly registry: ModelRegistry
   readonly scheduler: Scheduler
   readonly sessions: Sessions
+  /** Undefined unless the operator wants one. */
+  readonly datastore: Datastore | undefined
   readonly board: RequestBoard
   /** Fetches a session's image from another server, if the operator allows it. */
   readonly fetchSource: FetchSource
@@ -71,6 +77,7 @@ export async function createServices(config: Config): Promise<Services> {
     defaultExpirySeconds: config.sessionExpiry,
     maxExpirySeconds: config.sessionMaxExpiry,
   })
+  const datastore = await openDatastore(config, workspace, logger)
   const scheduler = createScheduler({ ...schedulerSettings(config), log: logger })
   const registry = await openRegistry({
     workspace,
@@ -101,6 +108,7 @@ export async function createServices(config: Config): Promise<Services> {
     registry,
     scheduler,
     sessions,
+    datastore,
     board,
     fetchSource,
     workspace: workspace.path,
@@ -114,6 +122,7 @@ export async function createServices(config: Config): Promise<Services> {
       await board.close()
     },
     async close() {
+      await datastore?.close()
       await sessions.close()
       await workspace.close()
     },
@@ -125,6 +134,23 @@ async function openOurs(path: string, log: Log): Promise<Workspace> {
     return await openWorkspace(path, { log })
   } catch (error) {
     if (error instanceof WorkspaceRefused) throw new ConfigError([`--workspace: ${error.message}`])
+    throw error
+  }
+}
+
+async function openDatastore(config: Config, workspace: Workspace, log: Log): Promise<Datastore | undefined> {
+  if (config.datastore === '') return undefined
+  try {
+    return await createDatastore({
+      path: config.datastore === 'workspace' ? join(workspace.path, 'datastore') : resolve(config.datastore),
+      clock: systemClock,
+      log,
+      maxBytes: config.datastoreMaxBytes,
+      maxImages: config.datastoreMaxImages,
+      expirySeconds: config.datastoreExpiry,
+    })
+  } catch (error) {
+    if (error instanceof DatastoreRefused) throw new ConfigError([`--datastore: ${error.message}`])
     throw error
   }
 }

@@ -112,7 +112,7 @@ function isHostEntry(entry: string): boolean {
 export interface SettingMeta {
   /** What stands for the value in `--help`: PORT, BYTES, SECONDS … */
   readonly value: string
-  readonly group: 'server' | 'models' | 'limits' | 'sessions' | 'fetching'
+  readonly group: 'server' | 'models' | 'limits' | 'sessions' | 'datastore' | 'fetching'
   readonly help: string
 }
 
@@ -329,6 +329,42 @@ export const Config = z.object({
   maxSessions: count(1, 1_000_000)
     .default(1000)
     .meta(about('sessions', 'COUNT', 'live sessions; the oldest idle one makes room')),
+
+  datastore: z
+    .string()
+    .default('')
+    .meta(
+      about(
+        'datastore',
+        'DIR',
+        "folder of images and labels that stay, for MONAI Label's clients; workspace: in the workspace; empty: none",
+      ),
+    ),
+  datastoreHosts: hostList()
+    .default(['*'])
+    .meta(
+      about(
+        'datastore',
+        'HOSTS',
+        'who may use the datastore, as for --admin-hosts; pages only of the origins that --cors-origins names',
+      ),
+    ),
+  datastoreMaxBytes: bytes(1)
+    .default(256 * GiB)
+    .meta(
+      about(
+        'datastore',
+        'BYTES',
+        'disk the datastore may take, decoded images and old versions too; nothing makes room',
+      ),
+    ),
+  datastoreMaxImages: count(1, 1_000_000)
+    .default(10_000)
+    .meta(about('datastore', 'COUNT', 'images of the datastore; its index is kept in memory')),
+  datastoreExpiry: z
+    .preprocess(toSeconds, z.number({ error: 'must be a number of seconds, or such as 90d' }).min(0))
+    .default(0)
+    .meta(about('datastore', 'SECONDS', 'life of an image and its labels after the last use; 0: for ever')),
 
   allowFetch: list()
     .default([])

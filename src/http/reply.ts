@@ -51,14 +51,18 @@ async function sendParams(reply: FastifyReply, result: JobResult): Promise<Fasti
   return reply.type(type).send(JSON.stringify(paramsFor(result)))
 }
 
-/** Sends a file with its length and type. A picture and JSON are for a browser to show, everything else to keep. */
-export async function sendFile(reply: FastifyReply, file: NonNullable<JobResult['file']>): Promise<FastifyReply> {
+/** Sends a file with its length and type, under an ASCII `name` without quotes. A picture and JSON are for a browser to show, everything else to keep. */
+export async function sendFile(
+  reply: FastifyReply,
+  file: NonNullable<JobResult['file']>,
+  name = RESULT_NAME,
+): Promise<FastifyReply> {
   const { size } = await stat(file.path)
   const shown = /^(image\/|application\/json)/.test(file.contentType)
   return reply
     .type(file.contentType)
     .header('content-length', size)
-    .header('content-disposition', `${shown ? 'inline' : 'attachment'}; filename="${RESULT_NAME}${file.extension}"`)
+    .header('content-disposition', `${shown ? 'inline' : 'attachment'}; filename="${name}${file.extension}"`)
     .send(createReadStream(file.path))
 }
 

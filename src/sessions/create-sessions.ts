@@ -14,6 +14,7 @@ import { RESULT_EXTENSIONS } from '../formats/format.js'
 import { writeFileAtomic } from '../util/atomic-write.js'
 import { Background } from '../util/background.js'
 import type { Clock } from '../util/clock.js'
+import { folderBytes } from '../util/folder-bytes.js'
 import type { Log } from '../util/log.js'
 import { moveFolder } from '../util/move-folder.js'
 import type { Timers } from '../util/timers.js'
@@ -419,13 +420,6 @@ function notFound(): AppError {
   return new AppError('SESSION_NOT_FOUND', 'the session is unknown or has expired', {
     hint: 'create one with PUT /session/',
   })
-}
-
-async function folderBytes(folder: string): Promise<number> {
-  let bytes = 0
-  for (const entry of await readdir(folder, { withFileTypes: true, recursive: true }))
-    if (entry.isFile()) bytes += (await stat(join(entry.parentPath, entry.name))).size
-  return bytes
 }
 
 async function isFile(path: string): Promise<boolean> {

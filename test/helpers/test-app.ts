@@ -66,6 +66,7 @@ export async function testApp({ answer, flags = [], services: overrides = {} }: 
     registry: fakeRegistry(['spleen', 'deepgrow']),
     scheduler,
     sessions,
+    datastore: undefined,
     board,
     fetchSource: async () => {
       throw new AppError('FETCH_FORBIDDEN', 'fetching is off')

@@ -8,6 +8,7 @@ const GROUPS: Readonly<Record<SettingMeta['group'], string>> = {
   models: 'Models and jobs',
   limits: 'Limits',
   sessions: 'Sessions',
+  datastore: 'Datastore',
   fetching: 'Fetching images from elsewhere',
 }
 

@@ -1,7 +1,9 @@
 /** POST /infer/{model}: the inference of /v1 in MONAI Label's words, on an upload, a session's image or a stored one. */
+import type { FastifyRequest } from 'fastify'
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
 import type { InferenceJob, JobResult } from '../../contract/job.js'
+import type { Datastore } from '../../datastore/datastore.js'
 import { AppError } from '../../errors.js'
 import type { ReadLimits } from '../../formats/format.js'
 import type { ModelRegistry } from '../../registry/registry.js'
@@ -11,7 +13,7 @@ import { jobInput } from '../job-input.js'
 import { RESULT_RESPONSE, uploadBody } from '../openapi-upload.js'
 import { OUTPUTS, sendResult } from '../reply.js'
 import { INFERENCE_REFUSALS, refusals } from '../schemas.js'
-import { imageForOutput } from '../session-image.js'
+import { type HeldImage, imageForOutput } from '../session-image.js'
 import { paramsOf } from '../upload.js'
 import { type InferParams, readInferParams } from './infer-params.js'
 import { withLabelNames } from './label-names.js'
@@ -20,6 +22,9 @@ export interface InferOptions extends ComputeOptions {
   readonly registry: Pick<ModelRegistry, 'resolve'>
   readonly scheduler: Pick<Scheduler, 'runModel' | 'admit'>
   readonly readLimits: ReadLimits
+  readonly datastore: Pick<Datastore, 'hold'> | undefined
+  /** Throws FORBIDDEN for those whom the operator keeps out of the datastore. */
+  readonly access: (request: FastifyRequest) => Promise<void>
 }
 
 const InferQuery = z.object({
@@ -43,7 +48,15 @@ interface Asked {
 const EXAMPLE = { foreground: [[17, 20, 0]], background: [] }
 
 export const inferRoutes: FastifyPluginAsyncZod<InferOptions> = async (app, options) => {
-  const { readLimits, registry, scheduler, sessions } = options
+  const { access, datastore, readLimits, registry, scheduler, sessions } = options
+  const holdStored = async (request: FastifyRequest, image: string): Promise<HeldImage> => {
+    if (!datastore)
+      throw new AppError('NOT_FOUND', "query parameter 'image': this server stores no images by name", {
+        hint: 'send the image with the request, or create a session with PUT /session/',
+      })
+    await access(request)
+    return datastore.hold(image)
+  }
   app.post(
     '/infer/:model',
     {
@@ -76,7 +89,7 @@ export const inferRoutes: FastifyPluginAsyncZod<InferOptions> = async (app, opti
       const computation: Computation<Asked, JobResult> = {
         task: 'infer',
         model: model.name,
-        stored: storedSession(sessions, sessionId) ?? storedImage(image),
+        stored: storedSession(sessions, sessionId) ?? storedImage(image, () => holdStored(request, image!)),
         admit: (own) => scheduler.admit(model, own),
         prepare: (arrived) => {
           const { upload, session } = arrived
@@ -111,15 +124,10 @@ export const inferRoutes: FastifyPluginAsyncZod<InferOptions> = async (app, opti
 const UNUSED_LABEL = "the part 'label' was not used: it is for models that take scribbles, and there are none"
 
 /** Where a client keeps no session it names the image; MONAI Label's own Python client also does so beside an upload. */
-function storedImage(id: string | undefined): StoredImage | undefined {
+function storedImage(id: string | undefined, hold: () => Promise<HeldImage>): StoredImage | undefined {
   if (id === undefined || id === '') return undefined
   return {
     turn: `image ${id}`,
-    hold: async ({ upload }) => {
-      if (upload.files.some(({ field }) => field !== 'label')) return undefined
-      throw new AppError('NOT_FOUND', "query parameter 'image': this server stores no images by name", {
-        hint: 'send the image with the request, or create a session with PUT /session/',
-      })
-    },
+    hold: async ({ upload }) => (upload.files.some(({ field }) => field !== 'label') ? undefined : hold()),
   }
 }

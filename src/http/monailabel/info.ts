@@ -1,12 +1,14 @@
 /** GET /info/ and GET /auth/: what MONAI Label's clients ask before anything else. */
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
+import { type Datastore, STRATEGIES } from '../../datastore/datastore.js'
 import type { ModelRegistry } from '../../registry/registry.js'
 import { MonaiModel, monaiModels } from './models.js'
 
 export interface InfoOptions {
   readonly version: string
   readonly registry: Pick<ModelRegistry, 'list'>
+  readonly datastore: Pick<Datastore, 'counts'> | undefined
 }
 
 const nothing = (description: string) => z.record(z.string(), z.unknown()).meta({ description })
@@ -32,7 +34,11 @@ const MonaiInfo = z
   })
   .meta({ id: 'MonaiInfo' })
 
-export const infoRoutes: FastifyPluginAsyncZod<InfoOptions> = async (app, { version, registry }) => {
+const STRATEGY_INFO = Object.fromEntries(
+  Object.entries(STRATEGIES).map(([name, description]) => [name, { description }]),
+)
+
+export const infoRoutes: FastifyPluginAsyncZod<InfoOptions> = async (app, { version, registry, datastore }) => {
   app.get(
     '/info',
     {
@@ -52,10 +58,10 @@ export const infoRoutes: FastifyPluginAsyncZod<InfoOptions> = async (app, { vers
         labels: [...new Set(Object.values(models).flatMap(({ labels }) => Object.keys(labels)))],
         models,
         trainers: {},
-        strategies: {},
+        strategies: datastore ? STRATEGY_INFO : {},
         scoring: {},
         train_stats: {},
-        datastore: { total: 0, completed: 0 },
+        datastore: datastore?.counts() ?? { total: 0, completed: 0 },
       }
     },
   )

@@ -4,37 +4,56 @@
  * named, and the server's own.
  */
 import cors from '@fastify/cors'
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { AppError } from '../../errors.js'
-import { isAdminPath } from '../admin-paths.js'
+import { type IsGuarded, isAdminPath } from '../admin-paths.js'
 
 const EXPOSED = ['server-timing', 'x-request-id', 'x-aidant-device', 'location', 'retry-after', 'content-disposition']
 
 /** What changes nothing. A page can send these without leave, and cannot read the reply without it. */
 const SAFE_METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS'])
 
+export interface CrossOriginOptions {
+  readonly origins: readonly string[]
+  /** Routes for named origins only; by default the operator's. */
+  readonly isGuarded?: IsGuarded
+}
+
+/** Whether a request may use what is guarded: it comes from no page, from one of ours, or from one that `origins` names. */
+export function mayUseGuarded({ headers }: FastifyRequest, origins: readonly string[]): boolean {
+  const { origin, host } = headers
+  return origin === undefined || namesOf(origins).has(origin.toLowerCase()) || isOwn(origin, host)
+}
+
+const namesOf = (origins: readonly string[]) =>
+  new Set(origins.map((origin) => origin.replace(/\/$/, '').toLowerCase()))
+
 export const crossOrigin = fp(
-  async (app: FastifyInstance, { origins }: { readonly origins: readonly string[] }) => {
-    const named = new Set(origins.map((origin) => origin.replace(/\/$/, '').toLowerCase()))
+  async (app: FastifyInstance, { origins, isGuarded = isAdminPath }: CrossOriginOptions) => {
+    const named = namesOf(origins)
     const any = named.has('*')
 
     // A form or script of another page can send a POST without asking first, so the origin of each is looked at.
     app.addHook('onRequest', async (request) => {
-      const { origin, host } = request.headers
-      if (origin === undefined || named.has(origin.toLowerCase()) || isOwn(origin, host)) return
+      if (mayUseGuarded(request, origins)) return
       // The route that was found, since a path can be spelled in many ways.
-      const admin = isAdminPath(request.routeOptions.url ?? request.url)
-      if (admin ? request.method === 'OPTIONS' : any || SAFE_METHODS.has(request.method)) return
-      throw new AppError('FORBIDDEN', `pages of this origin may not call ${admin ? 'the admin API' : 'this server'}`, {
-        hint: 'the operator of the server lists the origins that may with --cors-origins',
-      })
+      const path = request.routeOptions.url ?? request.url
+      const guarded = isGuarded(path)
+      if (guarded ? request.method === 'OPTIONS' : any || SAFE_METHODS.has(request.method)) return
+      throw new AppError(
+        'FORBIDDEN',
+        `pages of this origin may not call ${isAdminPath(path) ? 'the admin API' : guarded ? 'the datastore' : 'this server'}`,
+        {
+          hint: 'the operator of the server lists the origins that may with --cors-origins',
+        },
+      )
     })
     if (origins.includes('none') || origins.length === 0) return
     await app.register(cors, {
       delegator: (request, done) => {
         const { origin } = request.headers
-        const open = any && !isAdminPath(request.url)
+        const open = any && !isGuarded(request.url)
         const allowed = origin !== undefined && (named.has(origin.toLowerCase()) || open)
         done(null, {
           origin: allowed ? (open ? '*' : origin) : false,

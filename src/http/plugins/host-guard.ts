@@ -10,22 +10,24 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { AppError } from '../../errors.js'
 import { isLoopback } from '../../util/ip-address.js'
-import { isAdminPath } from '../admin-paths.js'
+import { type IsGuarded, isAdminPath } from '../admin-paths.js'
 
 export interface HostGuardOptions {
   /** The address the server is bound to. */
   readonly host: string
   readonly allowedHosts: readonly string[]
+  /** By default the operator's routes. */
+  readonly isGuarded?: IsGuarded
 }
 
 export const hostGuard = fp(
-  async (app: FastifyInstance, { host, allowedHosts }: HostGuardOptions) => {
+  async (app: FastifyInstance, { host, allowedHosts, isGuarded = isAdminPath }: HostGuardOptions) => {
     if (allowedHosts.includes('*')) return
     const everywhere = isLoopback(host)
     const names = new Set([host, ...machineNames(), ...allowedHosts].map((name) => name.toLowerCase()))
     app.addHook('onRequest', async (request) => {
       // The route that was found, since a path can be spelled in many ways.
-      if (!everywhere && !isAdminPath(request.routeOptions.url ?? request.url)) return
+      if (!everywhere && !isGuarded(request.routeOptions.url ?? request.url)) return
       const header = request.headers.host
       if (header === undefined || header === '') return
       const name = hostName(header)
