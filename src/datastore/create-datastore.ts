@@ -145,7 +145,7 @@ class FolderDatastore implements Datastore {
     return { path: join(entry.folder, label.id, label.file), label }
   }
 
-  putImage(id: string, { folder, sha256, source, ...facts }: NewImage): Promise<StoredItem> {
+  async putImage(id: string, { folder, sha256, source, ...facts }: NewImage): Promise<StoredItem> {
     checkImageId(id)
     return this.#change(async () => {
       const known = this.#entries.get(id)
@@ -161,7 +161,7 @@ class FolderDatastore implements Datastore {
     })
   }
 
-  putLabel(id: string, tag: string, { folder, ...label }: NewLabel): Promise<StoredItem> {
+  async putLabel(id: string, tag: string, { folder, ...label }: NewLabel): Promise<StoredItem> {
     checkTag(tag)
     return this.#change(() => {
       const { index } = this.#find(id)

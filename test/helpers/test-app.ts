@@ -7,6 +7,7 @@ import { pino } from 'pino'
 import { buildApp } from '../../src/app.js'
 import { loadConfig } from '../../src/config/load.js'
 import type { ModelConfig, ModelRef } from '../../src/contract/model.js'
+import { createDatastore } from '../../src/datastore/create-datastore.js'
 import { AppError } from '../../src/errors.js'
 import { LogRing } from '../../src/observability/log-ring.js'
 import type { ModelEntry, ModelRegistry } from '../../src/registry/registry.js'
@@ -51,6 +52,17 @@ export async function testApp({ answer, flags = [], services: overrides = {} }: 
     defaultExpirySeconds: config.sessionExpiry,
     maxExpirySeconds: config.sessionMaxExpiry,
   })
+  const datastore =
+    config.datastore === ''
+      ? undefined
+      : await createDatastore({
+          path: config.datastore,
+          clock: systemClock,
+          log: silentLog,
+          maxBytes: config.datastoreMaxBytes,
+          maxImages: config.datastoreMaxImages,
+          expirySeconds: config.datastoreExpiry,
+        })
   const board = new RequestBoard({
     ...BOARD_DEFAULTS,
     clock: systemClock,
@@ -66,7 +78,7 @@ export async function testApp({ answer, flags = [], services: overrides = {} }: 
     registry: fakeRegistry(['spleen', 'deepgrow']),
     scheduler,
     sessions,
-    datastore: undefined,
+    datastore,
     board,
     fetchSource: async () => {
       throw new AppError('FETCH_FORBIDDEN', 'fetching is off')
@@ -76,6 +88,7 @@ export async function testApp({ answer, flags = [], services: overrides = {} }: 
     readiness: () => undefined,
     stopJobs: () => board.close(),
     async close() {
+      await datastore?.close()
       await sessions.close()
       await workspace.close()
     },
