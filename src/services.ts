@@ -13,6 +13,7 @@ import { LogRing } from './observability/log-ring.js'
 import { createLogger } from './observability/logger.js'
 import { parseDevice } from './predictors/device.js'
 import { startPreload } from './preload.js'
+import type { IntakeLimits } from './registry/intake.js'
 import { openRegistry } from './registry/open-registry.js'
 import type { ModelRegistry } from './registry/registry.js'
 import { createScheduler, type SchedulerOptions } from './scheduler/create-scheduler.js'
@@ -52,6 +53,11 @@ export interface Services {
   close(): Promise<void>
 }
 
+/** How large an archive of a model may be, unpacked. */
+export function modelIntakeLimits({ maxModelBytes }: Pick<Config, 'maxModelBytes'>): IntakeLimits {
+  return { maxEntries: MOST_ARCHIVE_ENTRIES, maxBytes: maxModelBytes, maxConfigBytes: MOST_CONFIG_BYTES }
+}
+
 export async function createServices(config: Config): Promise<Services> {
   // First what only reads settings, so that a wrong one is told before anything is open.
   const fetchSource = openFetching({
@@ -85,11 +91,7 @@ export async function createServices(config: Config): Promise<Services> {
     catalog: config.modelCatalog,
     autoReload: config.autoReload,
     scheduler,
-    limits: {
-      maxEntries: MOST_ARCHIVE_ENTRIES,
-      maxBytes: config.maxModelBytes,
-      maxConfigBytes: MOST_CONFIG_BYTES,
-    },
+    limits: modelIntakeLimits(config),
     log: logger,
   })
   const board = new RequestBoard({

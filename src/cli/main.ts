@@ -7,6 +7,7 @@ import { addAnnotateCommands } from './commands/annotate.js'
 import { addBenchCommand } from './commands/bench.js'
 import { addCompletionCommand } from './commands/completion.js'
 import { addDoctorCommand } from './commands/doctor.js'
+import { addImportCommand } from './commands/import.js'
 import { addModelCommands } from './commands/models.js'
 import { runServe } from './commands/serve.js'
 import { EXIT, EXIT_HELP } from './exit-codes.js'
@@ -33,6 +34,7 @@ program
   })
 
 addModelCommands(program)
+addImportCommand(program)
 addAnnotateCommands(program)
 addDoctorCommand(program)
 addBenchCommand(program)

@@ -52,6 +52,31 @@ export function refuseForeignArchive(entryNames: readonly string[]): void {
   if (has(/\.(plan|engine|trt)$/i)) refuse({ what: 'a TensorRT plan', hint: FROM_TENSORRT })
 }
 
+/**
+ * Archives of other servers: their own descriptions do not say how an image is prepared. Throws BAD_MODEL with the way.
+ * One with a config_aiaa.json in it is an MMAR, whatever else it holds.
+ */
+export function refuseForeignLayout(entryNames: readonly string[]): void {
+  const has = (pattern: RegExp) => entryNames.some((name) => pattern.test(name))
+  if (has(/(^|\/)config_aiaa\.json$/)) return
+  if (has(/(^|\/)config\.pbtxt$/))
+    throw new AppError(
+      'BAD_MODEL',
+      'data is a Triton model repository, which says nothing of how an image is prepared',
+      {
+        hint:
+          'send <model>/<version>/model.onnx with a config (PUT with ?draft=true, or `aidant import`, drafts one), or leave it on ' +
+          'Triton and send a config with inference.engine kserve',
+      },
+    )
+  if (has(/(^|\/)main\.py$/) && has(/(^|\/)lib\/(configs|infers|trainers)\//))
+    throw new AppError('BAD_MODEL', 'data is a MONAI Label app, whose tasks are Python that is not run here', {
+      hint:
+        'export the network of a task with torch.onnx.export, draft its config (`aidant import model.onnx`) and copy the ' +
+        'transforms of lib/infers into it; a task that runs a MONAI bundle is that bundle: send the bundle',
+    })
+}
+
 export async function readHead(path: string): Promise<Buffer> {
   const file = await open(path, 'r')
   try {

@@ -4,22 +4,17 @@ import { posix } from 'node:path'
 import { parse as parseYaml } from 'yaml'
 import { AppError } from '../errors.js'
 import { looksLikeZip, type UnzipLimits, type UnzippedFile, unzipTo } from '../util/unzip.js'
-import { readHead, refuseForeignArchive, refuseForeignFile } from './foreign-weights.js'
+import { readHead, refuseForeignArchive, refuseForeignFile, refuseForeignLayout } from './foreign-weights.js'
 import { bundleConfig } from './monai-bundle.js'
 import { isNnunet, readNnunet } from './nnunet-archive.js'
-import type { ModelFile } from './weights-store.js'
+import { type OnnxFiles, onnxFiles } from './onnx-files.js'
+import { type OnnxHeader, readOnnxHeader } from './onnx-header.js'
 
 export interface Intake {
   /** As sent or found; not yet parsed. */
   readonly config: unknown
   /** One for each network that the config names, in its order; none for a model without weights of its own. */
   readonly networks: readonly OnnxFiles[]
-}
-
-/** An ONNX file, and the files beside it that may hold its external data. */
-export interface OnnxFiles {
-  readonly path: string
-  readonly beside: readonly ModelFile[]
 }
 
 export interface IntakeLimits extends UnzipLimits {
@@ -49,15 +44,31 @@ export async function takeIn(
       })
     return { config, networks: [] }
   }
-  if (!looksLikeZip(await readHead(data))) {
+  if (!isZip(await readHead(data))) {
     await refuseForeignFile(data)
-    return { config: needConfig(config, 'an ONNX file'), networks: [{ path: data, beside: [] }] }
+    const own = config ?? embeddedConfig(await readOnnxHeader(data))
+    return { config: needConfig(own, 'an ONNX file'), networks: [{ path: data, beside: [] }] }
   }
   await mkdir(workFolder)
   const files = await unzip(data, workFolder, limits, signal)
   // A bundle's message says how to export it with MONAI itself.
-  if (!bundleRoot(files) && !isNnunet(files)) refuseForeignArchive(files.map((file) => file.entryName))
+  const names = files.map((file) => file.entryName)
+  if (config === undefined) refuseForeignLayout(names)
+  if (!bundleRoot(files) && !isNnunet(files)) refuseForeignArchive(names)
   return readLayout(config, files, limits)
+}
+
+export const isZip = looksLikeZip
+
+/** The config that an ONNX file brings in its `metadata_props`, under `config_aiaa`. Throws BAD_MODEL_CONFIG if it is no JSON. */
+export function embeddedConfig({ metadata }: Pick<OnnxHeader, 'metadata'>): unknown {
+  const text = metadata.config_aiaa ?? metadata['config_aiaa.json']
+  if (text === undefined) return undefined
+  try {
+    return JSON.parse(text)
+  } catch (cause) {
+    throw new AppError('BAD_MODEL_CONFIG', 'config_aiaa in the metadata_props of the ONNX file is not JSON', { cause })
+  }
 }
 
 async function unzip(zip: string, folder: string, limits: UnzipLimits, signal?: AbortSignal): Promise<UnzippedFile[]> {
@@ -178,20 +189,10 @@ function pickOnnx(files: readonly UnzippedFile[]): OnnxFiles[] {
   return [onnxFiles(chosen, files)]
 }
 
-/** The other files by their name relative to the ONNX file's folder. */
-export function onnxFiles(chosen: UnzippedFile, files: readonly UnzippedFile[]): OnnxFiles {
-  const root = posix.dirname(chosen.entryName)
-  const prefix = root === '.' ? '' : `${root}/`
-  const beside = files
-    .filter((file) => file !== chosen && file.entryName.startsWith(prefix))
-    .map((file) => ({ name: file.entryName.slice(prefix.length), path: file.path }))
-  return { path: chosen.path, beside }
-}
-
 function needConfig(config: unknown, what: string): unknown {
   if (config !== undefined) return config
   throw new AppError('BAD_MODEL_CONFIG', `config is missing: ${what} does not say how it is run`, {
-    hint: 'send the part config with config_aiaa.json beside data',
+    hint: 'send the part config with config_aiaa.json beside data; PUT with ?draft=true, or `aidant import`, drafts one of an ONNX file',
   })
 }
 

@@ -2,8 +2,8 @@
 import { posix } from 'node:path'
 import { AppError } from '../errors.js'
 import type { UnzippedFile } from '../util/unzip.js'
-import { type Intake, onnxFiles } from './intake.js'
 import { nnunetConfig } from './nnunet.js'
+import { type OnnxFiles, onnxFiles } from './onnx-files.js'
 import { readOnnxHeader } from './onnx-header.js'
 
 const EXPORT_HINT =
@@ -29,7 +29,7 @@ export async function readNnunet(
   config: unknown,
   files: readonly UnzippedFile[],
   json: (file: UnzippedFile) => Promise<unknown>,
-): Promise<Intake> {
+): Promise<{ readonly config: unknown; readonly networks: readonly OnnxFiles[] }> {
   const root = chosenFolder(files)
   const folds = foldsOf(files, root)
   if (folds.length === 0)

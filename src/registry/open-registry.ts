@@ -11,6 +11,7 @@ import { LOCKS_FOLDER } from '../workspace/names.js'
 import type { Workspace } from '../workspace/open-workspace.js'
 import { readBundledModels } from './bundled-models.js'
 import { Collector } from './collect.js'
+import { draftNeedsFiles, draftOf } from './draft.js'
 import type { IntakeLimits } from './intake.js'
 import { ManifestStore } from './manifest-store.js'
 import { ModelDirectory } from './model-directory.js'
@@ -81,6 +82,10 @@ export async function openRegistry(options: RegistryOptions): Promise<ModelRegis
     get: (name) => directory.get(name),
     resolve: (name) => directory.resolve(name),
     put: (name, source, signal) => published(publisher.put(name, source, signal)),
+    draft(source, folder, signal) {
+      if (source.kind !== 'files' || source.data === undefined) throw draftNeedsFiles()
+      return draftOf(source.config, source.data, join(folder, 'draft'), options.limits, signal)
+    },
     patch: (name, config, signal) => published(publisher.patch(name, config, signal)),
     async remove(name) {
       await publisher.remove(name)

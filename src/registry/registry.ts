@@ -5,6 +5,7 @@
  */
 import type { ModelConfig, ModelRef, RewriteChoice } from '../contract/model.js'
 import type { TensorSpec } from '../contract/tensor.js'
+import type { Draft } from './draft.js'
 
 export interface ModelEntry {
   readonly name: string
@@ -57,6 +58,8 @@ export interface ModelRegistry {
   resolve(name: string): ModelRef
   /** Proves the model and publishes it; until then, and if it fails, the old one serves. BUSY_NAME while another writes. */
   put(name: string, source: ModelSource, signal?: AbortSignal): Promise<ModelEntry>
+  /** What a PUT of these files would understand, and a config for an ONNX file that brings none; `folder` is for scratch. */
+  draft(source: ModelSource, folder: string, signal?: AbortSignal): Promise<Draft>
   /** Replaces the config and keeps the weights; proved and published like a PUT. */
   patch(name: string, config: unknown, signal?: AbortSignal): Promise<ModelEntry>
   remove(name: string): Promise<void>

@@ -164,6 +164,7 @@ export function fakeRegistry(names: readonly string[]): ModelRegistry {
     get: entry,
     resolve: find,
     put: refuse,
+    draft: refuse,
     patch: refuse,
     remove: refuse,
     close: async () => {},

@@ -375,6 +375,58 @@ describe('the catalogue', () => {
   })
 })
 
+describe('a draft', () => {
+  test('of an ONNX file says what would be done with it, and loads nothing', async () => {
+    await using app = await modelsApp()
+    const reply = await app.put('organ?draft=true', [dataPart()])
+    expect(reply.statusCode, reply.body).toBe(200)
+    const { draft, config, understood, questions } = reply.json()
+    expect(draft).toBe(true)
+    expect(config).toMatchObject({ type: 'segmentation', version: '4' })
+    expect(understood).toContain('type: segmentation')
+    expect(questions.length).toBeGreaterThan(0)
+    expect((await app.inject('/admin/model/organ')).statusCode).toBe(404)
+    expect((await app.put('organ', [configPart(config), dataPart()])).statusCode).toBe(200)
+  })
+  test('needs an upload', async () => {
+    await using app = await modelsApp()
+    expect((await app.json('PUT', 'organ?draft=true', { generation: 1 })).statusCode).toBe(400)
+  })
+})
+
+describe('several networks in one model', () => {
+  const networks = ['fold_0/model.onnx', 'fold_1/model.onnx']
+  const config = () => {
+    const { inference, ...rest } = modelConfig() as { inference: object }
+    return { ...rest, inference: { ...inference, networks } }
+  }
+  const folds = (names: readonly string[]): Part => ({
+    name: 'data',
+    filename: 'folds.zip',
+    body: zipBytes(names.map((name, i) => ({ name, data: i === 0 ? onnx : variant(onnx, name) }))),
+  })
+
+  test('are kept together, and with them the publish before', async () => {
+    await using app = await modelsApp()
+    const reply = await app.put('organ', [configPart(config()), folds(networks)])
+    expect(reply.statusCode, reply.body).toBe(200)
+    expect(app.registry.resolve('organ').morePaths).toHaveLength(1)
+    expect((await app.json('PATCH', 'organ', { ...config(), labels: ['kidney'] })).statusCode).toBe(200)
+    expect(app.registry.resolve('organ').morePaths).toHaveLength(1)
+    expect((await app.json('PUT', 'organ', { generation: 1 })).statusCode).toBe(200)
+    expect(app.registry.resolve('organ').morePaths).toHaveLength(1)
+  })
+  test.each([
+    ['a network that the archive does not have', [networks[0]!], 422],
+    ['fewer networks than the config names, by PATCH', networks, 422],
+  ])('%s is refused', async (_, names, status) => {
+    await using app = await modelsApp()
+    const put = await app.put('organ', [configPart(config()), folds(names)])
+    if (names.length < 2) return void expect(put.statusCode).toBe(status)
+    expect((await app.json('PATCH', 'organ', modelConfig())).statusCode).toBe(status)
+  })
+})
+
 describe('the other admin routes', () => {
   test('GET gives the config as uploaded; PATCH takes it back changed', async () => {
     await using app = await modelsApp()

@@ -2,6 +2,7 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
 import type { RewriteChoice } from '../../contract/model.js'
+import type { DraftQuestion } from '../../registry/draft-config.js'
 import type { ModelEntry, ModelRegistry } from '../../registry/registry.js'
 import type { RunnerStatus, Scheduler } from '../../scheduler/scheduler.js'
 import { modelInfo, stateOf } from '../model-info.js'
@@ -64,6 +65,31 @@ const Running = z
   })
   .meta({ id: 'RunningModel' })
 
+/** What PUT answers with `draft=true`. */
+const Draft = z
+  .object({
+    draft: z.literal(true),
+    config: z.unknown().meta({ description: 'a whole config_aiaa.json' }),
+    understood: z.array(z.string()).meta({ description: 'what would be done, a line each' }),
+    questions: z
+      .array(
+        z.object({
+          about: z.string(),
+          question: z.string(),
+          drafted: z.string(),
+          choices: z.array(z.object({ answer: z.string(), write: z.unknown() })),
+        }),
+      )
+      .meta({ description: 'what no file tells, with what the draft says and what else it could say' }),
+  })
+  .meta({ id: 'ModelDraft' })
+const DraftQuery = z.object({
+  draft: z
+    .enum(['true', 'false'])
+    .optional()
+    .meta({ description: 'answer what would be understood, and load nothing' }),
+})
+
 const PUT_BODY = {
   required: true,
   content: {
@@ -75,7 +101,8 @@ const PUT_BODY = {
           data: {
             type: 'string',
             format: 'binary',
-            description: 'model.onnx, or a zip of it with its external data, of an MMAR or of a MONAI bundle',
+            description:
+              'model.onnx, or a zip of it with its external data, of an MMAR, of a MONAI bundle or of nnU-Net v2',
           },
         },
       },
@@ -146,15 +173,24 @@ export const adminModelRoutes: FastifyPluginAsyncZod<AdminModelRouteOptions> = a
           'Parts config and data; data alone when it is an MMAR or MONAI bundle zip; config alone for a pipeline or a ' +
           'kserve model; or JSON that names a model of the catalogue ({"path", "version"} or {"url", "sha256"}) or a kept ' +
           'generation of this one ({"generation"}). The model is proved first: until it has loaded and run, and if it ' +
-          'does not, the old one keeps serving.',
+          'does not, the old one keeps serving. With draft=true nothing is loaded: the answer is the config as it would be ' +
+          'understood, and for an ONNX file without one a first draft with questions.',
         params: ModelName,
-        response: { 200: AdminModel, ...refusals(400, 403, 404, 409, 413, 415, 422, 499, 500, 503, 504) },
+        querystring: DraftQuery,
+        response: {
+          200: z.union([Draft, AdminModel]),
+          ...refusals(400, 403, 404, 409, 413, 415, 422, 499, 500, 503, 504),
+        },
       },
       config: { openapi: { requestBody: PUT_BODY } },
     },
     async (request, reply) =>
       withScope(request, reply, options.scope, async ({ folder, signal }) => {
         const source = await receiveModel(request, folder, options.limits)
+        if (request.query.draft === 'true') {
+          const { config, understood, questions } = await registry.draft(source, folder, signal)
+          return { draft: true as const, config, understood: [...understood], questions: questions.map(copyQuestion) }
+        }
         return adminModel(await registry.put(request.params.name, source, signal), scheduler.status())
       }),
   )
@@ -281,6 +317,10 @@ function optimised({ engine, plan, rewrites, originalMs, chosenMs }: RewriteChoi
 
 function round2(value: number): number {
   return Math.round(value * 100) / 100
+}
+
+function copyQuestion({ choices, ...rest }: DraftQuestion) {
+  return { ...rest, choices: choices.map((choice) => ({ ...choice })) }
 }
 
 function running(status: RunnerStatus): z.infer<typeof Running> {
