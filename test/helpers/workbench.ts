@@ -37,7 +37,7 @@ export class Workbench {
 
   /** Waits until nothing is under way. */
   async settled(): Promise<void> {
-    await this.page.locator('#job').waitFor({ state: 'hidden', timeout: 120_000 })
+    await this.page.locator('#job').waitFor({ state: 'hidden', timeout: 240_000 })
   }
 
   /** Presses a key with the focus on the image. */
