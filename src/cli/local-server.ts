@@ -1,7 +1,7 @@
 /** A server inside this process, for commands that nobody has started one for: it listens on a socket, not on a port. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { loadConfig } from '../config/load.js'
 import { startServer } from '../server.js'
 import { ServerClient } from './server-client.js'
@@ -16,13 +16,16 @@ export interface LocalServerWish {
   /** A workspace whose models are to be used; without it a fresh one, with the bundled models, for as long as it runs. */
   readonly workspace?: string | undefined
   readonly device?: string | undefined
+  /** A datastore's folder. */
+  readonly datastore?: string | undefined
 }
 
 /** Settings come from the environment as they do for `aidant serve`; nothing is logged but warnings. */
-export async function startLocalServer({ workspace, device }: LocalServerWish = {}): Promise<LocalServer> {
+export async function startLocalServer({ workspace, device, datastore }: LocalServerWish = {}): Promise<LocalServer> {
   const folder = await mkdtemp(join(tmpdir(), 'aidant-'))
   try {
     const flags = ['--log-level', 'silent', ...(device === undefined ? [] : ['--device', device])]
+    if (datastore !== undefined) flags.push('--datastore', resolve(datastore))
     const place = workspace ?? process.env.AIDANT_WORKSPACE ?? join(folder, 'workspace')
     const config = loadConfig([...flags, '--workspace', place], process.env)
     const socketPath =

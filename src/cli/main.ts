@@ -6,6 +6,7 @@ import { readVersion } from '../util/version.js'
 import { addAnnotateCommands } from './commands/annotate.js'
 import { addBenchCommand } from './commands/bench.js'
 import { addCompletionCommand } from './commands/completion.js'
+import { addDatastoreCommands } from './commands/datastore.js'
 import { addDoctorCommand } from './commands/doctor.js'
 import { addImportCommand } from './commands/import.js'
 import { addModelCommands } from './commands/models.js'
@@ -36,6 +37,7 @@ program
 addModelCommands(program)
 addImportCommand(program)
 addAnnotateCommands(program)
+addDatastoreCommands(program)
 addDoctorCommand(program)
 addBenchCommand(program)
 addCompletionCommand(program)

@@ -48,8 +48,13 @@ export class ServerClient {
   }
 
   /** Sends files as a multipart body, from disk, with its length known beforehand. */
-  async upload<T>(path: string, parts: readonly FilePart[]): Promise<T> {
-    return readJson(await this.#send('PUT', path, await multipartBody({}, parts)))
+  async upload<T>(path: string, parts: readonly FilePart[], fields: Readonly<Record<string, string>> = {}): Promise<T> {
+    return readJson(await this.#send('PUT', path, await multipartBody(fields, parts)))
+  }
+
+  /** Asks for a file, and gives the reply as it comes. Rejects ServerError with what the server said. */
+  async get(path: string): Promise<IncomingMessage> {
+    return this.#send('GET', path)
   }
 
   /** Sends text fields and files, and gives the reply as it comes. Rejects ServerError with what the server said. */

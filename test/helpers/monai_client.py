@@ -41,5 +41,17 @@ nrrd = {"result_extension": ".nrrd", "result_dtype": "uint8", "result_compress":
 said["by_session"] = infer("by_session", "scan", {**CLICKS, **nrrd, "label": "cyst"}, session_id=session)
 said["by_file"] = infer("by_file", "scan", CLICKS, file=SCAN)
 said["removed"] = client.remove_session(session)
-said["no_sample"] = refused(client.next_sample, "first", {})
+
+# As 3D Slicer does with a local volume: store it, run a model on it by its name, save what became of it.
+NAME = "MR Head/1"
+said["stored"] = client.upload_image(SCAN, NAME)
+said["sample"] = client.next_sample("first", {})
+said["by_image"] = infer("by_image", NAME, CLICKS)
+info = {"label_info": [{"name": "cyst", "idx": 1}]}
+said["saved"] = client.save_label(NAME, said["by_image"]["file"], tag="final", params=info)
+said["datastore"] = client.datastore()
+said["label"] = kept("label", client.download_label(NAME, "final"))
+said["no_sample"] = client.next_sample("random", {})
+said["no_strategy"] = refused(client.next_sample, "epistemic", {})
+said["no_image"] = refused(client.infer, MODEL, "unknown", CLICKS)
 print(json.dumps(said))

@@ -35,7 +35,15 @@ interface Said {
   readonly removed: { readonly session_id: string }
   readonly by_session: { readonly file: string; readonly params: { readonly label_names: unknown } }
   readonly by_file: { readonly file: string }
-  readonly no_sample: { readonly refused: number }
+  readonly stored: unknown
+  readonly sample: { readonly id: string; readonly name: string }
+  readonly by_image: { readonly file: string; readonly params: { readonly label_names: unknown } }
+  readonly saved: unknown
+  readonly datastore: { readonly objects: Readonly<Record<string, unknown>> }
+  readonly label: string
+  readonly no_sample: unknown
+  readonly no_strategy: { readonly refused: number }
+  readonly no_image: { readonly message: string }
 }
 
 const SIZE: Vec3 = [14, 12, 9]
@@ -53,7 +61,7 @@ let root: string
 let server: ServerProcess
 beforeAll(async () => {
   root = await mkdtemp(join(tmpdir(), 'aidant-monailabel-'))
-  server = await ServerProcess.startCompiled(join(root, 'workspace'), ['--device', 'cpu'])
+  server = await ServerProcess.startCompiled(join(root, 'workspace'), ['--device', 'cpu', '--datastore', 'workspace'])
   const body = new FormData()
   body.append('config', new Blob([JSON.stringify(clickConfig(3))]), 'config_aiaa.json')
   body.append('data', new Blob([new Uint8Array(fixtureModel('guidance_3d.onnx'))]), 'model.onnx')
@@ -182,7 +190,24 @@ describe.skipIf(!python)("MONAI Label's own Python client, unmodified (needs mon
     expect(mask.equals(await readFile(said.by_file.file))).toBe(true)
   })
 
-  test('is told that there is no next sample', () => {
-    expect(said.no_sample.refused).toBe(404)
+  test('stores an image under any name, is given it as the next sample, runs a model on it', async () => {
+    expect(said.stored).toEqual({ image: 'MR Head/1' })
+    expect(said.sample).toMatchObject({ id: 'MR Head/1', name: 'MR_Head_1.nii.gz' })
+    expect((await readFile(said.by_image.file)).equals(await readFile(said.by_file.file))).toBe(true)
+  })
+
+  test('saves a label, finds it in the list, gets it back; then no sample is left', async () => {
+    expect(said.saved).toEqual({ image: 'MR Head/1', label: 'MR Head/1' })
+    expect(said.datastore.objects['MR Head/1']).toMatchObject({
+      image: { ext: '.nii.gz' },
+      labels: { final: { ext: '.nii.gz', info: { params: { label_names: { cyst: 1 } } } } },
+    })
+    expect((await readFile(said.label)).equals(await readFile(said.by_image.file))).toBe(true)
+    expect(said.no_sample).toEqual({})
+  })
+
+  test('is told what there is not, in words', () => {
+    expect(said.no_strategy.refused).toBe(404)
+    expect(said.no_image.message).toMatch(/Status: 404.*no image of this name/)
   })
 })
