@@ -53,7 +53,7 @@ export const runInference: RunInference = async (given, context) => {
     params: withPoints(finished.params),
     timings: clock.timings,
     device,
-    notes: [...notes, ...(item.notes ?? [])],
+    notes: [...notes, ...(item.notes ?? []), ...finished.notes],
   }
 }
 

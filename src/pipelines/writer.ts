@@ -20,31 +20,42 @@ export interface FinishedResult {
   readonly volume: Volume
   readonly kind: 'labels' | 'intensity'
   readonly params: Readonly<Record<string, unknown>>
+  readonly notes: readonly string[]
 }
 
 /** Undoes what is still to be undone, and counts. `source` is the image as it was read. */
 export function finishResult(item: Item, fieldName: string, source: ReadResult, config: ModelConfig): FinishedResult {
   const field = requireImage(item, fieldName)
   const { volume } = restore(field)
-  if (field.content !== 'labels') return { volume, kind: 'intensity', params: item.result }
-  const labels = volume.channels > 1 ? mergeChannels(volume, config.labels.length) : volume
+  if (field.content !== 'labels') return { volume, kind: 'intensity', params: item.result, notes: [] }
+  const { labels, notes } =
+    volume.channels > 1 ? mergeChannels(volume, config.labels.length) : { labels: volume, notes: [] }
   const statistics = labelStatistics(labels, source.volume, config.labels)
-  return { volume: labels, kind: 'labels', params: { ...item.result, label_statistics: statistics } }
+  return { volume: labels, kind: 'labels', params: { ...item.result, label_statistics: statistics }, notes }
 }
 
 /**
- * Channels of zeros and ones as one label map; where several are set the last wins. With more channels than labels the
- * first is the background.
+ * Channels of zeros and ones as one label map; where several are set the last wins, and a note says so. With more channels
+ * than labels the first is the background.
  */
-function mergeChannels(volume: Volume, labelCount: number): Volume {
+function mergeChannels(volume: Volume, labelCount: number): { labels: Volume; notes: readonly string[] } {
   const voxels = voxelCount(volume)
   const offset = volume.channels > labelCount && labelCount > 0 ? 0 : 1
   const data = labelArray(voxels, 0, volume.channels)
+  let overlaps = 0
   for (let c = 1 - offset; c < volume.channels; c++) {
     const from = c * voxels
-    for (let i = 0; i < voxels; i++) if (volume.data[from + i] !== 0) data[i] = c + offset
+    for (let i = 0; i < voxels; i++) {
+      if (volume.data[from + i] === 0) continue
+      if (data[i] !== 0) overlaps++
+      data[i] = c + offset
+    }
   }
-  return makeVolume(volume.size, volume.affine, data, { nifti: volume.nifti })
+  const notes =
+    overlaps === 0
+      ? []
+      : [`classes overlap in ${overlaps} voxel(s), where the last of them was kept; MergeChannelsd states an order`]
+  return { labels: makeVolume(volume.size, volume.affine, data, { nifti: volume.nifti }), notes }
 }
 
 /** Writes the file the client asked for into the job's folder; undefined when it wants none. */

@@ -147,7 +147,8 @@ const config: ModelConfig = {
 export function fakeRegistry(names: readonly string[]): ModelRegistry {
   const find = (name: string): ModelRef => {
     if (!names.includes(name)) throw new AppError('MODEL_NOT_FOUND', `model '${name}' is not loaded`)
-    return { name, revision: '1', config: name === 'deepgrow' ? { ...config, type: 'deepgrow' } : config }
+    const type = { deepgrow: 'deepgrow', dextr3d: 'annotation' }[name] ?? config.type
+    return { name, revision: '1', config: { ...config, type: type as ModelConfig['type'] } }
   }
   const entry = (name: string): ModelEntry => ({
     ...find(name),

@@ -6,7 +6,7 @@ import type { InferenceJob } from '../../src/contract/job.js'
 import { form, readMultipart } from '../helpers/multipart.js'
 import { pythonWith } from '../helpers/python.js'
 import { sendRaw } from '../helpers/raw-http.js'
-import { testApp } from '../helpers/test-app.js'
+import { fakeRegistry, testApp } from '../helpers/test-app.js'
 
 const run = promisify(execFile)
 const voxels = Buffer.from([0x1f, 0x8b, 0x08, 0, 13, 10, 45, 45, 255, 0])
@@ -77,19 +77,19 @@ describe('the Python client', () => {
       Buffer.from('\r\n'),
     ])
     const head =
-      'POST /v1/dextr3d?model=spleen HTTP/1.1\r\nHost: 127.0.0.1:5000\r\nAccept-Encoding: identity\r\n' +
+      'POST /v1/dextr3d?model=dextr3d HTTP/1.1\r\nHost: 127.0.0.1:5000\r\nAccept-Encoding: identity\r\n' +
       `content-type: multipart/form-data; boundary=${boundary}\r\ncontent-length: ${payload.length}\r\n\r\n`
     return Buffer.concat([Buffer.from(head), payload])
   }
 
   test('has a $ in its boundary, a full path as file name, an extra line end, and points as text', async () => {
-    await using app = await testApp()
+    await using app = await testApp({ services: { registry: fakeRegistry(['dextr3d']) } })
     const port = await app.listen()
     const reply = await sendRaw(port, request('{"points": "[[93,106,64],[40,108,64]]"}'))
     expect(reply.statusLine).toBe('HTTP/1.1 200 OK')
     const job = app.scheduler.asked[0]!.job as InferenceJob
     expect(job.params).toEqual({ points: '[[93,106,64],[40,108,64]]' })
-    expect(job.images).toHaveLength(1)
+    expect(job.files).toHaveLength(1)
   })
 
   const python = pythonWith(['cgi', 'http.client'])

@@ -142,6 +142,25 @@ describe('what a job says beside its label map', () => {
     if (params.extreme_points) expect(params.points).toEqual(params.extreme_points)
   })
 
+  it('tells of classes that overlap, where no order of theirs is stated', async () => {
+    const image = volumeOf([4, 1, 1])
+    image.data.set([0, 1, 2, 3])
+    const path = await niftiFile(folder, image, 'overlap.nii')
+    const outDir = await mkdtemp(join(folder, 'out-'))
+    const result = await runPipeline({
+      config: config({
+        pre_transforms: [step('LoadImaged'), step('EnsureChannelFirstd')],
+        post_transforms: [{ name: 'AsDiscreted', args: { keys: 'model', threshold: 0.5 } }],
+      }),
+      predictor: voxelNetwork(([v]) => [Number(v! >= 1), Number(v! >= 2)]),
+      paths: [path],
+      outDir,
+    })
+    const { volume } = await readVolume([result.file!.path], roomyLimits)
+    expect([...volume.data]).toEqual([0, 1, 2, 2])
+    expect(result.notes).toEqual([expect.stringContaining('overlap in 2 voxel(s)')])
+  })
+
   it('tells of a click that was left out', async () => {
     const path = await niftiFile(folder, volumeOf([5, 5, 5]), 'outside.nii')
     const guided = config({
