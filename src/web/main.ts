@@ -129,7 +129,8 @@ bench.on('scan', () => {
   for (const input of document.querySelectorAll<HTMLInputElement>('#layouts input'))
     input.disabled = viewer.isFlat && input.value !== 'axial'
   viewer.colors = store.doc.segments
-  viewer.updateLabels(store.labels)
+  // A new scan has no labels yet, and the viewer starts without any.
+  if (store.doc.segments.length > 0) viewer.updateLabels(store.labels)
   showHint()
 })
 

@@ -166,7 +166,7 @@ export function labelNifti(header: Uint8Array, labels: Uint8Array): Uint8Array<A
 /**
  * What the viewer is given: NIfTI-1 in the same voxel order, with an affine that it can draw. A picture's rows run
  * downwards on a screen and are turned round for it; an affine that cannot be drawn is replaced by the voxel sizes; of
- * several time points the first is shown; three channels of bytes are a colour.
+ * several time points the first is shown; three channels of bytes are a colour. May take over the buffer of `image`.
  */
 export function forDisplay(image: NiftiImage, isPicture: boolean): ArrayBuffer {
   const { size, channels, data } = image
@@ -174,8 +174,11 @@ export function forDisplay(image: NiftiImage, isPicture: boolean): ArrayBuffer {
   const isColour = isPicture && channels >= 3 && data instanceof Uint8Array
   const shown = isColour ? interleave(data as Uint8Array, voxels) : shrink(data.subarray(0, voxels))
   if (isPicture) turnRows(shown, size, isColour ? 4 : 1)
-  const bytes = new Uint8Array(352 + shown.byteLength)
-  bytes.set(new Uint8Array(shown.buffer, shown.byteOffset, shown.byteLength), 352)
+  // A large scan is not copied: where its voxels lie at the usual place, the header before them is written anew.
+  const inPlace = shown.byteOffset === 352 && shown.buffer.byteLength === 352 + shown.byteLength
+  const bytes = inPlace ? new Uint8Array(shown.buffer as ArrayBuffer) : new Uint8Array(352 + shown.byteLength)
+  if (inPlace) bytes.fill(0, 0, 352)
+  else bytes.set(new Uint8Array(shown.buffer, shown.byteOffset, shown.byteLength), 352)
   const view = new DataView(bytes.buffer)
   view.setInt32(0, 348, true)
   setDims(view, 1, [3, ...size, 1, 1, 1, 1])

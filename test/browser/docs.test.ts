@@ -14,7 +14,7 @@ const DISC =
   '<svg xmlns="http://www.w3.org/2000/svg" width="64" height="48"><circle cx="20" cy="20" r="12" fill="#888"/></svg>'
 const SCAN = golden('transform-hippocampus.nii.gz')
 
-describe.skipIf(chromiumPath === undefined)('/docs in Chromium', () => {
+describe.skipIf(chromiumPath === undefined)('/docs in Chromium', { timeout: 240_000 }, () => {
   let workspace: string
   let picture: string
   let server: ServerProcess
