@@ -27,7 +27,7 @@ COPY --from=build /app/node_modules node_modules
 COPY --from=build /app/dist dist
 COPY scripts scripts
 COPY models models
-COPY LICENSE README.md ./
+COPY LICENSE NOTICE README.md ./
 RUN if [ "$BASE" = cuda ]; then node scripts/install-cuda.mjs; fi \
   && mkdir /workspace && chown 1000:0 /workspace && chmod g+rwx /workspace
 USER 1000

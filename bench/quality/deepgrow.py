@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from common.bank import held_out_scans
 from common.clicks import centre_click, correction
 from common.held_out_3d import Case, cases_3d, table
 from common.metrics import dice
-from deepgrow_2d.evaluate import CLICKS, cases_of
+from deepgrow_2d.evaluate import CLICKS, held_out_cases, vessels
 from deepgrow_2d.evaluate import Case as Slice
-from report import OBEYED, RISE, Result, Table
+from report import OBEYED, RISE, VESSELS, Result, Table, after
 from scans import Options, by_image, gridded, picture_file, volume_file
 from server import Server
 
@@ -40,11 +39,17 @@ class Tally:
     obeyed: int = 0
 
     def table(self, title: str) -> Table:
-        return Table(title, (*(f"{c} click{'s' * (c > 1)}" for c in CLICKS), "structures"), table(self.scores))
+        rows = {**table(self.scores), "mean over sources": [*self.source_means().values(), len(self.scores)]}
+        return Table(title, (*(f"{c} click{'s' * (c > 1)}" for c in CLICKS), "structures"), rows)
 
     def means(self) -> dict[int, float]:
         """Mean Dice over all structures, by number of clicks."""
         return dict(zip(CLICKS, table(self.scores)["all"], strict=False))
+
+    def source_means(self, chosen: Callable[[str], bool] = lambda source: True) -> dict[int, float]:
+        """The mean over the chosen sources of each one's mean Dice, by number of clicks."""
+        rows = [np.mean(rows, 0) for source, rows in self.scores.items() if chosen(source)]
+        return dict(zip(CLICKS, np.mean(rows, 0).tolist(), strict=True))
 
     def rise(self) -> float:
         """The least gain of the mean from one of CLICKS to the next."""
@@ -81,10 +86,9 @@ def run_clicks(server: Server, model: str, groups: Iterator[tuple[Path, list[Tar
 
 def slices(cases: list[Slice], folder: Path) -> Iterator[tuple[Path, list[Target]]]:
     """Pictures as PNG; the slices of a source that share a grid are stacked, so that the server has to find the one meant."""
-    pictures = {scan.source for scan in held_out_scans() if scan.labels.shape[2] == 1}
     stacks: dict[tuple[object, ...], list[Slice]] = {}
     for case in cases:
-        if case.source in pictures:
+        if case.picture:
             target = Target(case.source, case.mask, lambda c: [c[1], c[0], 0], lambda labels: labels)
             yield picture_file(folder, case.image), [target]
         else:
@@ -104,24 +108,25 @@ def volumes(cases: list[Case], options: Options) -> Iterator[tuple[Path, list[Ta
 
 
 def deepgrow_2d(server: Server, options: Options) -> Result:
-    return clicked("deepgrow_2d", 5, lambda components: run_clicks(
-        server, "deepgrow_2d", slices(cases_of(held_out_scans(), options.each, options.seeded(5), components), options.folder)))
+    return clicked("deepgrow_2d", (1, 3, 5), lambda components: run_clicks(
+        server, "deepgrow_2d", slices(held_out_cases(options.each, options.seeded(5), components), options.folder)))
 
 
 def deepgrow_3d(server: Server, options: Options) -> Result:
-    return clicked("deepgrow_3d", 10, lambda components: run_clicks(
+    return clicked("deepgrow_3d", (1, 5, 10), lambda components: run_clicks(
         server, "deepgrow_3d", volumes(cases_3d(options.each, options.seeded(6), components), options)))
 
 
-def clicked(model: str, later: int, tally_of: Callable[[bool], Tally]) -> Result:
-    """Everything that has the label, and only its largest connected part; `later`: the number of clicks with a goal."""
+def clicked(model: str, at: tuple[int, ...], tally_of: Callable[[bool], Tally]) -> Result:
+    """Everything that has the label, and only its largest connected part; `at`: the numbers of clicks with a goal."""
     tables, measures, tallies = [], {}, []
     for kind, components in (("label", False), ("part", True)):
         tally = tally_of(components)
         tables.append(tally.table(f"{model}, {kind}, mean Dice"))
-        means = tally.means()
-        measures |= {f"{kind}: mean Dice after 1 click": means[1], f"{kind}: mean Dice after {later} clicks": means[later],
-                     f"{kind}: {RISE}": tally.rise()}
+        means = tally.source_means()
+        measures |= {f"{kind}: {after(clicks)}": means[clicks] for clicks in at} | {f"{kind}: {RISE}": tally.rise()}
+        if model == "deepgrow_2d" and not components and any(map(vessels, tally.scores)):
+            measures[VESSELS] = tally.source_means(vessels)[5]
         tallies.append(tally)
     return obeyed(tables, measures, tallies)
 

@@ -42,9 +42,9 @@ def volume_file(folder: Path, image: np.ndarray, spacing: tuple[float, ...]) -> 
 
 
 def picture_file(folder: Path, image: np.ndarray) -> Path:
-    """A PNG file in `folder` of an image (rows, columns) of values from 0 to 255."""
+    """A PNG file in `folder` of an image (rows, columns), or (rows, columns, 3) in red, green, blue, of values from 0 to 255."""
     path = folder / f"{next(numbers)}.png"
-    cv2.imwrite(str(path), np.rint(image).astype(np.uint8))
+    cv2.imwrite(str(path), np.rint(image[..., ::-1] if image.ndim == 3 else image).astype(np.uint8))
     return path
 
 

@@ -40,7 +40,8 @@ export function fitImage(
     return noted(one, luminance(volume), 'the image is in colour and the model takes grey: its luminance was used')
   if (colours === 4 && wanted !== 4)
     return noted(one, firstChannels(volume, 3), 'the transparency of the image was not used')
-  return one
+  // colours are no axis of the mask, whichever one the file keeps them on
+  return { ...one, volume: withData(volume, volume.data, volume.channels) }
 }
 
 /** One of several images, when the model takes fewer; all of them when it takes as many. */

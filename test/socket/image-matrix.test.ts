@@ -37,20 +37,19 @@ interface Sent {
   readonly file: () => Promise<Uint8Array> | Uint8Array
   /** The click and six extreme points in its voxels, from column and row of the picture. */
   readonly at?: (x: number, y: number) => readonly [number, number, number]
-  /** How the note starts that its colour or transparency gets of a model for grey. */
+  /** What the note says that its transparency gets of a model that sees colours. */
   readonly note?: RegExp
 }
 
 /** Of the issue's kinds: what people send. */
 const USUAL: readonly Sent[] = [
   { name: 'a grey PNG', file: () => raw(grey, 1).toColourspace('b-w').png().toBuffer() },
-  { name: 'a colour PNG', file: () => raw(rgb, 3).png().toBuffer(), note: /in colour/ },
-  { name: 'a colour JPEG', file: () => raw(rgb, 3).jpeg({ quality: 100 }).toBuffer(), note: /in colour/ },
+  { name: 'a colour PNG', file: () => raw(rgb, 3).png().toBuffer() },
+  { name: 'a colour JPEG', file: () => raw(rgb, 3).jpeg({ quality: 100 }).toBuffer() },
   { name: 'a radiograph', file: () => dicomBytes({ columns: W, rows: H, pixels: grey, modality: 'DX' }) },
   {
     name: 'an ultrasound frame in colour',
     file: () => dicomBytes({ columns: W, rows: H, pixels: rgb, modality: 'US' }),
-    note: /in colour/,
   },
   { name: 'a 2-D NIfTI', file: () => niftiBytes({ datatype: 2, dim: [2, W, H], voxels: grey }) },
   { name: 'a NIfTI of one slice', file: () => niftiBytes({ datatype: 2, dim: [3, W, H, 1], voxels: grey }) },
@@ -60,7 +59,7 @@ const USUAL: readonly Sent[] = [
 /** Their relatives. */
 const OTHERS: readonly Sent[] = [
   { name: 'a PNG of 16 bits', file: () => raw(grey, 1).toColourspace('grey16').png().toBuffer() },
-  { name: 'a PNG with transparency', file: () => raw(rgba, 4).png().toBuffer(), note: /in colour/ },
+  { name: 'a PNG with transparency', file: () => raw(rgba, 4).png().toBuffer() },
   { name: 'a grey JPEG', file: () => raw(grey, 1).toColourspace('b-w').jpeg({ quality: 100 }).toBuffer() },
   {
     name: 'a CT slice, whose rows run upwards in the voxels',
@@ -70,12 +69,11 @@ const OTHERS: readonly Sent[] = [
   {
     name: 'a NIfTI of colours',
     file: () => niftiBytes({ datatype: 128, dim: [3, W, H, 1], voxels: rgb }),
-    note: /in colour/,
   },
   {
     name: 'a NIfTI of colours and transparency',
     file: () => niftiBytes({ datatype: 2304, dim: [3, W, H, 1], voxels: rgba }),
-    note: /in colour/,
+    note: /transparency/,
   },
   {
     name: 'a NIfTI of one coronal slice',
@@ -91,7 +89,6 @@ const OTHERS: readonly Sent[] = [
   {
     name: 'a NRRD of colours',
     file: () => nrrd(`dimension: 3\nsizes: 3 ${W} ${H}\nkinds: RGB-color domain domain`, rgb),
-    note: /in colour/,
   },
 ]
 

@@ -16,6 +16,10 @@ from common.synthesis import smooth_noise
 SPACING = 2.0
 """Grid of the network's inside in mm; the served graph takes and gives 1 mm."""
 PATCH = 64
+BELOW = 12
+"""Millimetres under the cerebellum where the brain ends: brainstem and fluid below are cord and canal, and not labelled."""
+CORD, CANAL = 520, 521
+"""Numbers for those in the label maps, which no FreeSurfer label has; they look like brainstem and fluid."""
 HELD_OUT = (17, 18, 19, 20)
 
 CLASSES: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = [
@@ -42,6 +46,9 @@ The network tells classes and, with one more channel, the side. Everything else 
 
 SUBCORTICAL = ("thalamus", "caudate", "putamen", "pallidum", "hippocampus", "amygdala", "accumbens")
 OUTER_CSF = len(CLASSES)
+ELSEWHERE = 0.3
+"""How often a patch is drawn around any part of the head or neck, not around the brain."""
+LESIONS = 0.25
 WHITE = (1, 4)
 GREY = (2, 5, 6, 7, 8, 9, 10, 11, 12)
 """Classes of white and of grey matter."""
@@ -89,14 +96,23 @@ def head_maps(held_out: bool) -> list[np.ndarray]:
     """The label maps of one side of the split, FreeSurfer numbers, int16 (X, Y, Z) at 1 mm in RAS."""
     numbers = [n for n in range(1, 21) if (n in HELD_OUT) == held_out]
     files = (DATA / "nifti" / "synthseg_labels" / f"training_seg_{n:02d}.nii.gz" for n in numbers)
-    return [read_volume(f, labels=True).data.astype(np.int16) for f in files]
+    return [without_cord(read_volume(f, labels=True).data.astype(np.int16)) for f in files]
+
+
+def without_cord(labels: np.ndarray) -> np.ndarray:
+    """The map (X, Y, Z in RAS, 1 mm) with what is more than BELOW under the cerebellum renamed to CORD and CANAL, in place."""
+    cerebellum = np.isin(labels, (7, 8, 46, 47)).any((0, 1))
+    neck = labels[:, :, : max(0, int(np.flatnonzero(cerebellum)[0]) - BELOW)]
+    neck[neck == 16] = CORD
+    neck[neck == 24] = CANAL
+    return labels
 
 
 def partners(values: np.ndarray) -> np.ndarray:
     """For each FreeSurfer number the place in `values` of the number whose look it shares: its left counterpart."""
     place = {int(v): i for i, v in enumerate(values)}
     twin = {r: left[0] for _, left, right in CLASSES for r in right[:1]}
-    twin |= {44: 5, 57: 25, 62: 30, 63: 31, 163: 136, 164: 137}
+    twin |= {CORD: 16, CANAL: 24, 44: 5, 57: 25, 62: 30, 63: 31, 163: 136, 164: 137}
     return np.array([place.get(twin.get(int(v), int(v)), i) for i, v in enumerate(values)])
 
 
@@ -112,6 +128,7 @@ class Painter:
         self.classes = torch.from_numpy(classes_of(self.values).astype(np.int64))
         self.sides = torch.from_numpy(sides_of(self.values))
         self.boxes = [np.argwhere(classes_of(m[::4, ::4, ::4]) % OUTER_CSF > 0) * 4 for m in maps]
+        self.heads = [np.argwhere(m[::4, ::4, ::4] > 0) * 4 for m in maps]
         self.partner = partners(self.values)
         self.skull = np.isin(self.values, self.values[(self.classes.numpy() == 0) & (self.values != 85)])
         self.csf, self.grey, self.white = (int(np.flatnonzero(self.values == v)[0]) for v in (24, 3, 2))
@@ -120,7 +137,8 @@ class Painter:
         """A picture (1, 1, PATCH...) scaled about as a z-scored head, the share of each class (1, K, PATCH...) and the
         side (1, 1, PATCH...; -1 left, 1 right, 0 neither), on the SPACING grid."""
         which = rng.integers(len(self.maps))
-        drawn = self.draw(rng, self.maps[which], self.boxes[which])
+        far = rng.random() < ELSEWHERE
+        drawn = self.draw(rng, self.maps[which], self.heads[which] if far else self.boxes[which], pull=0.0 if far else 0.25)
         counts = self.counts[which].copy()
         drawn = self.strip(rng, drawn, counts)
         means, spreads = self.look(rng)
@@ -130,6 +148,7 @@ class Painter:
             share.scatter_add_(0, part[None], torch.full((1, part.numel()), 0.125))
         side = self.sides[eighths[7]].view(1, 1, *(PATCH,) * 3)
         image = means[drawn] + spreads[drawn] * torch.randn(drawn.shape)
+        image = self.surroundings(rng, self.lesions(rng, image, drawn), drawn)
         share = share.view(1, -1, *(PATCH,) * 3)
         image = F.avg_pool3d(image[None, None], 2) + self.greying(rng, share, means)
         return self.scan(rng, image, counts, means), share, side
@@ -141,11 +160,50 @@ class Painter:
         near = F.avg_pool3d(share[:, list(GREY)].sum(1, keepdim=True), 5, 1, 2, count_include_pad=False)
         return rng.uniform(-0.1, 0.8) * near * share[:, list(WHITE)].sum(1, keepdim=True) * (grey - white)
 
-    def draw(self, rng: np.random.Generator, labels: np.ndarray, inside: np.ndarray) -> Tensor:
-        """A warped piece of the label map, (2 PATCH, ...) at half the SPACING, compact numbers."""
-        centre = inside[rng.integers(len(inside))] * 0.75 + inside.mean(0) * 0.25
+    def lesions(self, rng: np.random.Generator, image: Tensor, drawn: Tensor) -> Tensor:
+        """Sometimes a blob of another intensity in the brain, whose labels stay: a tumour, a bleed, a stroke."""
+        if rng.random() > LESIONS:
+            return image
+        inside = np.argwhere((self.classes[drawn] > 0).numpy()[::4, ::4, ::4]) * 4
+        if not len(inside):
+            return image
+        centre = torch.from_numpy(inside[rng.integers(len(inside))].astype(np.float32))
+        line = torch.arange(2 * PATCH, dtype=torch.float32)
+        radius = math.exp(rng.uniform(math.log(5), math.log(28)))
+        squares = [((line - c) / (radius * math.exp(rng.normal(0, 0.25)))).square() for c in centre]
+        distance = squares[0][:, None, None] + squares[1][None, :, None] + squares[2][None, None, :]
+        noise = smooth_noise(rng, tuple(drawn.shape), radius)[0, 0]
+        blob = (torch.sigmoid((1 - distance + 0.5 * noise) * 6) * (self.classes[drawn] > 0)).to(image.dtype)
+        return image * (1 - blob) + blob * (rng.random() + rng.uniform(0, 0.15) * torch.randn(drawn.shape))
+
+    def surroundings(self, rng: np.random.Generator, image: Tensor, drawn: Tensor) -> Tensor:
+        """What is not brain, varied: tissues that the maps do not tell apart (muscles, glands, fat, cartilage), flesh where they
+        have air, and heads that were defaced or cut off beside the brain."""
+        outside = torch.from_numpy(self.skull)[drawn]
+        if rng.random() < 0.6:
+            noise = smooth_noise(rng, tuple(drawn.shape), math.exp(rng.uniform(1.4, 3.4)))[0, 0]
+            cuts = torch.from_numpy(np.sort(rng.normal(0, 0.8, int(rng.integers(2, 6)))).astype(np.float32))
+            tissue = torch.from_numpy(rng.random(len(cuts) + 1).astype(np.float32))[torch.bucketize(noise, cuts)]
+            weight = rng.uniform(0.3, 1.0)
+            image = torch.where(outside, image * (1 - weight) + weight * tissue, image)
+            if rng.random() < 0.4:
+                flesh = (drawn == 0) & (smooth_noise(rng, tuple(drawn.shape), rng.uniform(12, 40))[0, 0] > rng.uniform(-0.5, 1.2))
+                image = torch.where(flesh, tissue + 0.05 * torch.randn(drawn.shape), image)
+        if rng.random() < 0.2:
+            line = torch.arange(2 * PATCH, dtype=torch.float32)
+            way = torch.from_numpy(rng.normal(0, 1, 3).astype(np.float32))
+            place = way[0] * line[:, None, None] + way[1] * line[None, :, None] + way[2] * line[None, None, :]
+            brain = self.classes[drawn] > 0
+            edge = float(place[brain].amax()) if bool(brain.any()) else float(place.median())
+            image = torch.where((place > edge + 3 * float(way.norm())) & ~brain, 0.0, image)
+        return image
+
+    def draw(self, rng: np.random.Generator, labels: np.ndarray, inside: np.ndarray, pull: float) -> Tensor:
+        """A warped piece of the label map, (2 PATCH, ...) at half the SPACING, compact numbers; its middle is one of the voxels
+        `inside`, pulled by that share towards the middle of those."""
+        centre = inside[rng.integers(len(inside))] * (1 - pull) + inside.mean(0) * pull
         size = (2 * PATCH,) * 3
-        matrix = random_affine(rng, 1, 3, rotate=0.22, scale=(0.85, 1.18), anisotropy=0.09, shear=0.08)
+        matrix = random_affine(rng, 1, 3, rotate=0.22, scale=(0.8, 1.22), anisotropy=0.09, shear=0.08)
         grid = F.affine_grid(matrix, [1, 1, *size], align_corners=False) + elastic_field(rng, 1, size, 6, 0.03)
         half = PATCH * SPACING / 2
         reach = int(half * 1.9)
@@ -205,6 +263,9 @@ class Painter:
         gamma = math.exp(rng.normal(0, 0.2))
         image = image.clamp(min=0) ** gamma
         image = image + torch.randn_like(image) * rng.uniform(0, 0.04)
+        if rng.random() < 0.25:  # a scan of a part of the head is scaled by that part
+            image = (image - image.mean()) / image.std().clamp_min(0.02)
+            return (image * rng.uniform(0.85, 1.15) + rng.normal(0, 0.1)).clamp(-3, 6)
         share = counts / counts.sum()
         whole = means.numpy().astype(np.float64).clip(0) ** gamma
         mean = float((share * whole).sum())

@@ -1,27 +1,24 @@
 """Trains models/brain_mri/model.onnx.
 
-    python -m brain_mri.train              from scratch
-    python -m brain_mri.train --resume     from the checkpoint of an interrupted run
+    python -m brain_mri.train              from random weights, or where it was interrupted
     python -m brain_mri.train --onnx       from the committed weights
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from brain_mri.data import Painter, head_maps
 from brain_mri.network import DIVISOR, BrainNet, Served
-from common.data import MODELS, RUNS
-from common.export import export_onnx, load_onnx_weights
-from common.loop import Run, seed_everything
-from common.nets import channels_last
+from common.command import Learn, Recipe, train
+from common.export import export_onnx
+from common.loop import Run
 
-MODEL = MODELS / "brain_mri" / "model.onnx"
 AXES = {0: "batch", 2: "x", 3: "y", 4: "z"}
 
 
@@ -50,38 +47,22 @@ def save_graph(average: torch.nn.Module, path: Path) -> float:
     return export_onnx(served, torch.randn(1, 1, *(2 * DIVISOR,) * 3), path, AXES)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=6400)
-    parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--peak", type=float, default=2.5e-3)
-    parser.add_argument("--seed", type=int, default=25)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--onnx", action="store_true")
-    args = parser.parse_args()
-    rng = seed_everything(args.seed, args.threads)
-    net = channels_last(BrainNet(), 3)
-    if args.onnx:
-        load_onnx_weights(net, MODEL)
+def prepare(count: int) -> Learn:
     painter = Painter(head_maps(False))
-    run = Run(RUNS / "brain_mri", net, args.steps, args.peak, resume=args.resume, decay=0.99)
-    while run.going:
-        drawn = [painter.sample(rng) for _ in range(args.batch)]
-        x, share, side = (torch.cat(parts) for parts in zip(*drawn, strict=True))
-        net.train()
+
+    def learn(rng: np.random.Generator, run: Run) -> None:
+        x, share, side = (torch.cat(parts) for parts in zip(*(painter.sample(rng) for _ in range(count)), strict=True))
         with torch.autocast("cpu", torch.bfloat16):
-            logits = net(x.contiguous(memory_format=torch.channels_last_3d))
+            logits = run.net(x.contiguous(memory_format=torch.channels_last_3d))
         # neighbours tell the same: every second slice halves what the loss costs, a third of a step
         odd = slice(int(rng.integers(2)), None, 2)
         run.learn(loss_of(logits[:, :, odd], share[:, :, odd], side[:, :, odd]))
-        if run.due(25):
-            run.log()
-        if run.due(250):
-            run.save()
-            save_graph(run.average.net, RUNS / "brain_mri" / "model.onnx")
-    print(f"exported {MODEL}, labels differ by at most {save_graph(run.average.net, MODEL):.1e} in onnxruntime")
 
+    return learn
+
+
+RECIPE = Recipe("brain_mri", __doc__, 3, BrainNet, prepare, save_graph, steps=6400, batch=2, peak=2.5e-3, seed=25,
+                decay=0.99, log=25)
 
 if __name__ == "__main__":
-    main()
+    train(RECIPE)

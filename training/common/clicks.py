@@ -67,6 +67,17 @@ def loose_correction(rng: np.random.Generator, guess: np.ndarray, truth: np.ndar
     return click, bool(truth[click])
 
 
+def add_clicks(rng: np.random.Generator, guess: np.ndarray, truth: np.ndarray, count: int,
+               foreground: list[tuple[int, ...]], background: list[tuple[int, ...]]) -> None:
+    """Adds up to `count` corrections of one sample to its click lists, in place; guess and truth are masks (*S)."""
+    for number in range(count):
+        careful = number == 0 and rng.random() < 0.7
+        click = correction(guess, truth) if careful else loose_correction(rng, guess, truth)
+        if click is None:
+            return
+        (foreground if click[1] else background).append(click[0])
+
+
 def guidance(size: tuple[int, ...], clicks: list[tuple[int, ...]], sigma: float = SIGMA) -> np.ndarray:
     """AddGuidanceSignald's channel (*size): Gaussians at the clicks, scaled to 0..1; zeros without clicks."""
     signal = np.zeros(size, np.float32)

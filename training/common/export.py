@@ -22,7 +22,7 @@ def export_onnx(net: nn.Module, example: Tensor, path: Path, axes: dict[int, str
 
     Batch norms stay separate nodes (onnxruntime folds them when it loads), so every torch name survives as an
     initialiser and `load_onnx_weights` can put it back. `axes` names the dynamic axes of the input (the batch, if not
-    told); the output's batch axis is dynamic when the input's is.
+    told); those but the channels are the output's too.
     """
     net = net.eval()
     axes = {0: "batch"} if axes is None else axes
@@ -30,7 +30,7 @@ def export_onnx(net: nn.Module, example: Tensor, path: Path, axes: dict[int, str
     torch.onnx.export(
         net, (example,), str(path), input_names=["input"], output_names=["output"], opset_version=OPSET,
         dynamo=False, do_constant_folding=False, training=torch.onnx.TrainingMode.PRESERVE,
-        dynamic_axes={"input": axes, "output": {0: axes[0]}} if 0 in axes else None,
+        dynamic_axes={"input": axes, "output": {a: n for a, n in axes.items() if a != 1}},
     )
     model = onnx.load(str(path))
     model.producer_name, model.producer_version = "aidant", ""
@@ -71,13 +71,14 @@ def session(path: Path, threads: int = 2) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def load_onnx_weights(net: nn.Module, path: Path, strict: bool = True) -> list[str]:
-    """Copies the initialisers of `path` into the parameters and buffers of `net` of the same name and shape.
+def load_onnx_weights(net: nn.Module, path: Path, strict: bool = True, prefix: str = "") -> list[str]:
+    """Copies the initialisers of `path` into the parameters and buffers of `net` of the same name (after `prefix`) and shape.
 
     Returns the names that were not found or differ in shape; with `strict` there may be none, apart from
     batch norms' step counters, which are not part of an inference graph.
     """
-    stored = {i.name: numpy_helper.to_array(i) for i in onnx.load(str(path)).graph.initializer}
+    stored = {i.name.removeprefix(prefix): numpy_helper.to_array(i) for i in onnx.load(str(path)).graph.initializer
+              if i.name.startswith(prefix)}
     missing = []
     with torch.no_grad():
         for name, tensor in net.state_dict().items():

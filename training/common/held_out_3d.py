@@ -8,6 +8,7 @@ import numpy as np
 
 from common.bank import Scan, held_out_scans
 from common.clicks import largest
+from common.clicks_bank import volume_scans
 from common.synthesis import paint
 from common.volumes import structures_of
 
@@ -32,7 +33,7 @@ def cases_3d(each: int, seed: int = 6, components: bool = False) -> list[Case]:
     A structure is all of a label, or with `components` its largest connected part.
     """
     by_source: dict[str, list[Scan]] = {}
-    for scan in held_out_scans():
+    for scan in (*held_out_scans(), *volume_scans(held_out=True)):
         if scan.labels.shape[2] > 1:
             by_source.setdefault(scan.source, []).append(scan)
     found = []

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import random
+import signal
 import time
 from pathlib import Path
 
@@ -16,6 +17,10 @@ from torch import nn
 
 PAUSE_FILE = Path(os.environ.get("TRAIN_PAUSE_FILE", "PAUSE"))
 """While this file exists, training loops sleep; so a benchmark can have the machine for itself."""
+
+
+SLOW = 0.25
+"""Share of the learning rate for weights that were trained before."""
 
 
 def seed_everything(seed: int, threads: int = 2) -> np.random.Generator:
@@ -64,12 +69,20 @@ class Run:
     """Optimiser, averaging, log file and checkpoint of one training run in `folder`."""
 
     def __init__(self, folder: Path, net: nn.Module, steps: int, peak: float, resume: bool = False,
-                 weight_decay: float = 1e-4, decay: float = 0.995) -> None:
+                 weight_decay: float = 1e-4, decay: float = 0.995, slow: nn.Module | None = None) -> None:
+        """slow: the part of `net` that learns at SLOW of the rate, because it begins with weights worth keeping."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.net, self.steps, self.peak = folder, net, steps, peak
-        self.optimiser = torch.optim.AdamW(net.parameters(), lr=peak, weight_decay=weight_decay)
+        kept = set() if slow is None else {id(p) for p in slow.parameters()}
+        groups = [{"params": [p for p in net.parameters() if id(p) not in kept], "share": 1.0}]
+        if slow is not None:
+            groups.append({"params": list(slow.parameters()), "share": SLOW})
+        self.optimiser = torch.optim.AdamW(groups, lr=peak, weight_decay=weight_decay)
         self.average = Average(net, decay)
         self.step, self.losses, self.started = 0, [], time.time()
+        self.interrupted = False
+        signal.signal(signal.SIGTERM, self.interrupt)
+        signal.signal(signal.SIGINT, self.interrupt)
         checkpoint = folder / "checkpoint.pt"
         if resume and checkpoint.exists():
             state = torch.load(checkpoint, map_location="cpu", weights_only=True)
@@ -79,27 +92,36 @@ class Run:
             self.optimiser.load_state_dict(state["optimiser"])
             self.step = state["step"]
 
+    def interrupt(self, *_: object) -> None:
+        """Asked to stop: the loop ends after the step it is at."""
+        self.interrupted = True
+
+    @property
+    def unfinished(self) -> bool:
+        """True until all steps are done."""
+        return self.step < self.steps
+
     @property
     def going(self) -> bool:
-        """True until all steps are done; also where a paused run waits."""
+        """True until all steps are done or the process is told to stop; also where a paused run waits."""
         wait_while_paused()
-        return self.step < self.steps
+        return self.unfinished and not self.interrupted
 
     def learn(self, loss: torch.Tensor) -> None:
         """One optimiser step on `loss`."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.step, self.steps, self.peak)
-        self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        self.apply(float(loss.detach()))
+
+    def apply(self, loss: float) -> None:
+        """One optimiser step on the gradients that are there; `loss` is for the log."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["share"] * learning_rate(self.step, self.steps, self.peak)
         nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
         self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
         self.average.update(self.net)
         self.step += 1
-        self.losses.append(float(loss.detach()))
-
-    def due(self, every: int) -> bool:
-        """True after every `every`-th step and after the last."""
-        return self.step % every == 0 or self.step >= self.steps
+        self.losses.append(loss)
 
     def log(self, **numbers: object) -> None:
         """One line of JSON to stdout and to log.jsonl: step, seconds, mean loss since the last line, and `numbers`."""
@@ -117,3 +139,7 @@ class Run:
                  "optimiser": self.optimiser.state_dict(), "step": self.step}
         torch.save(state, self.folder / "checkpoint.tmp")
         (self.folder / "checkpoint.tmp").replace(self.folder / "checkpoint.pt")
+
+    def finish(self) -> None:
+        """Puts the checkpoint aside, so that the next run begins anew."""
+        (self.folder / "checkpoint.pt").replace(self.folder / "finished.pt")

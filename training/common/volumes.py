@@ -16,7 +16,10 @@ from common.augment import elastic_field, random_intensity, z_score_batch
 from common.bank import Scan
 from common.synthesis import paint, random_shapes_3d
 
-REAL = {"ct": 0.62, "aorta": 0.1, "hippocampus": 0.2, "gbm": 0.04, "mni152": 0.04}
+REAL = {"ct": 0.34, "aorta": 0.06, "hippocampus": 0.14, "gbm": 0.03, "mni152": 0.03, "openkbp_ct": 0.28, "sts_ct": 0.04,
+        "sts_mr_t1": 0.05, "sts_pet": 0.03}
+"""How often each source is drawn when the sample is a real scan."""
+CT = ("ct", "aorta", "openkbp_ct", "sts_ct")
 SMALLEST = 120
 """Structures of fewer voxels than this, in the scan or in the sample, are drawn again."""
 
@@ -115,7 +118,7 @@ def sample_box(rng: np.random.Generator, structure: Structure, painted: bool, lo
     image = torch.from_numpy(np.ascontiguousarray(scan.image[part]))[None, None]
     floor = float(image.min())
     picture = F.grid_sample(image - floor, where, padding_mode="zeros", align_corners=False) + floor
-    if scan.source in ("ct", "aorta") and rng.random() < 0.6:
+    if scan.source in CT and rng.random() < 0.6:
         middle, width = rng.normal(40, 60), math.exp(rng.uniform(math.log(200), math.log(1500)))
         picture = picture.clip(middle - width / 2, middle + width / 2)
     mask = F.grid_sample((labels == structure.label).float(), where, padding_mode="zeros", align_corners=False)

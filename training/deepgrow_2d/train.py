@@ -1,109 +1,111 @@
 """Trains models/deepgrow_2d/model.onnx.
 
-    python -m deepgrow_2d.train              from scratch
-    python -m deepgrow_2d.train --resume     from the checkpoint of an interrupted run
+    python -m deepgrow_2d.train              from ImageNet's weights of the backbone; goes on where it was interrupted
     python -m deepgrow_2d.train --onnx       from the committed weights
 
-Each batch is used for several rounds: a first click, then corrections of the network's own errors (1903.08205), and
-every round is a training step (as in 2312.07381).
+The encoder sees each batch once, the decoder answers it for several rounds: a first click, then corrections of its own errors
+(1903.08205), mostly with its last answer as the previous mask. All rounds together are one training step.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from common.bank import held_out_scans, training_scans
-from common.clicks import centre_click, correction, guidance_batch, loose_click, loose_correction
-from common.data import MODELS, RUNS
-from common.export import export_onnx, load_onnx_weights
-from common.interactive import ClickNet
-from common.loop import Run, seed_everything
-from common.metrics import sigmoid_dice_bce
-from common.nets import channels_last
-from deepgrow_2d.data import Samples
-from deepgrow_2d.evaluate import cases_of, evaluate
-from deepgrow_2d.predict import SIZE
+from common.backbone import load_imagenet
+from common.clicks import add_clicks, centre_click, guidance_batch, loose_click
+from common.command import Learn, Recipe, plain_copy, train
+from common.export import export_onnx
+from common.loop import Run
+from common.metrics import centre_line_dice, sigmoid_dice_bce
+from deepgrow_2d.cards import load_cards
+from deepgrow_2d.data import Batch, Samples
+from deepgrow_2d.evaluate import aside_cases, evaluate, held_out_pictures
+from deepgrow_2d.network import SIZE, Served, TwoPart
 
-WIDTHS = (32, 64, 128, 160)
-MODEL = MODELS / "deepgrow_2d" / "model.onnx"
-ROUNDS = (1, 1, 2, 4)
-"""Clicks added before each round: 1, then 2, 4 and 8 in all."""
-
-
-def build() -> ClickNet:
-    """(N, 3, 256, 256) z-scored image, foreground, background -> (N, 1, 256, 256) logits."""
-    return ClickNet(2, WIDTHS)
+ROUNDS = ((1, 1), (1, 4), (0, 5))
+"""Fewest and most clicks added before each round; with none the decoder improves its own answer, as in the closer look."""
+FOLLOWS = 0.7
+"""How often a round sees the last round's answer as the previous mask."""
+AXES = {0: "batch", 1: "channels", 2: "rows", 3: "columns"}
+SMALL, FINE = 160, 0.92
+"""Edge of the training pictures until this share of the steps is done; SIZE afterwards."""
 
 
-def add_clicks(rng: np.random.Generator, guess: np.ndarray, truth: np.ndarray, count: int,
-               foreground: list[tuple[int, ...]], background: list[tuple[int, ...]]) -> None:
-    """Adds up to `count` corrections of one sample to its click lists, in place; guess and truth are masks (*S)."""
-    for number in range(count):
-        careful = number == 0 and rng.random() < 0.7
-        click = correction(guess, truth) if careful else loose_correction(rng, guess, truth)
-        if click is None:
-            return
-        (foreground if click[1] else background).append(click[0])
+def gradients(rng: np.random.Generator, net: TwoPart, batch: Batch) -> float:
+    """Gradients of all rounds on one batch; returns the mean loss."""
+    image = batch.image.contiguous(memory_format=torch.channels_last)
+    target = torch.from_numpy(batch.masks)[:, None].float()
+    size = batch.masks.shape[1:]
+    features = net.encoder(image)
+    seen = features.detach().requires_grad_()
+    foreground: list[list[tuple[int, ...]]] = [[] for _ in batch.masks]
+    background: list[list[tuple[int, ...]]] = [[] for _ in batch.masks]
+    previous = torch.zeros_like(target)
+    total = 0.0
+    for number, (few, many) in enumerate(ROUNDS):
+        for i, truth in enumerate(batch.masks):
+            if number == 0:
+                foreground[i].append(centre_click(truth) if rng.random() < 0.75 else loose_click(rng, truth))
+            else:
+                add_clicks(rng, previous[i, 0].numpy() > 0.5, truth, int(rng.integers(few, many + 1)), foreground[i], background[i])
+        clicks = guidance_batch(size, foreground, background)
+        follows = torch.from_numpy((rng.random(len(target)) < FOLLOWS).astype(np.float32)).view(-1, 1, 1, 1)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = net.decoder(image, seen, clicks, previous * follows)
+        loss = sigmoid_dice_bce(logits, target, 1 + 3 * clicks.sum(1, keepdim=True))
+        if batch.thin.any():
+            thin = torch.from_numpy(batch.thin)
+            loss = loss + centre_line_dice(logits[thin], target[thin]).sum() / len(thin)
+        (loss / len(ROUNDS)).backward()
+        previous = torch.sigmoid(logits.detach().float())
+        total += float(loss.detach()) / len(ROUNDS)
+    features.backward(seen.grad)
+    return total
 
 
 def example() -> Tensor:
     """An input with one click, to trace and check the export with."""
     torch.manual_seed(0)
-    x = torch.zeros(1, 3, SIZE, SIZE)
-    x[:, 0] = torch.randn(SIZE, SIZE)
-    x[:, 1:] = guidance_batch((SIZE, SIZE), [[(90, 120)]], [[(30, 200)]])
+    x = torch.zeros(1, 5, SIZE, SIZE)
+    x[:, :3] = torch.randn(SIZE, SIZE)
+    x[:, 3:] = guidance_batch((SIZE, SIZE), [[(90, 120)]], [[(30, 200)]])
     return x
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--size", type=int, default=160)
-    parser.add_argument("--peak", type=float, default=1.5e-3)
-    parser.add_argument("--seed", type=int, default=22)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--onnx", action="store_true")
-    args = parser.parse_args()
-    rng = seed_everything(args.seed, args.threads)
-    net = channels_last(build(), 2)
-    if args.onnx:
-        load_onnx_weights(net, MODEL)
-    samples = Samples(training_scans())
-    watched = cases_of(held_out_scans(), each=4, seed=1)
-    run = Run(RUNS / "deepgrow_2d", net, args.steps, args.peak, resume=args.resume)
-    size = (args.size, args.size)
-    while run.going:
-        image, masks = samples.batch(rng, args.batch, args.size)
-        target = torch.from_numpy(masks)[:, None].float()
-        foreground = [[centre_click(m) if rng.random() < 0.75 else loose_click(rng, m)] for m in masks]
-        background: list[list[tuple[int, ...]]] = [[] for _ in masks]
-        guesses = np.zeros_like(masks)
-        net.train()
-        for number, count in enumerate(ROUNDS):
-            if number:
-                for i, truth in enumerate(masks):
-                    add_clicks(rng, guesses[i], truth, count, foreground[i], background[i])
-            clicks = guidance_batch(size, foreground, background)
-            x = torch.cat([image, clicks], 1).contiguous(memory_format=torch.channels_last)
-            with torch.autocast("cpu", torch.bfloat16):
-                logits = net(x)
-            run.learn(sigmoid_dice_bce(logits, target, 1 + 3 * clicks.sum(1, keepdim=True)))
-            guesses = (logits[:, 0] > 0).numpy()
-            if run.due(100):
-                run.log()
-            if run.due(1000):
-                run.save()
-                export_onnx(plain_copy(run.average.net), example(), RUNS / "deepgrow_2d" / "model.onnx")
-                run.log(**evaluate(torch_network(run.average.net), watched, (1, 2, 5)))
-    difference = export_onnx(plain_copy(run.average.net), example(), MODEL)
-    print(f"exported {MODEL}, {MODEL.stat().st_size / 1e6:.2f} MB, onnxruntime differs by {difference:.1e}")
+def begin(net: TwoPart) -> None:
+    """ImageNet's weights for the backbone."""
+    load_imagenet(net.encoder.backbone)
+
+
+def prepare(count: int) -> Learn:
+    samples = Samples(load_cards())
+
+    def learn(rng: np.random.Generator, run: Run) -> None:
+        late = run.step >= FINE * run.steps
+        batch = samples.batch(rng, max(2, count * 2 // 3) if late else count, SIZE if late else SMALL)
+        run.apply(gradients(rng, run.net, batch))
+
+    return learn
+
+
+def watch() -> Callable[[torch.nn.Module], dict[str, object]]:
+    """Dice of the pictures kept aside and of the held-out ones, by source."""
+    aside, held_out = aside_cases(), held_out_pictures(3)
+
+    def numbers(net: torch.nn.Module) -> dict[str, object]:
+        network = torch_network(plain_copy(Served, net))
+        return {"aside": evaluate(network, aside, (1, 3, 5))["all"], "held_out": evaluate(network, held_out, (1, 3, 5))}
+
+    return numbers
+
+
+def save_graph(net: torch.nn.Module, path: Path) -> float:
+    return export_onnx(plain_copy(Served, net), example(), path, AXES)
 
 
 def torch_network(net: torch.nn.Module) -> Callable[[np.ndarray], np.ndarray]:
@@ -116,12 +118,9 @@ def torch_network(net: torch.nn.Module) -> Callable[[np.ndarray], np.ndarray]:
     return network
 
 
-def plain_copy(net: torch.nn.Module) -> ClickNet:
-    """The same weights in the default memory format, ready to export."""
-    plain = build()
-    plain.load_state_dict(net.state_dict())
-    return plain.eval()
-
+RECIPE = Recipe(
+    "deepgrow_2d", __doc__, 2, TwoPart, prepare, save_graph, steps=1800, batch=6, peak=1.2e-3, seed=31,
+    begin=begin, watch=watch, slow=lambda net: net.encoder.backbone, decay=0.998, every=1000)
 
 if __name__ == "__main__":
-    main()
+    train(RECIPE)

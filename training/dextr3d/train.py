@@ -1,30 +1,28 @@
 """Trains models/dextr3d/model.onnx.
 
-    python -m dextr3d.train              from scratch
-    python -m dextr3d.train --resume     from the checkpoint of an interrupted run
+    python -m dextr3d.train              from random weights, or where it was interrupted
     python -m dextr3d.train --onnx       from the committed weights
 """
 
 from __future__ import annotations
 
-import argparse
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from common.bank import training_scans
-from common.data import MODELS, RUNS
-from common.export import export_onnx, load_onnx_weights
-from common.loop import Run, seed_everything
+from common.clicks_bank import volume_scans
+from common.command import Learn, Recipe, plain_copy, train
+from common.export import export_onnx
+from common.loop import Run
 from common.metrics import sigmoid_dice_bce
-from common.nets import channels_last
 from common.volumes import SMALLEST, Structures3D, finish, sample_box, shapes
 from dextr3d.network import ExtremePointNet
 from dextr3d.points import PADDING, ROI, extreme_points, points_channel
 
 WIDTHS = (32, 64, 128, 160)
-MODEL = MODELS / "dextr3d" / "model.onnx"
 SLABS = 0.3
 """How often the scan is cut across the structure, as volumes of few slices do."""
 
@@ -72,43 +70,23 @@ def example() -> Tensor:
     return torch.cat([torch.randn(1, 1, ROI, ROI, ROI), points_channel(points, (ROI,) * 3)], 1)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=1600)
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--peak", type=float, default=2e-3)
-    parser.add_argument("--seed", type=int, default=23)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--onnx", action="store_true")
-    args = parser.parse_args()
-    rng = seed_everything(args.seed, args.threads)
-    net = channels_last(build(), 3)
-    if args.onnx:
-        load_onnx_weights(net, MODEL)
-    source = Structures3D(training_scans())
-    run = Run(RUNS / "dextr3d", net, args.steps, args.peak, resume=args.resume)
-    while run.going:
-        x, target = batch(rng, source, args.batch)
-        net.train()
+def prepare(count: int) -> Learn:
+    source = Structures3D((*training_scans(), *volume_scans(held_out=False)))
+
+    def learn(rng: np.random.Generator, run: Run) -> None:
+        x, target = batch(rng, source, count)
         with torch.autocast("cpu", torch.bfloat16):
-            logits = net(x.contiguous(memory_format=torch.channels_last_3d))
+            logits = run.net(x.contiguous(memory_format=torch.channels_last_3d))
         run.learn(sigmoid_dice_bce(logits, target, smooth=50.0))
-        if run.due(50):
-            run.log()
-        if run.due(250):
-            run.save()
-            export_onnx(plain_copy(run.average.net), example(), RUNS / "dextr3d" / "model.onnx")
-    difference = export_onnx(plain_copy(run.average.net), example(), MODEL)
-    print(f"exported {MODEL}, {MODEL.stat().st_size / 1e6:.2f} MB, onnxruntime differs by {difference:.1e}")
+
+    return learn
 
 
-def plain_copy(net: torch.nn.Module) -> ExtremePointNet:
-    """The same weights in the default memory format, ready to export."""
-    plain = build()
-    plain.load_state_dict(net.state_dict())
-    return plain.eval()
+def save_graph(net: torch.nn.Module, path: Path) -> float:
+    return export_onnx(plain_copy(build, net), example(), path)
 
+
+RECIPE = Recipe("dextr3d", __doc__, 3, build, prepare, save_graph, steps=1600, batch=4, peak=2e-3, seed=23)
 
 if __name__ == "__main__":
-    main()
+    train(RECIPE)

@@ -1,13 +1,13 @@
 """Trains models/hippocampus_mri/model.onnx.
 
-    python -m hippocampus.train              from scratch
-    python -m hippocampus.train --resume     from the checkpoint of an interrupted run
+    python -m hippocampus.train              from random weights, or where it was interrupted
     python -m hippocampus.train --onnx       from the committed weights
 """
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,23 +15,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from common.augment import elastic_field, random_affine, random_intensity, warp, z_score_batch
-from common.data import MODELS, RUNS
+from common.command import Learn, Recipe, train
+from common.data import MODELS
 from common.export import export_onnx, load_onnx_weights
-from common.loop import Run, seed_everything
+from common.loop import Run
 from common.metrics import dice, softmax_dice_ce
-from common.nets import UNet, channels_last
-from hippocampus.data import LABELS, ROI, load
+from hippocampus.data import LABELS, load
+from hippocampus.network import Served, build
 
-WIDTHS = (16, 32, 64, 128)
+EXAMPLE = (64, 80, 64)
+"""Size of the scan that the export is traced and checked with."""
 CROP = (40, 56, 40)
 """Training sees random crops of ROI of this size: nearly all of a case, at 0.6 of the cost of its padding."""
-
-MODEL = MODELS / "hippocampus_mri" / "model.onnx"
-
-
-def build() -> UNet:
-    """(N, 1, *ROI) z-scored -> (N, 3, *ROI) logits: background, anterior, posterior."""
-    return UNet(3, 1, 1 + len(LABELS), WIDTHS)
 
 
 def augment(rng: np.random.Generator, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,45 +57,40 @@ def evaluate(net: torch.nn.Module, held_out: list[tuple[Tensor, Tensor]]) -> lis
     return [round(float(m), 4) for m in np.mean(scores, axis=0)]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=2600)
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--peak", type=float, default=2e-3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--onnx", action="store_true")
-    args = parser.parse_args()
-    rng = seed_everything(20, args.threads)
-    net = channels_last(build(), 3)
-    if args.onnx:
-        load_onnx_weights(net, MODEL)
-    training, testing = ([(torch.from_numpy(image)[None, None], torch.from_numpy(labels)[None, None])
-                          for _, image, labels in load(held_out)] for held_out in (False, True))
-    run = Run(RUNS / "hippocampus", net, args.steps, args.peak, resume=args.resume)
-    while run.going:
-        pick = rng.choice(len(training), args.batch, replace=False)
-        image, labels = augment(rng, torch.cat([training[i][0] for i in pick]),
-                                torch.cat([training[i][1] for i in pick]))
-        net.train()
+def prepare(count: int) -> Learn:
+    training = pairs(False)
+
+    def learn(rng: np.random.Generator, run: Run) -> None:
+        pick = rng.choice(len(training), count, replace=False)
+        image, labels = augment(rng, torch.cat([training[i][0] for i in pick]), torch.cat([training[i][1] for i in pick]))
         with torch.autocast("cpu", torch.bfloat16):
-            logits = net(image.contiguous(memory_format=torch.channels_last_3d))
+            logits = run.net(image.contiguous(memory_format=torch.channels_last_3d))
         run.learn(softmax_dice_ce(logits, labels.long()))
-        if run.due(50):
-            scores = evaluate(run.average.net, testing) if run.due(250) else None
-            run.log(**({"dice": scores} if scores else {}))
-        if run.due(100):
-            run.save()
-    difference = export_onnx(build_from(run.average.net), torch.randn(2, 1, *ROI), MODEL)
-    print(f"exported {MODEL}, {MODEL.stat().st_size / 1e6:.2f} MB, onnxruntime differs by {difference:.1e}")
+
+    return learn
 
 
-def build_from(net: torch.nn.Module) -> UNet:
-    """A plain copy of a trained network, in the default memory format."""
-    plain = build()
-    plain.load_state_dict(net.state_dict())
-    return plain
+def pairs(held_out: bool) -> list[tuple[Tensor, Tensor]]:
+    """Images and labels (1, 1, *ROI) of one side of the split."""
+    return [(torch.from_numpy(image)[None, None], torch.from_numpy(labels)[None, None]) for _, image, labels in load(held_out)]
 
+
+def watch() -> Callable[[torch.nn.Module], dict[str, object]]:
+    testing = pairs(True)
+    return lambda net: {"dice": evaluate(net, testing)}
+
+
+def save_graph(net: torch.nn.Module, path: Path) -> float:
+    """Exports the served graph, with the place as models/brain_mri finds it."""
+    served = Served()
+    served.fine.load_state_dict(net.state_dict())
+    load_onnx_weights(served.place, MODELS / "brain_mri" / "model.onnx")
+    torch.manual_seed(0)
+    return export_onnx(served, torch.randn(1, 1, *EXAMPLE), path, {2: "x", 3: "y", 4: "z"})
+
+
+RECIPE = Recipe("hippocampus_mri", __doc__, 3, build, prepare, save_graph, steps=2600, batch=4, peak=2e-3, seed=20, watch=watch,
+                prefix="fine.")
 
 if __name__ == "__main__":
-    main()
+    train(RECIPE)

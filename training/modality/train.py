@@ -1,12 +1,13 @@
 """Trains models/modality_2d/model.onnx.
 
-    python -m modality.train            from scratch
+    python -m modality.train            from random weights, or where it was interrupted
     python -m modality.train --onnx     from the committed weights
 """
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,13 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.augment import gaussian_blur, random_affine, warp
-from common.data import MODELS, RUNS
-from common.export import export_onnx, load_onnx_weights
-from common.loop import Run, seed_everything
+from common.command import Learn, Recipe, plain_copy, train
+from common.export import export_onnx
+from common.loop import Run
 from common.nets import Residual, fold
 from modality.data import LABELS, SIZE, abdominal_slices, groups, held_out, load
 
-MODEL = MODELS / "modality_2d" / "model.onnx"
 MEMBERS = 3
 EXTRA = 3
 """Pictures of a batch that are slices of the abdominal CT."""
@@ -105,52 +105,46 @@ def mixed(rng: np.random.Generator, image: Tensor, classes: Tensor) -> tuple[Ten
     return weight * image + (1 - weight) * image[other], weight * share + (1 - weight) * share[other]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=800)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--onnx", action="store_true")
-    args = parser.parse_args()
-    rng = seed_everything(21, args.threads)
+def prepare(count: int) -> Learn:
     images, classes = load()
-    test = held_out(images, classes)
-    group = groups(images, classes)
-    print(f"{len(images)} pictures in {len(np.unique(group))} groups, {test.sum()} held out:",
-          {label: int((test & (classes == k)).sum()) for k, label in enumerate(LABELS)})
+    group, test = groups(images, classes), held_out(images, classes)
     assert not set(group[test]) & set(group[~test])
-    net = Classifier()
-    if args.onnx:
-        load_onnx_weights(net, MODEL)
-    more = abdominal_slices(rng)
+    more = abdominal_slices(np.random.default_rng(RECIPE.seed))
     x = torch.from_numpy(np.concatenate([images, more]))[:, None]
     y = torch.from_numpy(np.concatenate([classes, np.zeros(len(more), classes.dtype)]))
-    train, extra, test = np.flatnonzero(~test), np.arange(len(images), len(x)), np.flatnonzero(test)
-    run = Run(RUNS / "modality", net, args.steps, peak=2e-3, weight_decay=1e-3)
-    while run.going:
-        picks = [np.concatenate([rng.choice(train, args.batch - EXTRA, replace=False), rng.choice(extra, EXTRA, replace=False)])
+    known, extra = np.flatnonzero(~test), np.arange(len(images), len(x))
+
+    def learn(rng: np.random.Generator, run: Run) -> None:
+        picks = [np.concatenate([rng.choice(known, count - EXTRA, replace=False), rng.choice(extra, EXTRA, replace=False)])
                  for _ in range(MEMBERS)]
         pictures, targets = zip(*(mixed(rng, augment(rng, x[p], y[p]), y[p]) for p in picks), strict=True)
-        net.train()
-        run.learn(F.cross_entropy(net.each(list(pictures)), torch.cat(targets), label_smoothing=0.05))
-        if run.due(100):
-            run.log(accuracy=accuracy(run.average.net, x[test], y[test]))
-    plain = Classifier()
-    plain.load_state_dict(run.average.net.state_dict())
-    difference = export_onnx(plain, torch.rand(2, 1, SIZE, SIZE), MODEL, axes={0: "batch", 1: "channels"})
-    guess = plain(x[test]).argmax(1)
-    print("held out:", {label: f"{int(((guess == k) & (y[test] == k)).sum())}/{int((y[test] == k).sum())}"
-                        for k, label in enumerate(LABELS)})
-    turned = accuracy(plain, x[test].transpose(2, 3), y[test])
-    print(f"accuracy {accuracy(plain, x[test], y[test])}, transposed {turned}; exported {MODEL}, "
-          f"{MODEL.stat().st_size / 1e6:.2f} MB, onnxruntime differs by {difference:.1e}")
+        run.learn(F.cross_entropy(run.net.each(list(pictures)), torch.cat(targets), label_smoothing=0.05))
+
+    return learn
 
 
-@torch.no_grad()
-def accuracy(net: nn.Module, x: Tensor, y: Tensor) -> float:
-    """Share of right answers."""
-    return round(float((net.eval()(x).argmax(1) == y).float().mean()), 4)
+def watch() -> Callable[[nn.Module], dict[str, object]]:
+    """Accuracy on the held-out pictures, as they are and with rows and columns exchanged, and right ones of each class."""
+    images, classes = load()
+    test = held_out(images, classes)
+    x, y = torch.from_numpy(images[test])[:, None], torch.from_numpy(classes[test])
 
+    @torch.no_grad()
+    def numbers(net: nn.Module) -> dict[str, object]:
+        right = net(x).argmax(1) == y
+        turned = net(x.transpose(2, 3)).argmax(1) == y
+        return {"accuracy": round(float(right.float().mean()), 4), "transposed": round(float(turned.float().mean()), 4),
+                "right": {label: f"{int(right[y == k].sum())}/{int((y == k).sum())}" for k, label in enumerate(LABELS)}}
+
+    return numbers
+
+
+def save_graph(net: nn.Module, path: Path) -> float:
+    return export_onnx(plain_copy(Classifier, net), torch.rand(2, 1, SIZE, SIZE), path, axes={0: "batch", 1: "channels"})
+
+
+RECIPE = Recipe("modality_2d", __doc__, 2, Classifier, prepare, save_graph, steps=800, batch=32, peak=2e-3, seed=21, watch=watch,
+                weight_decay=1e-3, every=200)
 
 if __name__ == "__main__":
-    main()
+    train(RECIPE)
