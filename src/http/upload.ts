@@ -11,6 +11,7 @@ import type {} from '@fastify/multipart'
 import type { FastifyRequest } from 'fastify'
 import { AppError } from '../errors.js'
 import { parseParams } from '../util/parse-params.js'
+import { inChannelOrder } from './channel-order.js'
 
 export interface UploadLimits {
   /** Bytes of all files of one request together. */
@@ -81,7 +82,8 @@ async function receiveParts(request: FastifyRequest, folder: string, limits: Upl
   // The parser waits for ever on a request that was gone before it began to listen.
   if (request.raw.destroyed) throw new AppError('CANCELLED', 'the client went away during the upload')
   const counter = new ByteCounter(limits)
-  const files: UploadedFile[] = []
+  const received: UploadedFile[] = []
+  const filenames: string[] = []
   let stored = 0
   const fields = new Map<string, string>()
   let params: string | undefined
@@ -122,13 +124,16 @@ async function receiveParts(request: FastifyRequest, folder: string, limits: Upl
         await store(request, part.file, path, counter)
         const bytes = counter.bytes - before
         // A form's file input that was left empty arrives as a nameless part of no bytes.
-        if (bytes > 0 || part.filename !== '')
-          files.push({ field: part.fieldname, path, bytes, contentType: part.mimetype })
+        if (bytes > 0 || part.filename !== '') {
+          received.push({ field: part.fieldname, path, bytes, contentType: part.mimetype })
+          filenames.push(part.filename ?? '')
+        }
       }
     }
   } catch (error) {
     throw translate(error, limits)
   }
+  const files = inChannelOrder(received, filenames)
   if (files.length === 0 && fields.size === 0 && params === undefined && request.headers['content-length'] !== '0')
     throw new AppError('BAD_REQUEST', 'the multipart body has no part', {
       hint: 'its parts must be separated by the boundary that the Content-Type header names',

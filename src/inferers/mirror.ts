@@ -33,7 +33,7 @@ function combinations(axes: readonly number[]): number[][] {
 export function addTo(sums: Map<string, Tensor>, name: string, { dims, data }: Tensor): void {
   const sum = sums.get(name)
   if (!sum) {
-    sums.set(name, { dims, data: data instanceof Float64Array ? data.slice() : Float32Array.from(data) })
+    sums.set(name, { dims, data: data instanceof Float64Array ? data.slice() : new Float32Array(data) })
     return
   }
   for (let i = 0; i < data.length; i++) sum.data[i]! += data[i]!

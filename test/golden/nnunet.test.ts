@@ -58,8 +58,13 @@ async function put(name: string, zip: Buffer): Promise<Response> {
 
 async function ask(name: string, images: readonly string[], params: object = {}) {
   const body = new FormData()
-  for (const [i, image] of images.entries())
-    body.append(`image${i || ''}`, new Blob([readFileSync(image) as BlobPart]), `case_000${i}.nii.gz`)
+  // the wrong way round: nnU-Net goes by the numbers in the names
+  for (const [i, image] of [...images.entries()].toReversed())
+    body.append(
+      body.has('image') ? `image${i}` : 'image',
+      new Blob([readFileSync(image) as BlobPart]),
+      `case_000${i}.nii.gz`,
+    )
   body.append('params', JSON.stringify(params))
   const reply = await fetch(`${server.url}/v1/inference?model=${name}&output=image`, { method: 'POST', body })
   const bytes = Buffer.from(await reply.arrayBuffer())

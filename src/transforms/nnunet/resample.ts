@@ -99,7 +99,7 @@ function resize(before: Volume, size: Vec3, { order, order_z }: How, thick: Axis
   const target = size[0] * size[1] * size[2]
   const out = new Float32Array(target * before.channels)
   for (let c = 0; c < before.channels; c++) {
-    let part = Float32Array.from(before.data.subarray(c * voxels, (c + 1) * voxels))
+    let part = new Float32Array(before.data.subarray(c * voxels, (c + 1) * voxels))
     let now: Vec3 = before.size
     const along = (axes: readonly Axis[], by: number): void => {
       const next = now.map((n, axis) => (axes.includes(axis as Axis) ? size[axis]! : n)) as unknown as Vec3
