@@ -167,7 +167,7 @@ function layOut(
   }
   const rounded = fitRounded(sorted, normal, gaps, decimals, stated)
   const step = rounded?.step ?? scale(subtract(sorted.at(-1)!, sorted[0]!), 1 / (sorted.length - 1))
-  const uneven = rounded ? undefined : unevenGaps(gaps)
+  const uneven = rounded ? undefined : unevenGaps(gaps, 10 ** -decimals)
   const tolerance = Math.max(GAP_TOLERANCE_MM, dot(step, normal) * GAP_TOLERANCE_RELATIVE)
   if (!rounded) checkStraight(sorted, step, normal, 2 * tolerance, uneven !== undefined)
   const along = dot(step, normal)
@@ -191,19 +191,38 @@ function asStated(found: Vec3, stated: Vec3, within: number): Vec3 {
 /** Of more odd gaps than this share no slices are missing: the scanner changed its step. */
 const MISSING_SHARE = 1 / 3
 
-/** What is wrong with gaps that differ. Throws BAD_GEOMETRY where slices are missing from an even row. */
-function unevenGaps(gaps: readonly number[]): string | undefined {
+/**
+ * What is wrong with gaps that differ. Throws BAD_GEOMETRY where slices are missing from an even row. `unit`: millimetres
+ * of the last digit of a position, by which a gap between rounded positions may be off.
+ */
+function unevenGaps(gaps: readonly number[], unit: number): string | undefined {
   const usual = [...gaps].sort((a, b) => a - b)[gaps.length >> 1]!
   const tolerance = Math.max(GAP_TOLERANCE_MM, usual * GAP_TOLERANCE_RELATIVE)
   const odd = gaps.filter((gap) => Math.abs(gap - usual) > tolerance)
   if (odd.length === 0) return undefined
-  const at = gaps.indexOf(odd[0]!)
-  const found = `${round(gaps[at]!)} mm between slices ${at + 1} and ${at + 2}, ${round(usual)} mm elsewhere`
-  const times = odd.map((gap) => gap / usual)
-  const whole = times.every((share) => share > 1.5 && Math.abs(share - Math.round(share)) < 0.05)
-  if (!whole || odd.length > gaps.length * MISSING_SHARE) return `the slices are not evenly spaced: ${found}`
-  const missing = times.reduce((sum, share) => sum + Math.round(share) - 1, 0)
+  const widest = gaps.reduce((at, gap, i) => (Math.abs(gap - usual) > Math.abs(gaps[at]! - usual) ? i : at), 0)
+  const found = `${round(gaps[widest]!)} mm between slices ${widest + 1} and ${widest + 2}, ${round(usual)} mm elsewhere`
+  const missing = missingSlices(gaps, usual, unit)
+  if (missing === 0) return `the slices are not evenly spaced: ${found}`
   throw bad(`the series lacks ${missing} slice(s): ${found}`, { hint: 'Send the whole series.' })
+}
+
+/** How many slices an even row would have in its wide gaps; 0 where the gaps are no whole numbers of one step. */
+function missingSlices(gaps: readonly number[], usual: number, unit: number): number {
+  // From digits as coarse as half a step, one step and two could not be told apart.
+  const digit = 2 * unit <= usual ? unit * (1 + 1e-6) : 0
+  const tolerance = Math.max(GAP_TOLERANCE_MM, usual * GAP_TOLERANCE_RELATIVE, digit)
+  const single = gaps.filter((gap) => Math.abs(gap - usual) <= tolerance)
+  const wide = gaps.filter((gap) => Math.abs(gap - usual) > tolerance)
+  if (wide.length > gaps.length * MISSING_SHARE) return 0
+  const step = single.reduce((sum, gap) => sum + gap, 0) / single.length
+  let missing = 0
+  for (const gap of wide) {
+    const steps = Math.round(gap / step)
+    if (steps < 2 || Math.abs(gap - steps * step) > Math.max(0.05 * step, digit * (1 + steps / single.length))) return 0
+    missing += steps - 1
+  }
+  return missing
 }
 
 /** Slices on a curve, or one shifted aside, are no grid. Uneven ones are compared at their own heights. */

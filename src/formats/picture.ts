@@ -22,6 +22,9 @@ const JPEG_MAGIC = 'ffd8ff'
 /** Little- and big-endian, and either with offsets of 64 bits. */
 const TIFF_MAGIC = ['49492a00', '4d4d002a', '49492b00', '4d4d002b']
 
+/** EXIF's word for a picture that is shown as it is stored. */
+const UPRIGHT = 1
+
 export function pictureKind(head: Uint8Array): PictureFormat | undefined {
   const hex = Buffer.from(head.subarray(0, 8)).toString('hex')
   if (hex === PNG_MAGIC) return 'png'
@@ -41,6 +44,11 @@ export async function readPicture(path: string, format: PictureFormat, limits: R
     if (format === 'bmp') return readBmp(bytes, limits)
     const pages = await readPages(bytes, format, limits)
     const { volume, notes } = joinPages(pages)
+    const { orientation = UPRIGHT } = await (await open(bytes)).metadata()
+    if (orientation !== UPRIGHT)
+      notes.push(
+        `the picture asks to be shown turned (EXIF orientation ${orientation}); its pixels are counted as stored`,
+      )
     const extension = volume.size[2] > 1 ? '.nii.gz' : '.png'
     return { volume, format, extension, ...(volume.channels === 3 ? { colours: 3 } : {}), notes }
   } catch (error) {

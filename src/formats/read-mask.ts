@@ -23,7 +23,7 @@ export interface MaskFiles {
 
 /**
  * Reads one image as `readVolume` does, as a volume of one channel that is not zero where the mask is: at voxels of
- * `label`, or of any label. A label of a picture is looked for in its palette indices, then in its colours (red, green or
+ * `label`, or of any label; where none is within a thousandth of it, at those that round to it. A label of a picture is looked for in its palette indices, then in its colours (red, green or
  * blue), then in its transparency; and where no label is asked for, transparent pixels are no foreground.
  * Errors: those of `readVolume`; BAD_GEOMETRY for a volume of several channels; BAD_PARAMS when `label` is nowhere, with
  * the labels that there are.
@@ -38,7 +38,9 @@ export async function readMask(
   const { volume, format } = read
   const flat = (extension ?? read.extension) === '.png'
   if (!flat && volume.channels > 1)
-    throw new AppError('BAD_GEOMETRY', `the mask has ${volume.channels} channels or time points; polygons need one`)
+    throw new AppError('BAD_GEOMETRY', `the mask has ${volume.channels} channels or time points; polygons need one`, {
+      hint: 'Send one of them, as a file of one image.',
+    })
   const beside = flat && isPicture(format) ? await readPictureLabels((read.files ?? paths)[0]!, format) : {}
   const data = label === undefined ? foregroundOf(volume, beside) : labelOf(volume, beside, label)
   const { size, affine, nifti } = volume
@@ -90,6 +92,8 @@ function labelOf(volume: Volume, { index, alpha }: PictureLabels, label: number)
     const counts = planes.map((plane) => mark(plane, found, label - LABEL_TOLERANCE, label + LABEL_TOLERANCE))
     if (counts.some((count) => count > 0)) return found
   }
+  const rounded = Number.isInteger(label) ? roundedTo(volume, label) : undefined
+  if (rounded) return rounded
   const there = labelsIn([...places[0]!, ...(alpha ? [alpha] : [])])
   throw new AppError(
     'BAD_PARAMS',
@@ -98,6 +102,17 @@ function labelOf(volume: Volume, { index, alpha }: PictureLabels, label: number)
       : `'label' ${label} is nowhere in the mask, which has ${listed(there)}`,
     { hint: "ask for one of its labels, or leave 'label' out for all of them together" },
   )
+}
+
+/**
+ * Where labels lie as coarsely as scaled integers of 8 bits put them (1 is read as 0.996, in a map of more labels as 1.18):
+ * the voxels whose nearest whole number is `label`.
+ */
+function roundedTo(volume: Volume, label: number): Uint8Array | undefined {
+  if (!isFloat(dtypeOf(volume.data))) return undefined
+  const found = new Uint8Array(voxelCount(volume))
+  const counts = coloursOf(volume).map((plane) => mark(plane, found, label - 0.49, label + 0.49))
+  return counts.some((count) => count > 0) ? found : undefined
 }
 
 /** Sets `target` to 1 wherever the value lies between two, ends included, and counts. */

@@ -68,6 +68,18 @@ describe('stackFrames', () => {
     { name: 'two gaps of two', places: [0, 1, 3, 4, 5, 7, 8], words: /lacks 2 slice/ },
     { name: 'a slice missing among whole millimetres', places: [0, 1, 2, 4], decimals: 0, words: /lacks 1 slice/ },
     {
+      name: 'one missing where a tenth is a sixth of the gap',
+      places: [-30, -29.4, -28.1, -27.5, -26.9],
+      decimals: 1,
+      words: /lacks 1 slice.*1\.3 mm between slices 2 and 3/,
+    },
+    {
+      name: 'two missing among gaps of six and seven tenths',
+      places: [0, 0.6, 1.3, 1.9, 3.8, 4.4, 5],
+      decimals: 1,
+      words: /lacks 2 slice/,
+    },
+    {
       name: 'one missing among rounded places',
       places: [0, 0.6, 1.2, 2.4, 3, 3.6],
       decimals: 1,

@@ -37,6 +37,13 @@ describe('labels saved as scaled integers', () => {
     expect(await maskOf(niftiBytes({ datatype: 16, voxels: [-4e-5, 3e-5, 1.00002, 0.5] }))).toEqual([0, 0, 1, 1])
   })
 
+  it('8 bits over many labels read 1 as 1.18 and 2 as 1.96: a label is where voxels round to it', async () => {
+    const coarse = niftiBytes({ datatype: 16, dim: [2, 4, 1], voxels: [0, 1.1764706, 1.9607844, 100] })
+    expect(await maskOf(coarse, 1)).toEqual([0, 1, 0, 0])
+    expect(await maskOf(coarse, 2)).toEqual([0, 0, 1, 0])
+    await expect(maskOf(coarse, 3)).rejects.toMatchObject({ code: 'BAD_PARAMS' })
+  })
+
   it('what is no label is named as it is', async () => {
     await expect(maskOf(niftiBytes({ datatype: 16, voxels: [0, 0.25, 1.00002, 3] }), 2)).rejects.toMatchObject({
       code: 'BAD_PARAMS',
