@@ -49,16 +49,20 @@ describe.skipIf(chromiumPath === undefined)('/docs in Chromium', { timeout: 240_
     return { operation, status: response.status(), sent: response.request() }
   }
 
-  /** Every operation whose body has `params`, as the served document lists them. */
+  /** Every operation of AIAA's own whose body has `params`, as the served document lists them. */
   async function operationsWithParams(): Promise<{ tag: string; id: string }[]> {
     const document = await (await fetch(`${server.url}/docs/json`)).json()
     type Operation = { tags: string[]; operationId: string; requestBody?: { content: Record<string, unknown> } }
     const operations = Object.values(document.paths as Record<string, Record<string, Operation>>).flatMap(Object.values)
-    return operations
-      .filter(({ requestBody }) =>
-        JSON.stringify(requestBody?.content['multipart/form-data'] ?? '').includes('"params"'),
-      )
-      .map(({ tags, operationId }) => ({ tag: tags[0]!, id: operationId }))
+    return (
+      operations
+        .filter(({ requestBody }) =>
+          JSON.stringify(requestBody?.content['multipart/form-data'] ?? '').includes('"params"'),
+        )
+        .map(({ tags, operationId }) => ({ tag: tags[0]!, id: operationId }))
+        // MONAI Label's routes name images of a datastore, which starts empty.
+        .filter(({ tag }) => tag === 'inference' || tag === 'polygons')
+    )
   }
 
   test('every route that takes params answers 200 to its own example and a file', async () => {
