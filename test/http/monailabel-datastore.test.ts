@@ -314,7 +314,7 @@ test(
         expect(now).toBeGreaterThanOrEqual(versions)
         versions = now
       }),
-      { numRuns: LONG ? 10_000 : 60 },
+      { numRuns: LONG ? 10_000 : 200 },
     )
     for (const name of await readdir(join(root, 'store')))
       expect(['aidant-datastore.json', 'images', 'server.lease']).toContain(name)
