@@ -13,7 +13,7 @@ import { installIfNeeded, ROOT } from './install.mjs'
 /** The engine, and what it needs when it runs. */
 const BUNDLED = ['onnxruntime-node', 'onnxruntime-common']
 /** Beside what package.json's `files` names; npm packs these of itself. */
-const ALWAYS = ['README.md', 'LICENSE']
+const ALWAYS = ['README.md', 'LICENSE', 'NOTICE']
 
 installIfNeeded()
 buildIfNeeded()
