@@ -23,6 +23,11 @@ const KNOWN = 'Send NIfTI (.nii, .nii.gz), NRRD, MetaImage (.mha), PNG, JPEG, TI
 /** Says as much as can be said about a file that is none of ours. */
 export function unknownFormat(head: Uint8Array): AppError {
   if (head.length === 0) return new AppError('UNREADABLE_IMAGE', 'the image file is empty')
+  // Known as DICOM and yet not read as such: it came inside gzip.
+  if (looksLikeDicom(head))
+    return new AppError('UNSUPPORTED_FORMAT', 'the file is DICOM packed with gzip', {
+      hint: 'Send the DICOM files themselves, or a zip of them.',
+    })
   const view = new DataView(head.buffer, head.byteOffset, head.byteLength)
   if (head.length >= 4) {
     const start = [view.getInt32(0, true), view.getInt32(0, false)]

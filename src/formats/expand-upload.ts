@@ -55,6 +55,11 @@ export async function expandUpload(
     return { paths: dicom, notes }
   }
   const images = await imagesAmong(others)
+  // Bare DICOM files were found above.
+  if (images.some(({ format }) => format === 'dicom'))
+    throw new AppError('UNSUPPORTED_FORMAT', 'the zip holds DICOM files that are packed with gzip once more', {
+      hint: 'Zip the DICOM files themselves.',
+    })
   const beside = others.length - images.flatMap(({ files }) => files).length
   const notes = beside > 0 ? [`${beside} file(s) in the zip are no images and were left out`] : []
   if (images.length === 1) return { paths: images[0]!.files, notes }

@@ -1,6 +1,7 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { gzipSync } from 'node:zlib'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { readVolume } from '../../../src/formats/read-volume.js'
 import { dicomFixtures } from '../../helpers/dicom-fixtures.js'
@@ -127,5 +128,16 @@ describe('a zip as an image', () => {
     { name: 'a bomb', entries: [{ name: 'b', data: Buffer.alloc(2 ** 22 + 1) }], code: 'TOO_LARGE', words: /limit/ },
   ])('is refused when it holds $name', async ({ entries, code, words }) => {
     await expect(read(entries)).rejects.toMatchObject({ code, message: expect.stringMatching(words) })
+  })
+})
+
+describe('DICOM files packed with gzip', () => {
+  it('are named as that, alone and in a zip', async () => {
+    const packed = (await series('sagittal')).map((bytes) => gzipSync(bytes))
+    const path = join(root, 'slice.dcm.gz')
+    await writeFile(path, packed[0]!)
+    const want = { code: 'UNSUPPORTED_FORMAT', message: expect.stringMatching(/DICOM.* packed with gzip/) }
+    await expect(readVolume([path], LIMITS)).rejects.toMatchObject(want)
+    await expect(read(packed.map((data, i) => ({ name: `${i}.dcm.gz`, data })))).rejects.toMatchObject(want)
   })
 })
