@@ -4,7 +4,14 @@ import { z } from 'zod'
 import type { JobResult, ToolJob } from '../contract/job.js'
 import type { ReadLimits } from '../formats/format.js'
 import type { Scheduler } from '../scheduler/scheduler.js'
-import { type Arrived, type Call, type ComputeOptions, compute, storedSession } from './compute-request.js'
+import {
+  type Arrived,
+  type Call,
+  type Computation,
+  type ComputeOptions,
+  compute,
+  storedSession,
+} from './compute-request.js'
 import { jobInput } from './job-input.js'
 import type { Output } from './reply.js'
 import { sessionImage, sessionMask } from './session-image.js'
@@ -35,7 +42,7 @@ export function runToolRequest(
 ): Promise<FastifyReply> {
   const { readLimits, scheduler } = options
   const ofSession = kind === 'mask2polygon' ? sessionMask : sessionImage
-  const computation = {
+  const computation: Computation<ToolJob, JobResult> = {
     task: kind,
     stored: storedSession(options.sessions, session_id),
     admit: (job: Parameters<Scheduler['admit']>[1]) => scheduler.admit(undefined, job),

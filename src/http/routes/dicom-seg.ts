@@ -1,13 +1,13 @@
 /** POST /v1/dicom_seg: a label map drawn on a session's DICOM series, as a DICOM SEG object. */
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
-import type { ToolJob } from '../../contract/job.js'
+import type { JobResult, ToolJob } from '../../contract/job.js'
 import { AppError } from '../../errors.js'
 import type { ReadLimits } from '../../formats/format.js'
 import { SERIES_FIELD } from '../../pipelines/label-map-to-seg.js'
 import type { Scheduler } from '../../scheduler/scheduler.js'
 import { parseLooseJson } from '../../util/loose-json.js'
-import { type Arrived, type Call, compute } from '../compute-request.js'
+import { type Arrived, type Call, type Computation, compute, storedSession } from '../compute-request.js'
 import { sendFile } from '../reply.js'
 import { refusals } from '../schemas.js'
 import type { ToolRouteOptions } from '../tool-request.js'
@@ -64,9 +64,9 @@ export const dicomSegRoutes: FastifyPluginAsyncZod<ToolRouteOptions> = async (ap
     },
     async (request, reply) => {
       const { readLimits, scheduler } = options
-      const computation = {
+      const computation: Computation<ToolJob, JobResult> = {
         task: 'dicomSeg',
-        sessionId: request.query.session_id,
+        stored: storedSession(options.sessions, request.query.session_id),
         admit: (job: Parameters<Scheduler['admit']>[1]) => scheduler.admit(undefined, job),
         prepare: (arrived: Arrived) => segJob(arrived, readLimits),
         run: (job: ToolJob, { request: own, signal, onProgress }: Call) =>
