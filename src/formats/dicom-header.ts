@@ -130,8 +130,14 @@ function beginsBare(head: Uint8Array): boolean {
   const groups = [head[0]! + head[1]! * 256, head[0]! * 256 + head[1]!]
   if (!groups.some((group) => group === 2 || group === 8)) return false
   let elements = 0
+  let last = -1
   try {
-    const count = (tag: Tag) => tag > 0x00280000 || ++elements > 2
+    // Elements come in the order of their tags; small whole numbers, as voxels often are, do not.
+    const count = (tag: Tag) => {
+      if (tag <= last) elements = Number.NEGATIVE_INFINITY
+      last = tag
+      return tag > 0x00280000 || ++elements > 2 || elements < 0
+    }
     parseDataSet(head, 0, { explicit: true, littleEndian: true }, { until: count })
   } catch {}
   return elements > 2
