@@ -165,7 +165,7 @@ describe.each(SCANS)('an $name scan', ({ of }) => {
     const params = kind === 'click' ? { foreground: [at(28, 24, 18)], background: [] } : { points: ends }
     const { labels } = await ask(path, params, scan)
     expect(valuesOf(labels)).toEqual([0, 1])
-    expect(agreement(labels, onto(truth, scan, 'nearest'))).toBeGreaterThan(0.85)
+    expect(agreement(labels, onto(truth, scan, 'nearest'))).toBeGreaterThan(0.8)
   })
 
   test.skipIf(!sharedData)(
