@@ -89,9 +89,13 @@ describe.skipIf(chromiumPath === undefined)('the page in Chromium, voxel by voxe
     for (const plane of ['2', '3', '4']) {
       await bench.key('m')
       await bench.key(plane)
-      const [x, y] = await bench.whiteSpot()
-      await bench.page.locator('#stage').click({ position: { x, y } })
-      await expect.poll(() => bench.page.textContent('#status'), { timeout: 30_000 }).toContain('value 3000')
+      // Looked for anew each time: a slice that was still being drawn shows its landmark a moment later.
+      const clickOnIt = async () => {
+        const [x, y] = await bench.whiteSpot()
+        await bench.page.locator('#stage').click({ position: { x, y } })
+        return bench.page.textContent('#status')
+      }
+      await expect.poll(clickOnIt, { timeout: 60_000, interval: 500 }).toContain('value 3000')
       hits.push((await bench.crosshair()).join())
     }
     expect(hits.sort()).toEqual(LANDMARKS.map((voxel) => voxel.join()).sort())
