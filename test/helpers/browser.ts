@@ -55,6 +55,8 @@ export async function openBrowser(wish: BrowserWish = {}): Promise<OpenBrowser> 
     complaints,
     async newPage() {
       const page = await context.newPage()
+      // Software WebGL on two cores: what takes a second elsewhere may take many here.
+      page.setDefaultTimeout(90_000)
       page.on('console', (message) => {
         if (message.type() === 'error') complaints.push(`console: ${message.text()}`)
       })
