@@ -26,11 +26,12 @@ export interface TrialLimits {
 }
 
 /**
- * Times the network in `path` as it is and as each plan that changes it, on `feeds`. Undefined when no plan applies, the
+ * Times the network in `path` as it is, loaded as `exported`, and as each plan that changes it, on `feeds`. Undefined when no plan applies, the
  * network is too large to rewrite, or its run is too long to be tried.
  */
 export async function chooseRewrites(
   path: string,
+  exported: Predictor,
   settings: OnnxSettings,
   feeds: Readonly<Record<string, Tensor>>,
   { trialMs }: TrialLimits,
@@ -38,7 +39,7 @@ export async function chooseRewrites(
   const model = await readModelFile(path, MAX_MODEL_BYTES)
   const candidates = model ? applicablePlans(model) : []
   if (candidates.length === 0) return undefined
-  const original = await measure(() => createOnnxPredictor(path, settings), feeds, trialMs)
+  const original = await measure(exported, feeds, trialMs)
   if (!original) return undefined
   let best: RewriteChoice = {
     engine: ENGINE,
@@ -74,24 +75,19 @@ interface Measured {
 }
 
 async function measure(
-  create: () => Promise<Predictor>,
+  predictor: Predictor,
   feeds: Readonly<Record<string, Tensor>>,
   limitMs: number,
 ): Promise<Measured | undefined> {
-  const predictor = await create()
-  try {
-    // The first run allocates; it is not timed, but tells whether more are affordable.
-    const first = await timed(predictor, feeds)
-    if (first.ms > limitMs) return undefined
-    let best = await timed(predictor, feeds)
-    for (let run = 1; run < RUNS && best.ms < LONG_RUN_MS; run++) {
-      const next = await timed(predictor, feeds)
-      if (next.ms < best.ms) best = next
-    }
-    return best
-  } finally {
-    await predictor.close()
+  // The first run allocates; it is not timed, but tells whether more are affordable.
+  const first = await timed(predictor, feeds)
+  if (first.ms > limitMs) return undefined
+  let best = await timed(predictor, feeds)
+  for (let run = 1; run < RUNS && best.ms < LONG_RUN_MS; run++) {
+    const next = await timed(predictor, feeds)
+    if (next.ms < best.ms) best = next
   }
+  return best
 }
 
 /** A rewrite that the engine refuses, or that needs more memory than there is, is no candidate. */
@@ -102,7 +98,12 @@ async function tryRewritten(
   originalMs: number,
 ): Promise<Measured | undefined> {
   try {
-    return await measure(() => createOnnxPredictor(bytes, settings), feeds, 2 * originalMs)
+    const predictor = await createOnnxPredictor(bytes, settings)
+    try {
+      return await measure(predictor, feeds, 2 * originalMs)
+    } finally {
+      await predictor.close()
+    }
   } catch (error) {
     if (isOutOfMemory(error)) throw error
     return undefined

@@ -33,15 +33,15 @@ export async function loadTuned(
 }
 
 /** What a trial finds, on an input of the size that requests will bring; undefined where none can be made. */
-export async function tryRewrites(
+async function tryRewrites(
   { config }: ModelRef,
   path: string,
   settings: OnnxSettings,
-  { inputs }: Predictor,
+  exported: Predictor,
   trialMs: number,
 ): Promise<RewriteChoice | undefined> {
   try {
-    return await chooseRewrites(path, settings, feedsFor(config, inputs), { trialMs })
+    return await chooseRewrites(path, exported, settings, feedsFor(config, exported.inputs), { trialMs })
   } catch {
     // A network that does not take this input is not at fault; it then runs as it was exported.
     return undefined

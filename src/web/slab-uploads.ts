@@ -1,6 +1,6 @@
 /**
- * Chromium hands a texture to its graphics process through a buffer of some 16 MB; a larger upload is cut into rows, which takes
- * half a minute for a CT where slabs that fit take a second. So uploads of volumes are cut here, whoever makes them.
+ * Chromium hands a texture to its graphics process through a buffer of some 16 MB and cuts a larger upload into rows. Uploads
+ * of volumes are cut into slabs that fit instead, whoever makes them. Whether that shortens opening a CT is not settled.
  */
 
 const SLAB_BYTES = 8 * 1024 * 1024

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { makeNode } from '../../../src/onnx/graph.js'
 import { writeModel } from '../../../src/onnx/model-file.js'
-import { chooseRewrites, createChosenPredictor } from '../../../src/predictors/choose-rewrites.js'
+import { chooseRewrites, createChosenPredictor, type TrialLimits } from '../../../src/predictors/choose-rewrites.js'
 import { ENGINE, type OnnxSettings } from '../../../src/predictors/onnxruntime.js'
 import { makeModel, weight } from '../../helpers/onnx-model.js'
 
@@ -28,17 +28,26 @@ beforeAll(async () => {
 })
 afterAll(() => rm(folder, { recursive: true }))
 
+async function choose(path: string, limit: TrialLimits) {
+  const exported = await createChosenPredictor(path, settings, undefined)
+  try {
+    return await chooseRewrites(path, exported, settings, feeds, limit)
+  } finally {
+    await exported.close()
+  }
+}
+
 describe('choosing rewrites', () => {
   test('a network that no plan changes is not tried', async () => {
-    expect(await chooseRewrites(plain, settings, feeds, limits)).toBeUndefined()
+    expect(await choose(plain, limits)).toBeUndefined()
   })
 
   test('a network that takes longer than the trial may is not tried further', async () => {
-    expect(await chooseRewrites(upsampling, settings, feeds, { trialMs: 0 })).toBeUndefined()
+    expect(await choose(upsampling, { trialMs: 0 })).toBeUndefined()
   })
 
   test('the choice names the engine, both times and what was rewritten, and never takes what is slower', async () => {
-    const choice = (await chooseRewrites(upsampling, settings, feeds, limits))!
+    const choice = (await choose(upsampling, limits))!
     expect(choice.engine).toBe(ENGINE)
     expect(choice.chosenMs).toBeLessThanOrEqual(choice.originalMs)
     expect(choice.plan === null).toBe(Object.keys(choice.rewrites).length === 0)
