@@ -28,7 +28,8 @@ const storeApp = (flags: readonly string[] = []) =>
 
 async function nifti(shift = 0, size = [4, 3, 2] as const): Promise<Buffer> {
   await using folder = await tempFolder()
-  return readFile(await niftiFile(folder.path, volumeOf(size, { value: (i) => i + shift })))
+  // Awaited here: the folder goes when this function returns.
+  return await readFile(await niftiFile(folder.path, volumeOf(size, { value: (i) => i + shift })))
 }
 
 const filesBelow = async (folder: string) => (await readdir(folder, { recursive: true })).sort()
