@@ -24,7 +24,8 @@ export interface MaskFiles {
 /**
  * Reads one image as `readVolume` does, as a volume of one channel that is not zero where the mask is: at voxels of
  * `label`, or of any label; where none is within a thousandth of it, at those that round to it. A label of a picture is looked for in its palette indices, then in its colours (red, green or
- * blue), then in its transparency; and where no label is asked for, transparent pixels are no foreground.
+ * blue), then in its transparency; and where no label is asked for, transparent pixels are no foreground. `chosen` takes
+ * one of the images of a file that holds several.
  * Errors: those of `readVolume`; BAD_GEOMETRY for a volume of several channels; BAD_PARAMS when `label` is nowhere, with
  * the labels that there are.
  */
@@ -33,13 +34,14 @@ export async function readMask(
   limits: ReadLimits,
   label: number | undefined,
   signal?: AbortSignal,
+  chosen: (read: ReadResult) => ReadResult = (read) => read,
 ): Promise<ReadResult> {
-  const read = await readVolume(paths, limits, signal)
+  const read = chosen(await readVolume(paths, limits, signal))
   const { volume, format } = read
   const flat = (extension ?? read.extension) === '.png'
   if (!flat && volume.channels > 1)
     throw new AppError('BAD_GEOMETRY', `the mask has ${volume.channels} channels or time points; polygons need one`, {
-      hint: 'Send one of them, as a file of one image.',
+      hint: `name one with params {"image_index": 0} to {"image_index": ${volume.channels - 1}}`,
     })
   const beside = flat && isPicture(format) ? await readPictureLabels((read.files ?? paths)[0]!, format) : {}
   const data = label === undefined ? foregroundOf(volume, beside) : labelOf(volume, beside, label)

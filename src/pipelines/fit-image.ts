@@ -44,28 +44,33 @@ export function fitImage(
   return { ...one, volume: withData(volume, volume.data, volume.channels) }
 }
 
-/** One of several images, when the model takes fewer; all of them when it takes as many. */
-function chosenImage(read: ReadResult, wanted: number | undefined, index: number | undefined): ReadResult {
+/** The image of that number among the time points or channels of a file, with a note. Throws BAD_PARAMS when there is none. */
+export function imageNumber(read: ReadResult, index: number): ReadResult {
   const { volume } = read
   const each = read.colours ?? 1
   const images = volume.channels / each
-  if (index !== undefined) {
-    if (index >= images) {
-      const range =
-        images === 1
-          ? 'the file holds one image, number 0'
-          : `the file holds ${images} images, numbers 0 to ${images - 1}`
-      throw new AppError('BAD_PARAMS', `'${IMAGE_INDEX}' is ${index}, but ${range}`)
-    }
-    if (images === 1) return read
-    const n = voxelCount(volume) * each
-    const data = volume.data.subarray(index * n, (index + 1) * n) as VoxelArray
-    return noted(
-      read,
-      withData(volume, data, each),
-      `of the ${images} images in the file, number ${index} was used ('${IMAGE_INDEX}')`,
-    )
+  if (index >= images) {
+    const range =
+      images === 1
+        ? 'the file holds one image, number 0'
+        : `the file holds ${images} images, numbers 0 to ${images - 1}`
+    throw new AppError('BAD_PARAMS', `'${IMAGE_INDEX}' is ${index}, but ${range}`)
   }
+  if (images === 1) return read
+  const n = voxelCount(volume) * each
+  const data = volume.data.subarray(index * n, (index + 1) * n) as VoxelArray
+  return noted(
+    read,
+    withData(volume, data, each),
+    `of the ${images} images in the file, number ${index} was used ('${IMAGE_INDEX}')`,
+  )
+}
+
+/** One of several images, when the model takes fewer; all of them when it takes as many. */
+function chosenImage(read: ReadResult, wanted: number | undefined, index: number | undefined): ReadResult {
+  if (index !== undefined) return imageNumber(read, index)
+  const each = read.colours ?? 1
+  const images = read.volume.channels / each
   if (images === 1 || wanted === undefined || (each === 1 && images === wanted)) return read
   const takes = wanted === 1 || each > 1 ? 'one' : `${wanted}`
   throw new AppError(

@@ -11,6 +11,7 @@ import { type RowAxis, slicePolygons, sliceScratch } from '../geometry/mask-to-p
 import { fillPolygons } from '../geometry/raster.js'
 import type { Ring } from '../geometry/ring.js'
 import { makeVolume, type Volume } from '../volume/volume.js'
+import { imageIndexOf, imageNumber } from './fit-image.js'
 import { JsonInts } from './json-ints.js'
 import {
   type FixPolygonParams,
@@ -27,8 +28,9 @@ const SLICES_PER_CHECKPOINT = 16
 /** A mask as one list of polygons for every slice of its third stored axis: a bare JSON array in a file. */
 export async function mask2polygon(job: ToolJob, control: JobControl): Promise<JobResult> {
   const { label, ...options } = parseMaskToPolygonParams(job.params)
+  const index = imageIndexOf(job.params)
   const { read, rowAxis, readMs } = await readImage(job, control, (image) =>
-    readMask(image, job.limits, label, control.signal),
+    readMask(image, job.limits, label, control.signal, (all) => (index === undefined ? all : imageNumber(all, index))),
   )
   const { volume } = read
 
@@ -59,7 +61,9 @@ export async function mask2polygon(job: ToolJob, control: JobControl): Promise<J
 
 /** Polygons after one vertex was dragged, and, if wished for, the mask they enclose on the image's own grid. */
 export async function fixpolygon(job: ToolJob, control: JobControl): Promise<JobResult> {
-  const { read, rowAxis, readMs } = await readImage(job, control)
+  const index = imageIndexOf(job.params)
+  const { read: all, rowAxis, readMs } = await readImage(job, control)
+  const read = index === undefined ? all : imageNumber(all, index)
   const { volume } = read
   requirePlain(volume, rowAxis)
   const request = parseFixPolygonParams(job.params, frameOf(volume, rowAxis))
@@ -132,7 +136,9 @@ function rowAxisOf(image: JobImage, read: ReadResult): RowAxis {
 /** Colours are fine in a picture; a fourth axis of a volume has no slice to say polygons about. */
 function requirePlain(volume: Volume, rowAxis: RowAxis): void {
   if (rowAxis === 'x' && volume.channels > 1)
-    throw new AppError('BAD_GEOMETRY', `the image has ${volume.channels} channels or time points; polygons need one`)
+    throw new AppError('BAD_GEOMETRY', `the image has ${volume.channels} channels or time points; polygons need one`, {
+      hint: `name one with params {"image_index": 0} to {"image_index": ${volume.channels - 1}}`,
+    })
 }
 
 function frameOf({ size }: Volume, rowAxis: RowAxis): SliceFrame {

@@ -36,7 +36,7 @@ export const fixpolygonRoutes: FastifyPluginAsyncZod<ToolRouteOptions> = async (
           'params: the polygons as `poly` (or `prev_poly`) with `vertex_offset`, or as `prev_poly` and the edited `poly`; ' +
           '`polygon_index` and `vertex_index` say which vertex, in 3-D also `slice_index`; `propagate_neighbor` vertices ' +
           'to each side and the nearest ones in `propagate_neighbor_3d` slices to each side follow, and settle on an ' +
-          'edge of the image where it shows one near by.',
+          'edge of the image where it shows one near by; `image_index` names one of the images of a file that holds several, from 0.',
         querystring: z.object({
           session_id: SessionQuery,
           output: z

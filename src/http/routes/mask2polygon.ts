@@ -34,7 +34,8 @@ export const mask2polygonRoutes: FastifyPluginAsyncZod<ToolRouteOptions> = async
         description:
           'params: `more_points` leaves out that many points between two kept ones (0 keeps all); `label` picks one ' +
           'value of a label map, in a picture an index of its palette, a colour or an opacity, and is refused with those ' +
-          'that there are when it is nowhere; `simplify` keeps the points that a tolerance in voxels needs, instead of `more_points`.',
+          'that there are when it is nowhere; `simplify` keeps the points that a tolerance in voxels needs, instead of `more_points`; ' +
+          '`image_index` names one of the images of a file that holds several, from 0.',
         querystring: z.object({ session_id: SessionQuery }),
         response: refusals(400, 409, 413, 415, 440, 499, 500, 503, 504),
       },

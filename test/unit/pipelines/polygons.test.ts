@@ -84,6 +84,39 @@ describe('mask2polygon', () => {
     })
   })
 
+  describe('of a file of several images', () => {
+    const one = blockMask()
+    const empty = new Uint8Array(one.data.length)
+    const series = makeVolume(one.size, one.affine, Uint8Array.from([...empty, ...one.data]), { channels: 2 })
+
+    it('takes the one that image_index names', async () => {
+      expect(await polygonsOf(series, { params: { image_index: 1 } })).toEqual([[], [block], [[[5, 5]]]])
+      expect(await polygonsOf(series, { params: { image_index: 0 } })).toEqual([[], [], []])
+    })
+
+    it.each([
+      { params: {}, message: 'the mask has 2 channels or time points; polygons need one', code: 'BAD_GEOMETRY' },
+      {
+        params: { image_index: 2 },
+        message: "'image_index' is 2, but the file holds 2 images, numbers 0 to 1",
+        code: 'BAD_PARAMS',
+      },
+    ])('$params is refused: $message', async ({ params, message, code }) => {
+      await expect(polygonsOf(series, { params })).rejects.toMatchObject({ code, message })
+    })
+
+    it('fixpolygon takes it too', async () => {
+      const params = { ...{ image_index: 1, poly: [[], [block], []], slice_index: 1, polygon_index: 0 } }
+      const edit = { ...params, vertex_index: 0, vertex_offset: [1, 0], dimension: 3 }
+      await run(series, { kind: 'fixpolygon', params: edit, wish: { file: false } }, async ({ notes }) => {
+        expect(notes).toContain("of the 2 images in the file, number 1 was used ('image_index')")
+      })
+      await expect(
+        run(series, { kind: 'fixpolygon', params: { ...edit, image_index: undefined } }, async () => {}),
+      ).rejects.toMatchObject({ code: 'BAD_GEOMETRY' })
+    })
+  })
+
   it('leaves out more_points between two points, and simplifies by tolerance', async () => {
     expect(await polygonsOf(blockMask(), { params: { more_points: 1 } })).toEqual([
       [],
