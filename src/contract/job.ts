@@ -95,8 +95,11 @@ export type JobResult = z.infer<typeof JobResult>
 export interface JobControl {
   /** Aborted, with the reason CANCELLED, when the server wants the job to end: for what reads or waits. */
   readonly signal: AbortSignal
-  /** Call between windows and between stages: tells the progress, then lets a cancel message in. Throws CANCELLED. */
-  checkpoint(stage: Stage, done: number, total: number): Promise<void>
+  /**
+   * Call between windows and between stages: tells the progress, then lets a cancel message in. Throws CANCELLED. `part`
+   * names which part of a model of several works, for people; `done` and `total` are those of the part.
+   */
+  checkpoint(stage: Stage, done: number, total: number, part?: string): Promise<void>
   /** Runs `work` while holding the device slot of this runner. */
   withDevice<T>(work: () => Promise<T>): Promise<T>
 }

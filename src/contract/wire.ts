@@ -77,7 +77,14 @@ export const FromRunner = z.discriminatedUnion('type', [
   z.object({ type: z.literal('pong') }),
   /** Loading or proving failed; the runner is of no more use. */
   z.object({ type: z.literal('failed'), error: ErrorShape }),
-  z.object({ type: z.literal('progress'), id: z.int(), stage: Stage, done: z.number(), total: z.number() }),
+  z.object({
+    type: z.literal('progress'),
+    id: z.int(),
+    stage: Stage,
+    done: z.number(),
+    total: z.number(),
+    part: Text.optional(),
+  }),
   /** Asks for the device slot, and gives it back. */
   z.object({ type: z.literal('want'), id: z.int() }),
   z.object({ type: z.literal('release'), id: z.int() }),
@@ -93,6 +100,8 @@ export function clipped(message: FromRunner): FromRunner {
       const { fallbackReason } = message
       return fallbackReason === undefined ? message : { ...message, fallbackReason: cut(fallbackReason) }
     }
+    case 'progress':
+      return message.part === undefined ? message : { ...message, part: cut(message.part) }
     case 'failed':
     case 'error':
       return { ...message, error: clippedError(message.error) }

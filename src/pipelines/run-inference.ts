@@ -140,7 +140,7 @@ class StageClock {
   timed(control: JobControl): JobControl {
     return {
       signal: control.signal,
-      checkpoint: (stage, done, total) => control.checkpoint(stage, done, total),
+      checkpoint: (stage, done, total, part) => control.checkpoint(stage, done, total, part),
       withDevice: (work) => {
         const asked = performance.now()
         return control.withDevice(() => {

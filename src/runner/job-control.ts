@@ -4,14 +4,14 @@ import { AppError } from '../errors.js'
 
 /** How a job's control reaches the server. Time comes in as an argument, in milliseconds. */
 export interface ControlWires {
-  report(stage: Stage, done: number, total: number): void
+  report(stage: Stage, done: number, total: number, part?: string): void
   /** Asks for the device slot; `granted()` on the control answers. */
   want(): void
   release(): void
   now(): number
 }
 
-/** Progress messages of one job are at least this far apart, except where the stage changes. */
+/** Progress messages of one job are at least this far apart, except where the stage or the part changes. */
 const REPORT_EVERY_MS = 100
 
 /**
@@ -27,6 +27,7 @@ export class RunnerJobControl implements JobControl {
   #stageSince: number
   #reportedAt = Number.NEGATIVE_INFINITY
   #reportedStage: Stage | undefined
+  #reportedPart: string | undefined
   readonly #abort = new AbortController()
   #holding = false
   /** How many calls of withDevice are under way. */
@@ -39,14 +40,16 @@ export class RunnerJobControl implements JobControl {
     this.#stageSince = wires.now()
   }
 
-  async checkpoint(stage: Stage, done: number, total: number): Promise<void> {
+  async checkpoint(stage: Stage, done: number, total: number, part?: string): Promise<void> {
     this.#enter(stage)
     if (stage !== 'infer') this.#releaseIdle()
     const now = this.#wires.now()
-    if (stage !== this.#reportedStage || now - this.#reportedAt >= REPORT_EVERY_MS) {
+    const isNew = stage !== this.#reportedStage || part !== this.#reportedPart
+    if (isNew || now - this.#reportedAt >= REPORT_EVERY_MS) {
       this.#reportedStage = stage
+      this.#reportedPart = part
       this.#reportedAt = now
-      this.#wires.report(stage, done, total)
+      this.#wires.report(stage, done, total, part)
     }
     // A flag cannot arrive while the thread is busy: one turn of the event loop reads the channel.
     await yieldToMessages()

@@ -100,7 +100,8 @@ class Runner {
 
   async #run(id: number, job: Job): Promise<void> {
     const control = new RunnerJobControl({
-      report: (stage, done, total) => this.#send({ type: 'progress', id, stage, done, total }),
+      report: (stage, done, total, part) =>
+        this.#send({ type: 'progress', id, stage, done, total, ...(part === undefined ? {} : { part }) }),
       want: () => this.#send({ type: 'want', id }),
       release: () => this.#send({ type: 'release', id }),
       now: () => performance.now(),

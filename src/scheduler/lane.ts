@@ -299,8 +299,9 @@ export class Lane {
     const { clock, history } = this.options
     let outcome: { result: JobResult } | { error: unknown }
     try {
-      const result = await worker.runner.run(ticket.job, (stage, done, total) => {
-        if (!ticket.stop) this.#tell(ticket, { state: 'running', stage, done, total, ...this.#estimate(ticket, 0) })
+      const result = await worker.runner.run(ticket.job, ({ stage, done, total, part }) => {
+        if (!ticket.stop)
+          this.#tell(ticket, { state: 'running', stage, done, total, part, ...this.#estimate(ticket, 0) })
       })
       history.add(this.#kind(ticket.job), clock.now() - worker.startedAt)
       outcome = ticket.stop ? { error: ticket.stop } : { result }

@@ -1,4 +1,4 @@
-import type { Job, JobResult, Stage } from '../contract/job.js'
+import type { Job, JobResult } from '../contract/job.js'
 import type { ModelProof, ModelRef, RewriteChoice } from '../contract/model.js'
 import { FromRunner, type RunnerSettings } from '../contract/wire.js'
 import { AppError, type ErrorRecord, fromErrorRecord } from '../errors.js'
@@ -27,7 +27,7 @@ export interface RunnerProcessOptions {
 /** The program ended before it answered; the request that it worked on is lost, the next one gets a fresh program. */
 export class RunnerEndedError extends AppError {}
 
-type OnStage = (stage: Stage, done: number, total: number) => void
+type OnStage = (progress: Pick<Extract<FromRunner, { type: 'progress' }>, 'stage' | 'done' | 'total' | 'part'>) => void
 
 interface Running {
   readonly id: number
@@ -221,7 +221,7 @@ export class RunnerProcess {
     if (running?.id !== message.id) return
     switch (message.type) {
       case 'progress':
-        running.onStage(message.stage, message.done, message.total)
+        running.onStage(message)
         return
       case 'want': {
         running.lease?.release()

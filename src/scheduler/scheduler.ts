@@ -19,6 +19,8 @@ export interface JobProgress {
   readonly stage?: Stage | undefined
   readonly done?: number | undefined
   readonly total?: number | undefined
+  /** Which part of a model of several works; `done` and `total` are its own. */
+  readonly part?: string | undefined
   /** From this model's own history; absent before its first job. */
   readonly estimateMs?: number | undefined
 }

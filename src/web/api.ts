@@ -66,6 +66,7 @@ export interface RequestState {
   readonly stage?: string
   readonly done?: number
   readonly total?: number
+  readonly part?: string
   readonly estimate_seconds?: number
   readonly seconds: number
 }

@@ -49,7 +49,10 @@ export class Job {
   }
 
   /** A request as the server tells of it. */
-  follow(model: string, { state, queue_place, stage, done, total, estimate_seconds, seconds }: RequestState): void {
+  follow(
+    model: string,
+    { state, queue_place, stage, done, total, part, estimate_seconds, seconds }: RequestState,
+  ): void {
     if (state === 'queued') {
       const place =
         queue_place === undefined ? '' : queue_place === 0 ? ': next in the queue' : `: ${queue_place} before you`
@@ -59,7 +62,7 @@ export class Job {
     }
     const left =
       estimate_seconds === undefined ? '' : `, about ${Math.max(1, Math.round(estimate_seconds - seconds))} s left`
-    this.say(`${model}: ${STAGES[stage ?? ''] ?? 'works'}${left}`)
+    this.say(`${model}: ${STAGES[stage ?? ''] ?? 'works'}${part === undefined ? '' : ` (${part})`}${left}`)
     this.progress(total !== undefined && total > 1 ? (done ?? 0) / total : undefined)
   }
 }

@@ -29,6 +29,7 @@ export const RequestInfo = z
     stage: z.string().optional().meta({ description: 'read, pre, wait, infer, post or write' }),
     done: z.number().optional().meta({ description: 'windows done of `total`, within the stage' }),
     total: z.number().optional(),
+    part: z.string().optional().meta({ description: 'of a model of several networks, which one works' }),
     estimate_seconds: z
       .number()
       .optional()
@@ -215,6 +216,7 @@ export function infoOf(view: RequestView, now: number): z.infer<typeof RequestIn
     ...(progress?.queuePlace === undefined ? {} : { queue_place: progress.queuePlace }),
     ...(progress?.stage === undefined ? {} : { stage: progress.stage }),
     ...(progress?.total === undefined ? {} : { done: progress.done ?? 0, total: progress.total }),
+    ...(progress?.part === undefined ? {} : { part: progress.part }),
     ...(progress?.estimateMs === undefined ? {} : { estimate_seconds: rounded(progress.estimateMs) }),
     created_ts: Math.floor(view.createdAt / 1000),
     seconds: rounded((view.finishedAt ?? now) - view.createdAt),

@@ -7,7 +7,7 @@ function build() {
   let now = 0
   const said: string[] = []
   const control = new RunnerJobControl({
-    report: (stage: Stage, done, total) => said.push(`${stage} ${done}/${total}`),
+    report: (stage: Stage, done, total, part) => said.push(`${stage} ${done}/${total}${part ? ` ${part}` : ''}`),
     want: () => said.push('want'),
     release: () => said.push('release'),
     now: () => now,
@@ -45,6 +45,14 @@ describe('RunnerJobControl', () => {
       pass(20)
     }
     expect(said).toEqual(['pre 0/1', ...[0, 5, 10, 15, 20, 25].map((window) => `infer ${window}/30`)])
+  })
+
+  it('tells at once when another part of the model begins', async () => {
+    const { control, said } = build()
+    await control.checkpoint('infer', 0, 2, 'organs (1 of 2)')
+    await control.checkpoint('infer', 1, 2, 'organs (1 of 2)')
+    await control.checkpoint('infer', 0, 2, 'bones (2 of 2)')
+    expect(said).toEqual(['infer 0/2 organs (1 of 2)', 'infer 0/2 bones (2 of 2)'])
   })
 
   it('asks for the device once, however deep and however many windows, and gives it back after the last stage', async () => {
