@@ -42,7 +42,10 @@ export function textAttribute(node: Node, name: string, otherwise: string): stri
   return found ? new TextDecoder().decode(found.s) : otherwise
 }
 
-/** Weights by name: the graph's initializers, its Constant nodes, and either of them kept as float16 and cast to float. */
+/**
+ * Weights by name: the graph's initializers, its Constant nodes, either of them kept as float16 and cast to float, and
+ * all of these under another name (Identity: exporters keep weights that are equal once).
+ */
 export function weightsOf(graph: Graph): ReadonlyMap<string, Tensor> {
   const weights = new Map(graph.initializer.map((tensor) => [tensor.name, tensor]))
   for (const node of graph.node) {
@@ -53,6 +56,8 @@ export function weightsOf(graph: Graph): ReadonlyMap<string, Tensor> {
       const half = weights.get(node.input[0]!)
       const whole = half && floatTensor(half)
       if (whole) weights.set(node.output[0]!, whole)
+    } else if (node.opType === 'Identity' && weights.has(node.input[0]!)) {
+      weights.set(node.output[0]!, weights.get(node.input[0]!)!)
     }
   }
   return weights

@@ -112,7 +112,7 @@ test('a layer whose output size is given outright, or whose weights are computed
   sized.graph!.node[0]!.attribute.push(...makeNode('', [], '', { output_shape: [6] }).attribute)
   expect(rewriteConvTransposes(sized.graph!, 'merged')).toBe(0)
   const computed = modelOf({ ...plain, axes: [one] })
-  computed.graph!.node.unshift(makeNode('Identity', ['w'], 'w2'))
+  computed.graph!.node.unshift(makeNode('Neg', ['w'], 'w2'))
   computed.graph!.node[1]!.input[1] = 'w2'
   expect(rewriteConvTransposes(computed.graph!, 'merged')).toBe(0)
 })
