@@ -54,6 +54,8 @@ export const ScanningWindow = z
     fill: z.number().optional(),
     /** MONAI's SliceInferer: the array axis along which a 2-D network goes through a volume, slice by slice. */
     sliceAxis: z.union([z.literal(0), z.literal(1), z.literal(2)]).optional(),
+    /** False: windows that hold one value a channel are all run, and not just the first of them. */
+    skipEmpty: z.boolean().optional(),
   })
   .readonly()
 export type ScanningWindow = z.infer<typeof ScanningWindow>

@@ -13,6 +13,7 @@ import { makeVolume, type Vec3, type Volume, type VoxelArray } from '../volume/v
 import { copyLabels, isWhole, LabelStitch, labelTarget } from './label-stitch.js'
 import { checkBox, copyBox, describe, type Layout, layoutOf, tensorData, tensorDims } from './layout.js'
 import { type Padding, padLayouts } from './padding.js'
+import { RepeatedWindows } from './repeated-windows.js'
 import { gaussianWeights, nnunetWeights, planWindows, type WindowPlan } from './windows.js'
 
 export interface NetworkInput {
@@ -35,6 +36,8 @@ export interface Window {
   readonly fill?: number | undefined
   /** The spatial axis of the array that a network of one dimension less goes through, slice by slice. */
   readonly sliceAxis?: number | undefined
+  /** False: the network sees every window that holds one value a channel, and not just the first of them. */
+  readonly skipEmpty?: boolean | undefined
 }
 
 export interface InferenceRequest {
@@ -306,35 +309,38 @@ async function inferWindows(request: InferenceRequest, layouts: readonly Layout[
   const padded = window ? padLayouts(layouts, plan, window) : undefined
   const shift: Vec3 = padded ? [0, 0, 0] : plan.before
   const buffers = new Map<string, Tensor['data']>()
+  const repeated = window?.skipEmpty === false ? undefined : new RepeatedWindows(padded ?? layouts, roi)
   let stitch: Stitch | LabelStitch | undefined
+  let shape: OutputShape | undefined
   for (let first = 0; first < starts.length; first += batch) {
     await request.onProgress(first, starts.length)
-    const members = starts.slice(first, first + batch)
-    const feeds = feedsOf(
-      padded ?? layouts,
-      members.map((start) => start.map((value, i) => value - shift[i]!) as unknown as Vec3),
-      roi,
-      buffers,
-    )
-    const output = pickOutput(await request.predict(feeds), request.output)
-    if (isScores(output, main)) {
-      throw new AppError('BAD_MODEL', `output '${request.output.name}' is one value per class: it cannot be scanned`)
+    const members = starts.slice(first, first + batch).map((start) => {
+      const place = start.map((value, i) => value - shift[i]!) as unknown as Vec3
+      const key = repeated?.keyOf(place)
+      return { start, place, key, answer: repeated?.answer(key) }
+    })
+    const unseen = members.filter(({ answer }) => answer === undefined)
+    let scores: Tensor['data'] | undefined
+    if (unseen.length > 0) {
+      const places = unseen.map(({ place }) => place)
+      const output = pickOutput(await request.predict(feedsOf(padded ?? layouts, places, roi, buffers)), request.output)
+      shape = windowShape(output, request, main, roi)
+      scores = output.data
     }
-    const shape = readShape(output, request.output, main)
-    if (shape.extent.some((n, i) => n !== roi[i])) {
-      throw new AppError(
-        'BAD_MODEL',
-        `output '${request.output.name}' is ${shape.extent.join(' x ')} for a window of ${roi.join(' x ')}`,
-      )
-    }
-    if (!stitch && holdsLabels(request, shape)) {
+    const { each } = shape!
+    if (!stitch && holdsLabels(request, shape!)) {
       const [n0, n1, n2] = main.extent
-      const target = labelTarget(request.output.type, n0 * n1 * n2 * shape.channels)
-      stitch = new LabelStitch(target, plan, shape, main.extent)
+      const target = labelTarget(request.output.type, n0 * n1 * n2 * shape!.channels)
+      stitch = new LabelStitch(target, plan, shape!, main.extent)
     }
     // windows cover the whole image, whose size the stitched scores then have
-    stitch ??= new Stitch(main, plan, shape, weights, afterRun(request, main, { ...shape, extent: main.extent }))
-    for (const [i, start] of members.entries()) stitch.add(output.data, i * shape.each, start)
+    stitch ??= new Stitch(main, plan, shape!, weights, afterRun(request, main, { ...shape!, extent: main.extent }))
+    for (const member of members) {
+      const { start, key, answer } = member
+      const from = answer ? 0 : unseen.indexOf(member) * each
+      stitch.add(answer ?? scores!, from, start)
+      if (!answer) repeated?.keep(key, scores!, from, each)
+    }
   }
   await request.onProgress(starts.length, starts.length)
   if (!(stitch instanceof LabelStitch)) {
@@ -345,6 +351,20 @@ async function inferWindows(request: InferenceRequest, layouts: readonly Layout[
   const [n0, n1, n2] = main.extent
   const sink = { data: narrowed(stitch.target), channels: stitch.target.length / (n0 * n1 * n2) }
   return resultOf(main, main.extent, sink, 'labels')
+}
+
+/** Throws BAD_MODEL when the output is no map of a window. */
+function windowShape(output: Tensor, request: InferenceRequest, main: Layout, roi: Vec3): OutputShape {
+  const { name } = request.output
+  if (isScores(output, main))
+    throw new AppError('BAD_MODEL', `output '${name}' is one value per class: it cannot be scanned`)
+  const shape = readShape(output, request.output, main)
+  if (shape.extent.some((n, i) => n !== roi[i]))
+    throw new AppError(
+      'BAD_MODEL',
+      `output '${name}' is ${shape.extent.join(' x ')} for a window of ${roi.join(' x ')}`,
+    )
+  return shape
 }
 
 /**

@@ -68,6 +68,7 @@ export const windowKeys = {
   padding_mode: z.enum(PADDING_MODES).optional(),
   cval: numeric.optional(),
   spatial_dim: numeric.pipe(z.union([z.literal(0), z.literal(1), z.literal(2)])).optional(),
+  skip_empty: flag.optional(),
   padding: numeric.pipe(z.number().min(0).max(1000)).optional(),
   mirror_axes: z
     .array(numeric.pipe(z.number().int().min(0).max(2)))

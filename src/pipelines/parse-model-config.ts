@@ -229,7 +229,7 @@ function inferenceArgs(inference: Inference): Settings {
 }
 
 /** Keys that say nothing but how a window goes over the image. */
-const WINDOW_ONLY = ['padding_mode', 'cval', 'sigma_scale', 'spatial_dim', 'steps'] as const
+const WINDOW_ONLY = ['padding_mode', 'cval', 'sigma_scale', 'spatial_dim', 'steps', 'skip_empty'] as const
 
 function scanningWindow(settings: Settings): ScanningWindow | undefined {
   if (settings.scanning_window !== true) {
@@ -248,6 +248,7 @@ function scanningWindow(settings: Settings): ScanningWindow | undefined {
     ...(settings.padding_mode === undefined ? {} : { padding: settings.padding_mode }),
     ...(settings.cval === undefined ? {} : { fill: settings.cval }),
     ...(settings.spatial_dim === undefined ? {} : { sliceAxis: settings.spatial_dim }),
+    ...(settings.skip_empty === undefined ? {} : { skipEmpty: settings.skip_empty }),
   }
 }
 
