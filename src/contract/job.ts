@@ -58,7 +58,21 @@ const base = {
   limits: ReadLimits,
 }
 
-export const InferenceJob = z.object({ ...base, kind: z.literal('inference'), task: InferenceTask }).readonly()
+export const InferenceJob = z
+  .object({
+    ...base,
+    kind: z.literal('inference'),
+    task: InferenceTask,
+    /** Only get ready for clicks on this image: prepare it, and run the encoder of a model of two parts. */
+    prepare: z
+      .object({
+        /** The slice that will be clicked, counted from 0; the middle one by default. */
+        slice: z.number().optional(),
+      })
+      .readonly()
+      .optional(),
+  })
+  .readonly()
 export type InferenceJob = z.infer<typeof InferenceJob>
 
 /** Jobs of a tool runner: they need no model. */
@@ -70,7 +84,8 @@ export type ToolJob = z.infer<typeof ToolJob>
 export const Job = z.union([InferenceJob, ToolJob])
 export type Job = z.infer<typeof Job>
 
-export const Stage = z.enum(['read', 'pre', 'wait', 'infer', 'post', 'write'])
+/** `encoder` and `decoder` are the two networks of a model of parts, within `infer`. */
+export const Stage = z.enum(['read', 'pre', 'wait', 'infer', 'encoder', 'decoder', 'post', 'write'])
 export type Stage = z.infer<typeof Stage>
 
 export const JobResult = z
@@ -81,7 +96,7 @@ export const JobResult = z
     params: z.record(z.string(), z.unknown()).readonly(),
     /** Where the JSON for the client lies as text, notes included, when it is long; `params` is then empty. */
     paramsPath: z.string().optional(),
-    /** Milliseconds spent in each stage. */
+    /** Milliseconds spent in each stage; an encoder that did not have to run has 0. */
     timings: z.partialRecord(Stage, z.number()).readonly(),
     /** 'cpu', 'cuda:0', 'kserve'; absent for tool jobs. */
     device: z.string().optional(),

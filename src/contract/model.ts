@@ -68,6 +68,46 @@ export const SessionSettings = z
   .readonly()
 export type SessionSettings = z.infer<typeof SessionSettings>
 
+/** How the tensors of a model of two networks are used; `plain`: both are fed with fields, as any network. */
+export const LAYOUTS = ['plain', 'sam', 'mobile_sam', 'efficient_sam', 'medsam', 'lite_medsam', 'sam2'] as const
+export type Layout = (typeof LAYOUTS)[number]
+
+/** Which values become black and white of an 8-bit picture: a window, or percentiles of the slice. */
+const PictureWindow = z.union([
+  z.object({ level: z.number(), width: z.number() }).readonly(),
+  z.object({ percentiles: numbers, foreground: z.boolean() }).readonly(),
+])
+export type PictureWindow = z.infer<typeof PictureWindow>
+
+/** Two networks: an encoder that sees the image alone, and a decoder that answers each click from what the encoder made. */
+export const Parts = z
+  .object({
+    /** Their files; absent: told by name or by tensors. */
+    encoder: z.string().optional(),
+    decoder: z.string().optional(),
+    /** Absent: told by the tensors' names. */
+    layout: z.enum(LAYOUTS).optional(),
+    /** The encoder's output to the decoder's input, where their names differ. */
+    feeds: z.record(z.string(), z.string()).readonly(),
+    /** Of the encoder's picture: [height, width]. Absent: its tensor, else the layout, says it. */
+    size: numbers.optional(),
+    /** How a slice gets that size: its longer side, both sides, or not at all. */
+    resize: z.enum(['longest', 'stretch', 'none']).optional(),
+    /** What the encoder takes for pixels. */
+    pixels: z.enum(['imagenet', 'minmax', 'unit', 'bytes']).optional(),
+    window: PictureWindow.optional(),
+    prompts: z
+      .array(z.enum(['points', 'box']))
+      .readonly()
+      .optional(),
+    /** Whether the mask before is fed with a further click of a session. */
+    previousMask: z.boolean(),
+    /** What is above it belongs to the mask. */
+    maskThreshold: z.number(),
+  })
+  .readonly()
+export type Parts = z.infer<typeof Parts>
+
 export const InferenceConfig = z
   .object({
     /** Field that feeds the network. */
@@ -81,6 +121,8 @@ export const InferenceConfig = z
     session: SessionSettings,
     /** The files of several networks of one kind, such as the folds of a training: their outputs are averaged. */
     networks: words.optional(),
+    /** The model is an encoder and a decoder, in this order among its files. */
+    parts: Parts.optional(),
     /** The spatial array axes over which the network may see the image mirrored, and whether it does unless a request says. */
     mirror: z.object({ axes: numbers, on: z.boolean().optional() }).readonly().optional(),
     kserve: z.object({ url: z.string(), model: z.string(), version: z.string().optional() }).readonly().optional(),
@@ -136,7 +178,7 @@ const ownModel = {
   weightsPath: z.string().optional(),
   /** What a trial of the network's rewrites found, where there was one. */
   rewrites: RewriteChoice.optional(),
-  /** Of config.inference.networks, those after the first. */
+  /** Of config.inference.networks, those after the first; of config.inference.parts the decoder. */
   morePaths: words.optional(),
 }
 

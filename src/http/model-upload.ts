@@ -26,7 +26,9 @@ const Source = z.union([
 const SOURCE_HINT =
   'send {"path", "version"} or {"url", "sha256"} of the model catalogue, {"generation"} to roll back, or a multipart ' +
   'body with config and data'
-const PARTS_HINT = 'the parts are config (config_aiaa.json) and data (ONNX, or a zip of an MMAR, MONAI bundle or ONNX)'
+const PARTS_HINT =
+  'the parts are config (config_aiaa.json) and data (ONNX, or a zip of an MMAR, MONAI bundle or ONNX), or config, encoder and decoder'
+const NETWORKS: readonly string[] = ['encoder', 'decoder']
 
 /** Reads a PUT. Its files lie in `folder` and may be moved away. Rejects BAD_REQUEST, TOO_LARGE or BAD_MODEL_CONFIG. */
 export async function receiveModel(
@@ -46,8 +48,20 @@ export async function receiveModel(
   const config = await textOf(upload, 'config', limits)
   const files = upload.files.filter(({ field }) => field !== 'config')
   // A bare body, which receiveUpload calls image, is the weights.
-  const odd = files.find(({ field }) => field !== 'data' && (request.isMultipart() || field !== 'image'))
+  const networks = files.filter(({ field }) => NETWORKS.includes(field))
+  const odd = files.find(
+    (file) => !networks.includes(file) && file.field !== 'data' && (request.isMultipart() || file.field !== 'image'),
+  )
   if (odd) throw new AppError('BAD_REQUEST', `the part '${odd.field.slice(0, 80)}' is not known`, { hint: PARTS_HINT })
+  if (networks.length > 0) {
+    const [encoder, decoder] = NETWORKS.map((name) => networks.find(({ field }) => field === name))
+    if (!encoder || !decoder || files.length > 2)
+      throw new AppError('BAD_REQUEST', 'a model of two parts is sent as one file encoder and one file decoder', {
+        hint: PARTS_HINT,
+      })
+    const own = config === undefined ? undefined : parseJson(config, 'config')
+    return { kind: 'parts', config: own, encoder: encoder.path, decoder: decoder.path }
+  }
   if (files.length > 1) throw new AppError('BAD_REQUEST', 'there is more than one part data', { hint: PARTS_HINT })
   if (upload.fields.has('data'))
     throw new AppError('BAD_REQUEST', 'the part data is text, not a file', { hint: PARTS_HINT })

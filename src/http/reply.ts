@@ -109,7 +109,9 @@ function paramsFor(result: JobResult): Readonly<Record<string, unknown>> {
 
 /** Where the time went and what computed it, as headers. */
 function describeRun(reply: FastifyReply, result: JobResult): void {
-  const stages = Object.entries(result.timings).map(([stage, ms]) => `${stage};dur=${ms.toFixed(1)}`)
+  const stages = Object.entries(result.timings).map(([stage, ms]) =>
+    stage === 'encoder' && ms === 0 ? 'encoder;dur=0.0;desc="cached"' : `${stage};dur=${ms.toFixed(1)}`,
+  )
   if (stages.length > 0) reply.header('server-timing', stages.join(', '))
   if (result.device !== undefined) reply.header('x-aidant-device', result.device)
 }

@@ -1,6 +1,6 @@
 /** What a config_aiaa.json may hold, of any version; parse-model-config.ts makes one ModelConfig of it. */
 import { z } from 'zod'
-import { MODEL_TYPES, PADDING_MODES } from '../contract/model.js'
+import { LAYOUTS, MODEL_TYPES, PADDING_MODES } from '../contract/model.js'
 import { nearestWord } from '../util/nearest-word.js'
 
 const FLAG_WORDS: Readonly<Record<string, boolean>> = { true: true, false: false, '1': true, '0': false }
@@ -122,6 +122,33 @@ const engine = section({
   node_mapping: names.optional(),
 })
 
+const percent = numeric.pipe(z.number().min(0).max(100))
+const pictureWindow = z.union([
+  section({ level: numeric, width: numeric.pipe(z.number().positive()) }),
+  section({
+    percentiles: z.tuple([percent, percent]).refine(([low, high]) => low < high, 'must go up'),
+    foreground: flag.default(false),
+  }),
+])
+const edge = numeric.pipe(z.number().int().min(16).max(4096))
+export const PartsSection = section({
+  encoder: word.optional(),
+  decoder: word.optional(),
+  layout: z.enum(LAYOUTS).optional(),
+  feeds: names.default({}),
+  size: z.union([edge.transform((n) => [n, n]), z.tuple([edge, edge])]).optional(),
+  resize: z.enum(['longest', 'stretch', 'none']).optional(),
+  pixels: z.enum(['imagenet', 'minmax', 'unit', 'bytes']).optional(),
+  window: pictureWindow.optional(),
+  prompts: z
+    .array(z.enum(['points', 'box']))
+    .min(1)
+    .max(2)
+    .optional(),
+  previous_mask: flag.default(true),
+  mask_threshold: numeric.default(0),
+})
+
 export const Inference = section({
   ...windowKeys,
   image: word.optional(),
@@ -146,6 +173,7 @@ export const Inference = section({
   session: session.optional(),
   models: PipelineModels.optional(),
   networks: z.array(word).min(1).max(16).optional(),
+  parts: PartsSection.optional(),
 })
 export type Inference = z.output<typeof Inference>
 

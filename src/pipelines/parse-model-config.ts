@@ -7,7 +7,7 @@
  * refused, naming the key path and the nearest known key, because a key that is silently ignored is a wrong mask later.
  */
 import { z } from 'zod'
-import type { ModelConfig, ModelType, ScanningWindow, TransformSpec } from '../contract/model.js'
+import type { ModelConfig, ModelType, Parts, ScanningWindow, TransformSpec } from '../contract/model.js'
 import { AppError } from '../errors.js'
 import {
   ConfigFile,
@@ -68,6 +68,7 @@ export function parseModelConfig(json: unknown, name: string): ModelConfig {
     fail('cache_until', `names '${cacheUntil}', which is not among pre_transforms; give one of them, or ALL`)
   const window = scanningWindow(settings)
   const mirror = mirrorOf(settings, config.tta)
+  const parts = partsOf(inference, config.type)
   return {
     version: config.version,
     type: config.type,
@@ -87,6 +88,7 @@ export function parseModelConfig(json: unknown, name: string): ModelConfig {
       nodeMapping: nodeMapping(inference),
       session: sessionOf(inference),
       ...(inference.networks === undefined ? {} : { networks: inference.networks }),
+      ...(parts === undefined ? {} : { parts }),
       ...(mirror === undefined ? {} : { mirror }),
       ...(inference.kserve === undefined ? {} : { kserve: inference.kserve }),
     },
@@ -324,6 +326,25 @@ function sessionOf(inference: Inference): ModelConfig['inference']['session'] {
     ...(intraOpThreads === undefined ? {} : { intraOpThreads }),
     ...(optimisation === undefined ? {} : { optimisation }),
   }
+}
+
+/** Keys that say how a picture and its prompts are fed, which a `plain` pair is not. */
+const PICTURE_ONLY = ['size', 'resize', 'pixels', 'window', 'prompts'] as const
+
+function partsOf({ parts, networks, kserve, engine }: Inference, type: ModelType): Parts | undefined {
+  if (parts === undefined) return undefined
+  if (networks !== undefined) fail('inference.parts', 'and inference.networks exclude each other')
+  if (kserve !== undefined || engine === 'kserve')
+    fail('inference.parts', 'runs here; the kserve engine has one network')
+  const { previous_mask: previousMask, mask_threshold: maskThreshold, ...rest } = parts
+  const idle = PICTURE_ONLY.find((key) => parts[key] !== undefined)
+  if (parts.layout === 'plain' && idle !== undefined)
+    fail(`inference.parts.${idle}`, "is for the layouts of the SAM family; this one is 'plain'")
+  if (parts.layout !== undefined && parts.layout !== 'plain' && type !== 'deepgrow')
+    fail('inference.parts.layout', `'${parts.layout}' answers prompts; the type has to be deepgrow, not ${type}`)
+  if (parts.layout !== undefined && parts.layout !== 'plain') fail('inference.parts.layout', 'can only be plain yet')
+  const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined))
+  return { ...(given as typeof rest), previousMask, maskThreshold } as Parts
 }
 
 /** The models of a pipeline, the 3-D one first where their names tell which is which. */

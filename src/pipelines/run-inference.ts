@@ -1,5 +1,6 @@
 /** A model's job from its files to its result: read, pre-transforms, network, post-transforms, write. */
 import type { InferenceJob, JobControl, Stage } from '../contract/job.js'
+import type { PartsClock } from '../inferers/two-parts.js'
 import { withImage, withResult, withValue } from '../transforms/fields.js'
 import type { Item } from '../transforms/types.js'
 import { classifierOf, classify } from './classification.js'
@@ -10,13 +11,17 @@ import { applyModels } from './model-pipeline.js'
 import { applyAll, applyNetwork, buildTransforms, type ModelPlan, planModel } from './model-run.js'
 import { openJob } from './open-job.js'
 import { type ReadImages, readImages, wantsDicomRows } from './read-images.js'
-import type { PipelineContext, RunInference } from './run.js'
+import type { LoadedModel, PipelineContext, RunInference } from './run.js'
+import { partsOfJob } from './two-part-model.js'
 import { finishResult, writeResult } from './writer.js'
 
-export const runInference: RunInference = async (given, context) => {
-  const job = await openJob(given, context.control.signal)
+export const runInference: RunInference = async (given, whole) => {
+  const job = await openJob(given, whole.control.signal)
   const clock = new StageClock()
-  const control = clock.timed(context.control)
+  const control = clock.timed(whole.control)
+  const session = job.images.length === 1 ? job.images[0]!.cacheKey : undefined
+  const inJob = (model: LoadedModel) => partsOfJob(model, session, whole.cache, clock.ofParts(control))
+  const context = { ...whole, model: inJob(whole.model), parts: whole.parts.map(inJob) }
   const plan = planModel(context.model)
   const { config } = context.model.ref
   const prefix = cacheablePrefix(plan)
@@ -135,6 +140,21 @@ class StageClock {
     this.timings[stage] = (this.timings[stage] ?? 0) + performance.now() - start - waiting
     if (stage === 'infer') this.timings.wait = (this.timings.wait ?? 0) + waiting
     return result
+  }
+
+  /** Tells and times which of two networks runs. */
+  ofParts(control: JobControl): PartsClock {
+    const part = async <T>(stage: 'encoder' | 'decoder', work: () => Promise<T>) => {
+      await control.checkpoint(stage, 0, 1)
+      return this.stage(stage, work)
+    }
+    return {
+      encoder: (work) => part('encoder', work),
+      decoder: (work) => part('decoder', work),
+      kept: () => {
+        this.timings.encoder ??= 0
+      },
+    }
   }
 
   timed(control: JobControl): JobControl {

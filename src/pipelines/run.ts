@@ -2,19 +2,34 @@
 
 import type { InferenceJob, JobControl, JobResult, ToolJob } from '../contract/job.js'
 import type { ModelRef } from '../contract/model.js'
-import type { Predictor } from '../contract/tensor.js'
+import type { Predict, Predictor } from '../contract/tensor.js'
+import type { Encode, EncoderMemory, TwoParts } from '../inferers/two-parts.js'
 import type { Item } from '../transforms/types.js'
 
 /** A model with the predictor that runs it. */
 export interface LoadedModel {
   readonly ref: ModelRef
   readonly predictor: Predictor
+  /** The two networks of a model of parts, which `predictor` runs one after the other. */
+  readonly parts?: LoadedParts | undefined
+}
+
+export interface LoadedParts extends TwoParts {
+  /** What the encoder takes for pixels, where its graph tells: it scales bytes, or numbers from 0 to 1, itself. */
+  readonly scales?: 'bytes' | 'unit' | undefined
+  readonly encode: Encode
+  readonly decode: Predict
+  /** What a session's encodings and masks are kept in, and that session's key; absent for one-shot uploads. */
+  readonly memory?: EncoderMemory | undefined
+  readonly session?: string | undefined
 }
 
 /** Keeps pre-transformed items of recent sessions; the runner owns the real one (LRU, bounded in bytes). */
 export interface ItemCache {
   get(key: string): Item | undefined
   set(key: string, item: Item): void
+  /** What encoders made, and masks that further clicks go on from: in the same memory, under the same bound. */
+  readonly tensors: EncoderMemory
 }
 
 export interface PipelineContext {

@@ -9,6 +9,7 @@ import { bundleConfig } from './monai-bundle.js'
 import { isNnunet, readNnunet } from './nnunet-archive.js'
 import { type OnnxFiles, onnxFiles } from './onnx-files.js'
 import { type OnnxHeader, readOnnxHeader } from './onnx-header.js'
+import { partsIn, pickParts } from './part-files.js'
 
 export interface Intake {
   /** As sent or found; not yet parsed. */
@@ -58,6 +59,27 @@ export async function takeIn(
   return readLayout(config, files, limits)
 }
 
+/** An encoder and a decoder that came as two files. Throws BAD_MODEL_CONFIG without a config that has `inference.parts`. */
+export function takeParts({
+  config,
+  encoder,
+  decoder,
+}: {
+  readonly config?: unknown
+  readonly encoder: string
+  readonly decoder: string
+}): Intake {
+  const networks = [encoder, decoder].map((path) => ({ path, beside: [] }))
+  if (partsIn(config)) return { config, networks }
+  throw new AppError(
+    'BAD_MODEL_CONFIG',
+    'the parts encoder and decoder were sent, and the config has no inference.parts',
+    {
+      hint: 'send the part config with it, as {"type": "deepgrow", "inference": {"parts": {}}}',
+    },
+  )
+}
+
 export const isZip = looksLikeZip
 
 /** The config that an ONNX file brings in its `metadata_props`, under `config_aiaa`. Throws BAD_MODEL_CONFIG if it is no JSON. */
@@ -93,7 +115,7 @@ export async function readLayout(
   const mmar = find(MMAR_CONFIG) ?? find('config_aiaa.json')
   if (mmar) {
     const found = config ?? (await json(mmar))
-    return { config: found, networks: pickNetworks(found, files) }
+    return { config: found, networks: await pickNetworks(found, files) }
   }
   const enclosed = files.find((file) => file.entryName.endsWith(`/${MMAR_CONFIG}`))
   if (enclosed && config === undefined)
@@ -102,7 +124,7 @@ export async function readLayout(
     })
   const root = bundleRoot(files)
   if (root !== undefined) {
-    const networks = pickNetworks(config, files)
+    const networks = await pickNetworks(config, files)
     const inference = find(`${root}configs/inference.json`) ?? files.find(({ entryName }) => isYamlOf(entryName, root))
     if (networks.length === 0)
       throw new AppError('BAD_MODEL', 'the MONAI bundle holds no ONNX model', {
@@ -114,7 +136,7 @@ export async function readLayout(
     return { config: bundleConfig(metadata, said, inference && posix.basename(inference.entryName)), networks }
   }
   if (isNnunet(files)) return readNnunet(config, files, json)
-  const networks = pickNetworks(config, files)
+  const networks = await pickNetworks(config, files)
   if (networks.length === 0)
     throw new AppError('BAD_MODEL', 'the archive holds no ONNX model', {
       hint: `send model.onnx, an MMAR (${MMAR_CONFIG}, models/model.onnx) or a MONAI bundle (${BUNDLE_METADATA}, models/model.onnx)`,
@@ -156,8 +178,10 @@ async function parsedConfig(file: UnzippedFile, limits: IntakeLimits): Promise<u
   }
 }
 
-/** The files that the config's `inference.networks` names, else the one ONNX file, or the one that is called model.onnx. */
-function pickNetworks(config: unknown, files: readonly UnzippedFile[]): OnnxFiles[] {
+/** The files that the config's `inference.networks` or `inference.parts` names, else the one ONNX file, or the one that is called model.onnx. */
+async function pickNetworks(config: unknown, files: readonly UnzippedFile[]): Promise<OnnxFiles[]> {
+  const parts = partsIn(config)
+  if (parts) return pickParts(parts, files)
   const named = (config as { inference?: { networks?: unknown } } | undefined)?.inference?.networks
   if (!Array.isArray(named)) return pickOnnx(files)
   return named.map((name: unknown) => {
@@ -183,7 +207,7 @@ function pickOnnx(files: readonly UnzippedFile[]): OnnxFiles[] {
       'BAD_MODEL',
       `the archive holds ${candidates.length} ONNX models and none alone is called model.onnx`,
       {
-        hint: 'call the one to run model.onnx, or leave the others out',
+        hint: 'call the one to run model.onnx, or leave the others out; an encoder and its decoder want inference.parts in the config',
       },
     )
   return [onnxFiles(chosen, files)]

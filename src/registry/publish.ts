@@ -16,7 +16,7 @@ import { checkName } from '../util/safe-name.js'
 import type { Workspace } from '../workspace/open-workspace.js'
 import { type CatalogModel, findByPath, findByUrl } from './catalog.js'
 import type { Collector } from './collect.js'
-import { type Intake, type IntakeLimits, readLayout, takeIn } from './intake.js'
+import { type Intake, type IntakeLimits, readLayout, takeIn, takeParts } from './intake.js'
 import { allWeights, type LiveManifest, type Published, revisionOf, type Weights } from './manifest.js'
 import { type ManifestStore, ownFile } from './manifest-store.js'
 import { type ModelDirectory, needsWeights } from './model-directory.js'
@@ -202,6 +202,7 @@ export class Publisher {
     signal: AbortSignal | undefined,
   ): Promise<{ intake: Intake; take: boolean }> {
     const { limits } = this.#options
+    if (source.kind === 'parts') return { intake: takeParts(source), take: true }
     if (source.kind === 'files')
       return { intake: await takeIn(source.config, source.data, workFolder, limits, signal), take: true }
     const found = await this.#find(source)
@@ -214,7 +215,7 @@ export class Publisher {
 
   /** The catalogue first; the bundled models are part of it, and so can be had back or under another name. */
   async #find(
-    source: Exclude<ModelSource, { kind: 'generation' | 'files' }>,
+    source: Exclude<ModelSource, { kind: 'generation' | 'files' | 'parts' }>,
   ): Promise<CatalogModel | { readonly kind: 'model'; readonly intake: Intake }> {
     const { catalog, directory } = this.#options
     const bundled = source.kind === 'catalog' ? directory.bundled(source.path) : undefined
@@ -252,10 +253,16 @@ export class Publisher {
   }
 }
 
-/** `inference.networks` names as many networks as there are files; a config that names none runs one. */
+/** `inference.networks` names as many networks as there are files, `inference.parts` has two; any other config runs one. */
 function checkNetworks(config: ModelConfig, files: number): void {
-  const { networks } = config.inference
-  if (!needsWeights(config) || (networks?.length ?? 1) === files) return
+  const { networks, parts } = config.inference
+  if (!needsWeights(config) || (parts ? 2 : (networks?.length ?? 1)) === files) return
+  if (parts)
+    throw new AppError(
+      'BAD_MODEL_CONFIG',
+      `config.inference.parts is an encoder and a decoder, and the model has ${files === 1 ? 'one network' : `${files} networks`}`,
+      { hint: 'send a zip that holds both, or the parts encoder and decoder, together with the config' },
+    )
   throw new AppError(
     'BAD_MODEL_CONFIG',
     `config.inference.networks names ${networks?.length ?? 1} networks, and the model has ${files}`,

@@ -37,6 +37,8 @@ export interface ModelEntry {
 export type ModelSource =
   /** `data` is a file of ours that the registry may move away: ONNX, or a zip of one of the known layouts. */
   | { readonly kind: 'files'; readonly config?: unknown; readonly data?: string | undefined }
+  /** An encoder and its decoder as two files. */
+  | { readonly kind: 'parts'; readonly config?: unknown; readonly encoder: string; readonly decoder: string }
   /** A model of the catalogue, or a bundled one, by its path there. */
   | { readonly kind: 'catalog'; readonly path: string; readonly version?: string | undefined }
   | { readonly kind: 'url'; readonly url: string; readonly sha256: string }

@@ -11,6 +11,9 @@ export interface ControlWires {
   now(): number
 }
 
+/** Stages in which a network runs, or will in a moment. */
+const COMPUTING: ReadonlySet<Stage> = new Set(['infer', 'encoder', 'decoder'])
+
 /** Progress messages of one job are at least this far apart, except where the stage or the part changes. */
 const REPORT_EVERY_MS = 100
 
@@ -42,7 +45,7 @@ export class RunnerJobControl implements JobControl {
 
   async checkpoint(stage: Stage, done: number, total: number, part?: string): Promise<void> {
     this.#enter(stage)
-    if (stage !== 'infer') this.#releaseIdle()
+    if (!COMPUTING.has(stage)) this.#releaseIdle()
     const now = this.#wires.now()
     const isNew = stage !== this.#reportedStage || part !== this.#reportedPart
     if (isNew || now - this.#reportedAt >= REPORT_EVERY_MS) {
@@ -58,7 +61,7 @@ export class RunnerJobControl implements JobControl {
 
   /**
    * Reentrant: a pipeline's inner model runs within the slot its outer one holds. The slot is kept from one window to the
-   * next, which saves asking for it each time, until somebody else wants it or the stage `infer` is over.
+   * next, which saves asking for it each time, until somebody else wants it or the networks have run.
    */
   async withDevice<T>(work: () => Promise<T>): Promise<T> {
     if (!this.#holding) await this.#acquire()

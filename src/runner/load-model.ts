@@ -3,9 +3,11 @@ import type { Predictor } from '../contract/tensor.js'
 import type { RunnerSettings } from '../contract/wire.js'
 import { AppError } from '../errors.js'
 import type { LoadedModel } from '../pipelines/run.js'
+import { assembleParts } from '../pipelines/two-part-model.js'
 import { createChosenPredictor } from '../predictors/choose-rewrites.js'
 import { createKservePredictor } from '../predictors/kserve.js'
 import { meanPredictor } from '../predictors/mean-predictor.js'
+import { pixelScale } from '../predictors/pixel-scale.js'
 import { createFetchPolicy } from '../util/fetch-policy.js'
 import { createGuardedFetch } from '../util/guarded-fetch.js'
 import { loadTuned, type TunedNetwork } from './tune-network.js'
@@ -22,18 +24,40 @@ export interface LoadedModels {
 export async function loadModels(ref: ModelRef, settings: RunnerSettings): Promise<LoadedModels> {
   const parts: LoadedModel[] = []
   for (const part of ref.parts ?? []) {
-    const { predictor } = await loadNetwork(part, settings)
-    parts.push({ ref: part, predictor })
+    parts.push((await loadOne(part, settings)).model)
   }
   if (ref.config.type !== 'pipeline') {
-    const { predictor, rewrites } = await loadNetwork(ref, settings)
-    return { model: { ref, predictor }, parts, rewrites }
+    const { model, rewrites } = await loadOne(ref, settings)
+    return { model, parts, rewrites }
   }
   if (parts.length === 0)
     throw new AppError('BAD_MODEL', `pipeline '${ref.name}' names no models that could run`, {
       hint: 'load the models named in its config first',
     })
   return { model: { ref, predictor: pipelinePredictor(ref, parts) }, parts }
+}
+
+/** A model of one network, or of an encoder and a decoder. */
+async function loadOne(
+  ref: ModelRef,
+  settings: RunnerSettings,
+): Promise<{ readonly model: LoadedModel; readonly rewrites: RewriteChoice | undefined }> {
+  if (!ref.config.inference.parts) {
+    const { predictor, rewrites } = await loadNetwork(ref, settings)
+    return { model: { ref, predictor }, rewrites }
+  }
+  const [path] = ref.morePaths ?? []
+  if (ref.weightsPath === undefined || path === undefined)
+    throw new AppError('BAD_MODEL', `model '${ref.name}' has no decoder`, {
+      hint: 'send a zip that holds encoder and decoder, or both as files, with the config',
+    })
+  const { device, arena, rewriteTrialMs } = settings
+  const onnx = { device, arena, session: ref.config.inference.session }
+  // most of the time goes into the encoder, so that is the one to be tried rewritten
+  const { predictor: encoder, rewrites } = await loadTuned(ref, ref.weightsPath, onnx, rewriteTrialMs)
+  const decoder = await createChosenPredictor(path, onnx, undefined)
+  const scales = await pixelScale(ref.weightsPath, encoder.inputs[0]?.name)
+  return { model: assembleParts(ref, encoder, decoder, scales), rewrites }
 }
 
 async function loadNetwork(ref: ModelRef, settings: RunnerSettings): Promise<TunedNetwork> {

@@ -12,7 +12,7 @@ export const idleControl: JobControl = {
   async checkpoint() {},
   withDevice: (work) => work(),
 }
-const noCache: ItemCache = { get: () => undefined, set() {} }
+export const nothingKept: ItemCache = { get: () => undefined, set() {}, tensors: { get: () => undefined, set() {} } }
 
 /** Scores of each voxel from its channels: `score(values)` gives one number per class. */
 export function voxelNetwork(
@@ -81,7 +81,7 @@ export function runPipeline({ config, predictor, paths, outDir, job, context }: 
       limits: roomyLimits,
       ...job,
     },
-    { model: { ref, predictor }, parts: [], control: idleControl, cache: noCache, ...context },
+    { model: { ref, predictor }, parts: [], control: idleControl, cache: nothingKept, ...context },
   )
 }
 

@@ -104,6 +104,12 @@ const PUT_BODY = {
             description:
               'model.onnx, or a zip of it with its external data, of an MMAR, of a MONAI bundle or of nnU-Net v2',
           },
+          encoder: {
+            type: 'string',
+            format: 'binary',
+            description: 'instead of data, with decoder: the ONNX encoder of a model of two parts (inference.parts)',
+          },
+          decoder: { type: 'string', format: 'binary', description: 'its ONNX decoder' },
         },
       },
     },

@@ -9,6 +9,7 @@ import { parseModelConfig } from '../../../src/pipelines/parse-model-config.js'
 import type { LoadedModel } from '../../../src/pipelines/run.js'
 import { runInference } from '../../../src/pipelines/run-inference.js'
 import type { Vec3, Volume } from '../../../src/volume/volume.js'
+import { nothingKept } from '../../helpers/pipeline.js'
 import { axisOrders, inAxisOrder, roomyLimits, scaleAffine, tempFolder, volumeOf } from '../../helpers/volumes.js'
 
 const control: JobControl = {
@@ -69,7 +70,7 @@ async function infer(
       outDir: folder.path,
       limits: roomyLimits,
     },
-    { model, parts: [], control, cache: { get: () => undefined, set: () => {} } },
+    { model, parts: [], control, cache: nothingKept },
   )
   return { params: result.params, label: (await readVolume([result.file!.path], roomyLimits)).volume }
 }

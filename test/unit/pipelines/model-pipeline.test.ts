@@ -10,6 +10,7 @@ import { parseModelConfig } from '../../../src/pipelines/parse-model-config.js'
 import type { LoadedModel } from '../../../src/pipelines/run.js'
 import { runInference } from '../../../src/pipelines/run-inference.js'
 import { makeVolume, type Vec3 } from '../../../src/volume/volume.js'
+import { nothingKept } from '../../helpers/pipeline.js'
 
 const limits = { maxVolumeBytes: 1e9, maxVoxels: 1e9 }
 const control: JobControl = {
@@ -128,8 +129,7 @@ async function run(model: LoadedModel, parts: readonly LoadedModel[], params: Re
     outDir: folder,
     limits,
   }
-  const cache = { get: () => undefined, set: () => {} }
-  const result = await runInference(job, { model, parts, control, cache })
+  const result = await runInference(job, { model, parts, control, cache: nothingKept })
   const { volume } = await readVolume([result.file!.path], limits)
   return { result, volume }
 }

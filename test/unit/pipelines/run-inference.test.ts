@@ -7,7 +7,7 @@ import { readVolume } from '../../../src/formats/read-volume.js'
 import { writeVolume } from '../../../src/formats/write-volume.js'
 import { multiply4 } from '../../../src/volume/affine.js'
 import { makeVolume, type Volume } from '../../../src/volume/volume.js'
-import { idleControl, runPipeline, step, voxelNetwork } from '../../helpers/pipeline.js'
+import { idleControl, nothingKept, runPipeline, step, voxelNetwork } from '../../helpers/pipeline.js'
 import { axisOrders, inAxisOrder, niftiFile, roomyLimits, scaleAffine, volumeOf } from '../../helpers/volumes.js'
 
 const folder = await mkdtemp(join(tmpdir(), 'aidant-test-'))
@@ -390,7 +390,7 @@ describe('a session keeps what comes before the clicks', () => {
         outDir: folder,
         job: { images: [{ field: 'image', paths: [path], cacheKey: 's1' }] },
         context: {
-          cache: { get: (key) => kept.get(key), set: (key, item) => void kept.set(key, item) },
+          cache: { ...nothingKept, get: (key) => kept.get(key), set: (key, item) => void kept.set(key, item) },
           control: { ...idleControl, checkpoint: async (stage) => void stages.push(stage) },
         },
       })
