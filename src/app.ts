@@ -11,12 +11,15 @@ import Fastify, {
 } from 'fastify'
 import { serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod'
 import { pino } from 'pino'
+import { FailedAttempts } from './access/failed-attempts.js'
+import { Tokens } from './access/tokens.js'
 import { Config } from './config/schema.js'
 import { AppError } from './errors.js'
 import { createHostGuard } from './http/admin-hosts.js'
 import { isAdminPath, isDatastorePath } from './http/admin-paths.js'
 import { acceptBareBodies } from './http/bare-bodies.js'
 import { refuseConnection, sendError, toAppError } from './http/error-reply.js'
+import { authRoutes } from './http/monailabel/auth.js'
 import { datastoreRoutes } from './http/monailabel/datastore.js'
 import { inferRoutes } from './http/monailabel/infer.js'
 import { infoRoutes } from './http/monailabel/info.js'
@@ -28,6 +31,7 @@ import { errorHandler } from './http/plugins/error-handler.js'
 import { hostGuard } from './http/plugins/host-guard.js'
 import { requestLog } from './http/plugins/request-log.js'
 import { stalledReplies } from './http/plugins/stalled-replies.js'
+import { takeTokenOffPath, tokenGuard } from './http/plugins/token-guard.js'
 import { traceId } from './http/request-id.js'
 import { adminModelRoutes } from './http/routes/admin-models.js'
 import { dicomSegRoutes } from './http/routes/dicom-seg.js'
@@ -60,6 +64,7 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
     trustProxy: false,
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: 1024 },
     return503OnClosing: true,
+    ...(services.tokens.guards('admin') ? { rewriteUrl: takeTokenOffPath } : {}),
     frameworkErrors: (error, request, reply) =>
       void sendError(toAppError(error), request as FastifyRequest, reply as FastifyReply),
     clientErrorHandler: refuseConnection,
@@ -76,7 +81,7 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
   await app.register(errorHandler)
   await app.register(drainUpload)
   await app.register(stalledReplies, { seconds: config.replySilence })
-  const { datastore } = services
+  const { datastore, tokens } = services
   const isGuarded = datastore ? (url: string) => isAdminPath(url) || isDatastorePath(url) : isAdminPath
   await app.register(hostGuard, { host: config.host, allowedHosts: config.allowedHosts, isGuarded })
   await app.register(helmet, {
@@ -100,6 +105,9 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
     originAgentCluster: false,
   })
   await app.register(crossOrigin, { origins: config.corsOrigins, isGuarded })
+  // After the check of origins, so that a page may read why it was refused.
+  const failures = new FailedAttempts(config.maxFailedTokens)
+  await app.register(tokenGuard, { tokens, failures, origins: config.corsOrigins })
   await app.register(multipart, { throwFileSizeLimit: false })
   const { board, registry, scheduler, sessions } = services
   const models = () => registry.list().flatMap(({ name, config: known }) => (known ? [{ name, type: known.type }] : []))
@@ -161,6 +169,7 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
   })
   await app.register(modelRoutes, { registry, scheduler })
   await app.register(infoRoutes, { version: readVersion(), registry, datastore })
+  await app.register(authRoutes, { tokens, failures })
   await app.register(nextSampleRoutes, { datastore, access })
   await app.register(async (admin) => {
     admin.addHook('onRequest', adminGuard)
@@ -174,7 +183,8 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
 
 /** The OpenAPI document of every route. No service is needed: routes are registered here, and none is called. */
 export async function describeApi(): Promise<unknown> {
-  const services = { logger: pino({ level: 'silent' }), tmpRoot: '' } as Services
+  const tokens = await Tokens.open({ api: '', admin: '' })
+  const services = { logger: pino({ level: 'silent' }), tmpRoot: '', tokens } as Services
   const app = await buildApp(services, Config.parse({}))
   await app.ready()
   const document = app.swagger()

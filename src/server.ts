@@ -45,11 +45,17 @@ export async function startServer(config: Config, socket?: { readonly socketPath
 /** `unknown` names variables of the environment that look like settings and are none. Starts, says where everything is, and closes with grace on SIGTERM, SIGINT or an uncaught error. */
 export async function serve(config: Config, unknown: readonly string[] = []): Promise<void> {
   const server = await startServer(config)
-  closeWithGrace({ delay: config.shutdownGrace * 1000 + CLOSE_MS, logger: false }, async ({ signal, err }) => {
-    if (err) server.services.logger.fatal({ err }, 'uncaught error; closing')
-    else server.services.logger.info({ signal }, 'closing')
-    await server.close()
-  })
+  // A hang-up asks for new tokens where there are some, and ends the server, as a closed terminal does, where not.
+  const skip = server.services.tokens.guards('admin') ? (['SIGHUP'] as const) : []
+  for (const signal of skip) process.on(signal, () => void server.services.reload())
+  closeWithGrace(
+    { delay: config.shutdownGrace * 1000 + CLOSE_MS, logger: false, skip: [...skip] },
+    async ({ signal, err }) => {
+      if (err) server.services.logger.fatal({ err }, 'uncaught error; closing')
+      else server.services.logger.info({ signal }, 'closing')
+      await server.close()
+    },
+  )
   if (unknown.length > 0)
     server.services.logger.warn({ variables: unknown }, 'variables of the environment that are no settings are ignored')
   const lines = [

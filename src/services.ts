@@ -3,6 +3,7 @@ import { access, readFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Logger } from 'pino'
+import { Tokens, TokensRefused } from './access/tokens.js'
 import { ConfigError } from './config/load.js'
 import type { Config } from './config/schema.js'
 import { createDatastore } from './datastore/create-datastore.js'
@@ -21,6 +22,7 @@ import { BOARD_DEFAULTS, RequestBoard } from './scheduler/request-board.js'
 import type { Scheduler } from './scheduler/scheduler.js'
 import { createSessions } from './sessions/create-sessions.js'
 import type { Sessions } from './sessions/sessions.js'
+import { Background } from './util/background.js'
 import { systemClock } from './util/clock.js'
 import type { Log } from './util/log.js'
 import { WorkspaceRefused } from './workspace/mark.js'
@@ -31,9 +33,13 @@ const MOST_ARCHIVE_ENTRIES = 10_000
 /** The largest real config seen has 20 KB. */
 const MOST_CONFIG_BYTES = 4 * 1024 * 1024
 
+/** How often files that may change while the server runs are looked at. */
+const RELOAD_MS = 5000
+
 export interface Services {
   readonly logger: Logger
   readonly logs: LogRing
+  readonly tokens: Tokens
   readonly registry: ModelRegistry
   readonly scheduler: Scheduler
   readonly sessions: Sessions
@@ -47,6 +53,8 @@ export interface Services {
   readonly tmpRoot: string
   /** Undefined when the server can answer; else why not. */
   readonly readiness: () => string | undefined
+  /** Reads anew what an operator may change while the server runs: tokens. */
+  reload(): Promise<void>
   /** First: lets running jobs finish for `graceMs`, then cancels them; leaves no child process. */
   stopJobs(graceMs: number): Promise<void>
   /** Last, when the responses have left: removes what is temporary. */
@@ -73,6 +81,7 @@ export async function createServices(config: Config): Promise<Services> {
   await checkCatalog(config.modelCatalog)
   const logs = new LogRing()
   const logger = createLogger(config.logLevel, logs)
+  const tokens = await openTokens(config, logger)
   const workspace = await openOurs(config.workspace, logger)
   const sessions = await createSessions({
     workspace,
@@ -102,11 +111,16 @@ export async function createServices(config: Config): Promise<Services> {
     log: logger,
   })
   const preload = startPreload(config.preload, { registry, scheduler, log: logger })
+  const background = new Background(logger)
+  background.every(RELOAD_MS, 'looking for new tokens', async () => {
+    await tokens.reload(false)
+  })
   let closing = false
 
   return {
     logger,
     logs,
+    tokens,
     registry,
     scheduler,
     sessions,
@@ -116,9 +130,13 @@ export async function createServices(config: Config): Promise<Services> {
     workspace: workspace.path,
     tmpRoot: workspace.requests,
     readiness: () => (closing ? 'the server is shutting down' : preload.reason()),
+    async reload() {
+      await tokens.reload(true)
+    },
     async stopJobs(graceMs) {
       closing = true
       preload.close()
+      await background.close()
       await registry.close()
       await scheduler.close(graceMs)
       await board.close()
@@ -128,6 +146,15 @@ export async function createServices(config: Config): Promise<Services> {
       await sessions.close()
       await workspace.close()
     },
+  }
+}
+
+async function openTokens(config: Config, log: Log): Promise<Tokens> {
+  try {
+    return await Tokens.open({ api: config.apiTokenFile, admin: config.adminTokenFile }, log)
+  } catch (error) {
+    if (error instanceof TokensRefused) throw new ConfigError([`--${error.right}-token-file: ${error.message}`])
+    throw error
   }
 }
 

@@ -17,7 +17,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ['predictors'],
   ['runner'],
   ['workspace'],
-  ['scheduler', 'registry', 'sessions', 'datastore', 'fetchers', 'observability', 'config'],
+  ['scheduler', 'registry', 'sessions', 'datastore', 'fetchers', 'observability', 'config', 'access'],
   ['preload.ts', 'services.ts'],
   ['http', 'web'],
   ['app.ts', 'server.ts', 'cli'],

@@ -20,6 +20,9 @@ export interface LocalServerWish {
   readonly datastore?: string | undefined
 }
 
+/** The socket lies in a folder that only this user may enter. */
+const ALONE = { shutdownGrace: 0, apiTokenFile: '', adminTokenFile: '' } as const
+
 /** Settings come from the environment as they do for `aidant serve`; nothing is logged but warnings. */
 export async function startLocalServer({ workspace, device, datastore }: LocalServerWish = {}): Promise<LocalServer> {
   const folder = await mkdtemp(join(tmpdir(), 'aidant-'))
@@ -30,7 +33,7 @@ export async function startLocalServer({ workspace, device, datastore }: LocalSe
     const config = loadConfig([...flags, '--workspace', place], process.env)
     const socketPath =
       process.platform === 'win32' ? `\\\\.\\pipe\\aidant-${process.pid}-${Date.now()}` : join(folder, 'socket')
-    const server = await startServer({ ...config, shutdownGrace: 0 }, { socketPath })
+    const server = await startServer({ ...config, ...ALONE }, { socketPath })
     return {
       client: new ServerClient({ socketPath }),
       close: async () => {

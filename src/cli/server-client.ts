@@ -7,6 +7,7 @@ import https from 'node:https'
 import { basename } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
+import { rootCertificates } from 'node:tls'
 
 /** What a server answered instead of what was asked for, in its own words. */
 export class ServerError extends Error {
@@ -29,16 +30,29 @@ export interface FilePart {
 /** Where a server listens: the path of a socket, or a URL. */
 export type ServerAddress = string | { readonly socketPath: string }
 
+/** Who asks, and whose certificate is believed; both only matter where the server is asked over a network. */
+export interface Access {
+  readonly token?: string | undefined
+  /** PEM; beside the certificates that Node knows. */
+  readonly ca?: Buffer | undefined
+  readonly insecure?: boolean | undefined
+}
+
 /** What is sent: JSON, or files from disk behind text fields. */
 interface Body {
   readonly headers: Readonly<Record<string, string>>
   readonly chunks: AsyncIterable<Buffer> | Iterable<Buffer>
 }
 
+/** What Node calls certificates that are signed by nobody known, for another name, or too old. */
+const CERTIFICATE_FAULT = /CERT|^UNABLE_TO_|^ERR_TLS_/
+
 export class ServerClient {
   readonly #address: ServerAddress
+  readonly #access: Access
 
-  constructor(address: ServerAddress) {
+  constructor(address: ServerAddress, access: Access = {}) {
+    this.#access = access
     this.#address = typeof address === 'string' ? address.replace(/\/+$/, '') : address
   }
 
@@ -98,13 +112,25 @@ export class ServerClient {
       throw new ServerError(`'${address}' is no address of a server`, 'as in http://127.0.0.1:5000')
     const url = new URL(address)
     const path = url.pathname.replace(/\/$/, '') + options.path
-    return (url.protocol === 'https:' ? https : http).request(url, { ...options, path })
+    const { token, ca, insecure } = this.#access
+    const headers = { ...options.headers, ...(token === undefined ? {} : { authorization: `Bearer ${token}` }) }
+    if (url.protocol !== 'https:') return http.request(url, { ...options, path, headers })
+    const trust = {
+      ...(ca === undefined ? {} : { ca: [...rootCertificates, ca] }),
+      ...(insecure ? { rejectUnauthorized: false } : {}),
+    }
+    return https.request(url, { ...options, ...trust, path, headers })
   }
 
   #unreachable(error: NodeJS.ErrnoException): Error {
     if (error instanceof ServerError) return error
     // Files that are sent are read meanwhile: their errors are not the server's.
     if (error.path !== undefined && error.syscall !== 'connect') return error
+    if (CERTIFICATE_FAULT.test(error.code ?? ''))
+      return new ServerError(
+        `the certificate of the server is not believed (${error.code})`,
+        '--ca FILE names the certificate that it is signed with; --insecure believes any',
+      )
     const where = typeof this.#address === 'string' ? this.#address : 'its socket'
     return new ServerError(
       `no server answers at ${where} (${error.code ?? error.message})`,

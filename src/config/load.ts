@@ -51,7 +51,7 @@ const SERVICE_LINK = /^(tcp|udp|sctp):\/\//
 /** What it gives beside that, for a service called aidant and for each called aidant-something. */
 const SERVICE_VARIABLE = /_SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$/
 /** Read by the commands that ask a server. */
-const OTHER_VARIABLES: readonly string[] = ['AIDANT_SERVER']
+const OTHER_VARIABLES: readonly string[] = ['AIDANT_SERVER', 'AIDANT_TOKEN']
 
 export interface UnknownVariable {
   readonly name: string

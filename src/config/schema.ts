@@ -112,7 +112,7 @@ function isHostEntry(entry: string): boolean {
 export interface SettingMeta {
   /** What stands for the value in `--help`: PORT, BYTES, SECONDS … */
   readonly value: string
-  readonly group: 'server' | 'models' | 'limits' | 'sessions' | 'datastore' | 'fetching'
+  readonly group: 'server' | 'access' | 'models' | 'limits' | 'sessions' | 'datastore' | 'fetching'
   readonly help: string
 }
 
@@ -183,6 +183,28 @@ export const Config = z.object({
     .default(20)
     .meta(
       about('server', 'SECONDS', 'how long running jobs may finish after SIGTERM or SIGINT before they are cancelled'),
+    ),
+
+  apiTokenFile: z
+    .string()
+    .default('')
+    .meta(
+      about(
+        'access',
+        'FILE',
+        'tokens that may call the API, a line name:token each, read again when it changes; empty: no token is wanted',
+      ),
+    ),
+  adminTokenFile: z
+    .string()
+    .default('')
+    .meta(
+      about('access', 'FILE', 'tokens that may call everything, /admin and /logs too; empty: as --admin-hosts says'),
+    ),
+  maxFailedTokens: count(1, 1_000_000)
+    .default(30)
+    .meta(
+      about('access', 'COUNT', 'wrong tokens a minute from one address; the next get 429, a right one is always taken'),
     ),
 
   device: z

@@ -1,9 +1,10 @@
-/** Who may call /admin, or use the datastore: the socket's own address against a list. Forwarded headers are never believed. */
+/** Who may call /admin, or use the datastore: the client's address against a list. */
 import { lookup } from 'node:dns/promises'
 import { BlockList, isIP } from 'node:net'
 import type { FastifyRequest } from 'fastify'
 import { AppError } from '../errors.js'
 import { plainAddress } from '../util/ip-address.js'
+import { clientOf } from './client-address.js'
 
 /** A hook for the routes that only some hosts may call. */
 export type HostGuard = (request: FastifyRequest) => Promise<void>
@@ -23,7 +24,7 @@ export async function createHostGuard(hosts: readonly string[], { what, flag }: 
   const allowed = new BlockList()
   for (const entry of hosts) await addEntry(allowed, entry, flag)
   return async (request) => {
-    const address = plainAddress(request.raw.socket.remoteAddress ?? '')
+    const address = clientOf(request)
     const version = isIP(address)
     if (version !== 0 && allowed.check(address, version === 4 ? 'ipv4' : 'ipv6')) return
     throw new AppError('FORBIDDEN', `this host may not ${what}`, {

@@ -16,6 +16,7 @@ interface Operation {
   parameters?: Parameter[]
   requestBody?: unknown
   responses: Record<string, Response>
+  security?: readonly unknown[]
 }
 
 interface Parameter {
@@ -34,13 +35,15 @@ const MEANINGS: Readonly<Record<string, string>> = {
   200: 'success',
   202: 'accepted; the work goes on',
   400: 'bad parameters, or an unreadable image; the message names the parameter',
-  403: 'this host, page or fetch is not allowed',
+  401: 'this server wants a token, and none or a wrong one came',
+  403: 'this host, page, token or fetch is not allowed',
   404: 'no such model, session, request or URL',
   405: 'the URL is there, the method is not',
   409: 'another change of this name, or a request of this id, is under way',
   413: 'a limit was crossed; the hint names its flag',
   415: 'a format the server does not read',
   422: 'the model or its config is wrong; the message names the key or tensor',
+  429: 'too many wrong tokens came from this address; Retry-After says when the next is looked at',
   440: 'the session has expired or never was',
   499: 'the request was cancelled',
   500: 'a fault of the server; its log has the request id',
@@ -58,7 +61,7 @@ interface ErrorExample {
 /** One error of each status as a client sees it. */
 const EXAMPLES: Readonly<Record<string, ErrorExample>> = {
   400: { code: 'BAD_PARAMS', message: 'params.foreground: point 0 lies outside the image of 128x128x64 voxels' },
-  401: { code: 'UNAUTHORIZED', message: 'this server wants to know who asks' },
+  401: { code: 'UNAUTHORIZED', message: 'this server wants a token' },
   403: { code: 'FORBIDDEN', message: "this server does not answer to the host name 'rebound.example'" },
   404: { code: 'MODEL_NOT_FOUND', message: "model 'spleen' is not loaded", hint: 'GET /v1/models lists the models' },
   405: { code: 'METHOD_NOT_ALLOWED', message: 'PUT is not possible here; GET is' },
@@ -70,7 +73,7 @@ const EXAMPLES: Readonly<Record<string, ErrorExample>> = {
   },
   415: { code: 'UNSUPPORTED_FORMAT', message: 'the file is a PDF document, which is not an image' },
   422: { code: 'BAD_MODEL', message: "the network has no input 'image'; it has 'input'" },
-  429: { code: 'TOO_MANY_REQUESTS', message: 'too many requests from this address' },
+  429: { code: 'TOO_MANY_REQUESTS', message: 'too many wrong tokens came from this address' },
   440: { code: 'SESSION_EXPIRED', message: 'the session has expired', hint: 'upload the image again' },
   499: { code: 'CANCELLED', message: 'the request was cancelled' },
   500: { code: 'INTERNAL', message: 'internal error' },
@@ -96,16 +99,27 @@ const EXAMPLES_OF_TAG: Readonly<Record<string, Readonly<Record<string, ErrorExam
 
 /** Answers that come from before or around a route: a bad URL, a host name that is not ours, a fault, a server that ends. */
 const EVERYWHERE = ['400', '403', '500', '503'] as const
+/** And where the operator wants tokens. */
+const GUARDED = ['401', '429'] as const
 
 const ERROR = { $ref: '#/components/schemas/Error' }
 
-/** Lays `extras` (by `verb path`) over the document, lists what every route may answer, and drops schemas nobody names. */
-export function completeDocument(document: OpenApiDocument, extras: ReadonlyMap<string, OpenApiExtra>): void {
+/**
+ * Lays `extras` (by `verb path`) over the document, says of the `open` routes that they want no token, lists what every
+ * route may answer, and drops schemas nobody names.
+ */
+export function completeDocument(
+  document: OpenApiDocument,
+  extras: ReadonlyMap<string, OpenApiExtra>,
+  open: ReadonlySet<string>,
+): void {
   for (const [path, verb, operation] of operationsOf(document)) {
     const extra = extras.get(`${verb} ${path}`)
     if (extra?.requestBody !== undefined) operation.requestBody = extra.requestBody
     Object.assign(operation.responses, extra?.responses)
-    for (const status of EVERYWHERE)
+    const isOpen = open.has(`${verb} ${path}`)
+    if (isOpen) operation.security = []
+    for (const status of isOpen ? EVERYWHERE : [...EVERYWHERE, ...GUARDED])
       operation.responses[status] ??= { content: { 'application/json': { schema: ERROR } } }
     for (const [status, response] of Object.entries(operation.responses)) {
       if (response.description === undefined || response.description === 'Default Response')

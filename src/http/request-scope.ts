@@ -5,6 +5,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { AppError } from '../errors.js'
 import type { JobRequest } from '../scheduler/scheduler.js'
 import { openRequestFolder } from '../util/request-folder.js'
+import { clientOf } from './client-address.js'
 
 export interface ScopeOptions {
   /** workspace/tmp. */
@@ -54,11 +55,6 @@ async function openScope(request: FastifyRequest, options: ScopeOptions): Promis
     remove: () =>
       folder.remove().catch((error: unknown) => request.log.warn({ err: error }, 'request folder not removed')),
   }
-}
-
-/** Who asks: the address of the socket. */
-export function clientOf(request: FastifyRequest): string {
-  return request.raw.socket.remoteAddress ?? 'unknown'
 }
 
 /**

@@ -36,6 +36,10 @@ export interface BrowserWish {
   readonly height?: number
   readonly colorScheme?: 'light' | 'dark'
   readonly flags?: readonly string[]
+  /** What its person answers when a server asks for a name and a password. */
+  readonly logIn?: { readonly username: string; readonly password: string }
+  /** Believes any certificate, as a person who clicks the warning away. */
+  readonly insecure?: boolean
 }
 
 export async function openBrowser(wish: BrowserWish = {}): Promise<OpenBrowser> {
@@ -45,6 +49,8 @@ export async function openBrowser(wish: BrowserWish = {}): Promise<OpenBrowser> 
     headless: true,
     args: [...FLAGS, ...(wish.flags ?? [])],
     acceptDownloads: true,
+    ignoreHTTPSErrors: wish.insecure ?? false,
+    ...(wish.logIn ? { httpCredentials: wish.logIn } : {}),
     viewport: { width: wish.width ?? 1440, height: wish.height ?? 900 },
     colorScheme: wish.colorScheme ?? 'light',
   })

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { FastifyInstance, InjectOptions, LightMyRequestResponse } from 'fastify'
 import { pino } from 'pino'
+import { Tokens } from '../../src/access/tokens.js'
 import { buildApp } from '../../src/app.js'
 import { loadConfig } from '../../src/config/load.js'
 import type { ModelConfig, ModelRef } from '../../src/contract/model.js'
@@ -75,6 +76,7 @@ export async function testApp({ answer, flags = [], services: overrides = {} }: 
   const services: Services = {
     logger: pino({ level: 'info', base: null }, logs),
     logs,
+    tokens: await Tokens.open({ api: config.apiTokenFile, admin: config.adminTokenFile }),
     registry: fakeRegistry(['spleen', 'deepgrow']),
     scheduler,
     sessions,
@@ -86,6 +88,7 @@ export async function testApp({ answer, flags = [], services: overrides = {} }: 
     workspace: folder,
     tmpRoot,
     readiness: () => undefined,
+    reload: async () => {},
     stopJobs: () => board.close(),
     async close() {
       await datastore?.close()

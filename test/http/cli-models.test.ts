@@ -1,14 +1,16 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Command } from 'commander'
-import { afterEach, expect, test, vi } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import { addModelCommands } from '../../src/cli/commands/models.js'
 import { fixtureModel, modelConfig, RegistryHome } from '../helpers/registry.js'
 import { testApp } from '../helpers/test-app.js'
+import { tempFolder } from '../helpers/volumes.js'
 
 afterEach(() => {
   process.exitCode = undefined
   vi.restoreAllMocks()
+  vi.unstubAllEnvs()
 })
 
 /** The commands against a listening server, with what they print. */
@@ -71,4 +73,62 @@ test('what the server refuses is said with its hint, and the command fails', asy
   expect(process.exitCode).toBe(1)
   await shell.run('load', 'mine', '--config', join(shell.home.root, 'absent.json'))
   expect(said.at(-1)).toContain('there is no file')
+})
+
+describe('a server that wants tokens', () => {
+  const TOKEN = 'root-0123456789abcdef'
+
+  /** `run` tells the exit code and what was said on stderr. */
+  async function guardedTerminal() {
+    const folder = await tempFolder()
+    const file = join(folder.path, 'admin')
+    writeFileSync(file, `# ours\nroot:${TOKEN}\n`, { mode: 0o600 })
+    const app = await testApp({ flags: ['--admin-token-file', file] })
+    const server = `http://127.0.0.1:${await app.listen()}`
+    const said: string[] = []
+    vi.spyOn(process.stderr, 'write').mockImplementation((text) => said.push(String(text)) > 0)
+    return {
+      file,
+      server,
+      async run(...words: string[]) {
+        process.exitCode = undefined
+        said.length = 0
+        const program = new Command('aidant').exitOverride()
+        addModelCommands(program, () => {})
+        await program.parseAsync(['ps', ...words], { from: 'user' })
+        return { code: process.exitCode ?? 0, said: said.join('') }
+      },
+      async [Symbol.asyncDispose]() {
+        await app[Symbol.asyncDispose]()
+        await folder[Symbol.asyncDispose]()
+      },
+    }
+  }
+
+  test('is told one by --token, --token-file, AIDANT_TOKEN or its address', async () => {
+    await using shell = await guardedTerminal()
+    const { server } = shell
+    expect(await shell.run('--server', server, '--token', TOKEN)).toMatchObject({ code: 0 })
+    expect(await shell.run('--server', server, '--token-file', shell.file)).toMatchObject({ code: 0 })
+    expect(await shell.run('--server', server.replace('//', `//me:${TOKEN}@`))).toMatchObject({ code: 0 })
+    vi.stubEnv('AIDANT_TOKEN', TOKEN)
+    expect(await shell.run('--server', server)).toMatchObject({ code: 0 })
+    expect(await shell.run('--server', server, '--token', 'another-0123456789abc')).toMatchObject({ code: 1 })
+  })
+
+  test('is not told any: the command says what the server said', async () => {
+    await using shell = await guardedTerminal()
+    const { code, said } = await shell.run('--server', shell.server)
+    expect(code).toBe(1)
+    expect(said).toContain('this server wants a token')
+  })
+
+  test.each([
+    { words: ['--token', TOKEN, '--token-file', 'x'], why: '--token and --token-file' },
+    { words: ['--ca', 'x', '--insecure'], why: '--ca and --insecure' },
+  ])('$why exclude each other', async ({ words, why }) => {
+    await using shell = await guardedTerminal()
+    const { code, said } = await shell.run('--server', shell.server, ...words)
+    expect([code, said.includes(why)]).toEqual([2, true])
+  })
 })

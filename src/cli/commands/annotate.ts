@@ -8,13 +8,13 @@ import { findInputs, type ScanInput } from '../inputs.js'
 import { type LocalServer, startLocalServer } from '../local-server.js'
 import { type OutputPlan, planOutput, writeResult } from '../outputs.js'
 import { ProgressLine } from '../progress-line.js'
-import { readText, ServerClient, type ServerError } from '../server-client.js'
+import { readText, type ServerClient, type ServerError } from '../server-client.js'
+import { addServerOptions, connect, type ServerOptions } from '../server-options.js'
 import { told } from '../told.js'
 
-interface Options {
+interface Options extends ServerOptions {
   readonly model?: string
   readonly out: string
-  readonly server?: string
   readonly workspace?: string
   readonly device?: string
   readonly format?: string
@@ -51,14 +51,14 @@ const MOST_JOBS = 16
 
 export function addAnnotateCommands(program: Command): void {
   const command = (name: string, about: string, needsModel: boolean) => {
-    const made = program
-      .command(name)
-      .description(about)
-      .argument('<scans...>', 'image files, or folders of them; the DICOM files of one folder are one scan')
-      .requiredOption('-o, --out <path>', 'a file for one scan, else a folder')
-      .addOption(
-        new Option('--server <url>', 'a running server; without one the work is done here').env('AIDANT_SERVER'),
-      )
+    const made = addServerOptions(
+      program
+        .command(name)
+        .description(about)
+        .argument('<scans...>', 'image files, or folders of them; the DICOM files of one folder are one scan')
+        .requiredOption('-o, --out <path>', 'a file for one scan, else a folder'),
+      new Option('--server <url>', 'a running server; without one the work is done here').env('AIDANT_SERVER'),
+    )
       .option('--workspace <folder>', 'without --server: use the models of this workspace too')
       .option('--device <device>', 'without --server: auto, cpu, cuda or cuda:N')
       .option('--jobs <count>', 'scans under way at once', '2')
@@ -127,7 +127,7 @@ const annotate = told(async (scans: readonly string[], options: Options, readTas
     const plan = await planOutput(options.out, inputs, task.route === 'mask2polygon' ? '.json' : options.format)
     // an empty variable of the environment names no server
     if (!options.server) local = await startLocalServer(options)
-    const client = local?.client ?? new ServerClient(options.server!)
+    const client = local?.client ?? (await connect({ ...options, server: options.server! }))
     // Whether there is a server, and the model in it, is one question, not one for every scan.
     await client.ask(
       'GET',

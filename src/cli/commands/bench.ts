@@ -2,18 +2,18 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import { writeVolume } from '../../formats/write-volume.js'
 import { makeVolume } from '../../volume/volume.js'
 import { UsageError } from '../exit-codes.js'
 import { findInputs } from '../inputs.js'
 import { startLocalServer } from '../local-server.js'
-import { readText, ServerClient } from '../server-client.js'
+import { readText } from '../server-client.js'
+import { addServerOptions, connect, type ServerOptions } from '../server-options.js'
 import { table } from '../table.js'
 import { told } from '../told.js'
 
-interface Options {
-  readonly server?: string
+interface Options extends ServerOptions {
   readonly workspace?: string
   readonly device?: string
   readonly runs: string
@@ -43,12 +43,14 @@ const BALL_PARAMS = {
 }
 
 export function addBenchCommand(program: Command): void {
-  program
-    .command('bench')
-    .description('time a model on a scan: whole requests, their stages, the memory it takes')
-    .argument('<model>', 'a model of aidant list')
-    .argument('[scan]', 'an image; without one, a made ball of 64 voxels edge')
-    .option('--server <url>', 'a running server; without one the work is done here')
+  addServerOptions(
+    program
+      .command('bench')
+      .description('time a model on a scan: whole requests, their stages, the memory it takes')
+      .argument('<model>', 'a model of aidant list')
+      .argument('[scan]', 'an image; without one, a made ball of 64 voxels edge'),
+    new Option('--server <url>', 'a running server; without one the work is done here'),
+  )
     .option('--workspace <folder>', 'without --server: use the models of this workspace too')
     .option('--device <device>', 'without --server: auto, cpu, cuda or cuda:N')
     .option('--runs <count>', 'requests that are timed, after one that is not', '5')
@@ -64,7 +66,7 @@ async function bench(model: string, scan: string | undefined, options: Options):
   const folder = await mkdtemp(join(tmpdir(), 'aidant-bench-'))
   const local = options.server ? undefined : await startLocalServer(options)
   try {
-    const client = local?.client ?? new ServerClient(options.server!)
+    const client = local?.client ?? (await connect({ ...options, server: options.server! }))
     const [input] = await findInputs([scan ?? (await makeScan(folder))])
     const files = input!.files.map((path) => ({ name: 'image', path }))
     const query = new URLSearchParams({ model })

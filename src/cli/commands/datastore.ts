@@ -4,12 +4,12 @@ import { exportBids, exportMonai, readListing } from '../datastore-export.js'
 import { findStudies, sendStudies } from '../datastore-import.js'
 import { EXIT, UsageError } from '../exit-codes.js'
 import { startLocalServer } from '../local-server.js'
-import { ServerClient } from '../server-client.js'
+import type { ServerClient } from '../server-client.js'
+import { addServerOptions, connect, type ServerOptions } from '../server-options.js'
 import { table } from '../table.js'
 import { told } from '../told.js'
 
-interface Common {
-  readonly server?: string
+interface Common extends ServerOptions {
   readonly datastore?: string
   readonly json?: boolean
 }
@@ -22,11 +22,10 @@ interface ExportOptions extends Common {
 export function addDatastoreCommands(program: Command, print: (line: string) => void = console.log): void {
   const group = program.command('datastore').description('list, export and import the images and labels of a datastore')
   const command = (words: string, about: string) =>
-    group
-      .command(words)
-      .description(about)
-      .addOption(new Option('--server <url>', 'the server that has it').env('AIDANT_SERVER'))
-      .option('--datastore <folder>', 'without --server: the folder of a datastore that no server has just now')
+    addServerOptions(
+      group.command(words).description(about),
+      new Option('--server <url>', 'the server that has it').env('AIDANT_SERVER'),
+    ).option('--datastore <folder>', 'without --server: the folder of a datastore that no server has just now')
 
   command('list', 'every image and its labels')
     .option('--json', "the server's own answer, as JSON")
@@ -83,7 +82,7 @@ export function addDatastoreCommands(program: Command, print: (line: string) => 
 }
 
 async function withClient(options: Common, work: (client: ServerClient) => Promise<void>): Promise<void> {
-  if (options.server) return work(new ServerClient(options.server))
+  if (options.server) return work(await connect({ ...options, server: options.server }))
   if (!options.datastore)
     throw new UsageError('which datastore?', 'name a server with --server URL, or a folder with --datastore FOLDER')
   const local = await startLocalServer({ datastore: options.datastore })

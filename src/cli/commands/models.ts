@@ -1,6 +1,6 @@
 /** `aidant list | show | ps | load | unload | rm`: the models of a running server. */
 import { type Command, Option } from 'commander'
-import { ServerClient } from '../server-client.js'
+import { addServerOptions, connect, type ServerOptions } from '../server-options.js'
 import { table } from '../table.js'
 import { told } from '../told.js'
 
@@ -33,7 +33,7 @@ interface Running {
   readonly queued: number
   readonly until?: string
 }
-interface Common {
+interface Common extends ServerOptions {
   readonly server: string
   readonly json?: boolean
 }
@@ -50,11 +50,10 @@ const DEFAULT_SERVER = 'http://127.0.0.1:5000'
 /** Adds the commands to the program. `print` takes whole lines. */
 export function addModelCommands(program: Command, print: (line: string) => void = console.log): void {
   const command = (name: string, about: string) =>
-    program
-      .command(name)
-      .description(about)
-      .addOption(new Option('--server <url>', 'the server to ask').env('AIDANT_SERVER').default(DEFAULT_SERVER))
-      .option('--json', "the server's own answer, as JSON")
+    addServerOptions(
+      program.command(name).description(about),
+      new Option('--server <url>', 'the server to ask').env('AIDANT_SERVER').default(DEFAULT_SERVER),
+    ).option('--json', "the server's own answer, as JSON")
   const show = (options: Common, answer: unknown, lines: () => readonly string[]) => {
     if (options.json) print(JSON.stringify(answer, undefined, 2))
     else for (const line of lines()) print(line)
@@ -63,7 +62,7 @@ export function addModelCommands(program: Command, print: (line: string) => void
 
   command('list', 'every model of the server').action(
     told(async (options: Common) => {
-      const models = await new ServerClient(options.server).ask<Model[]>('GET', '/admin/model')
+      const models = await (await connect(options)).ask<Model[]>('GET', '/admin/model')
       show(options, models, () =>
         table(
           ['NAME', 'TYPE', 'STATE', 'DEVICE', 'SIZE', 'ORIGIN', 'LABELS'],
@@ -83,7 +82,7 @@ export function addModelCommands(program: Command, print: (line: string) => void
 
   command('show <name>', 'the config of a model').action(
     told(async (name: string, options: Common) => {
-      const client = new ServerClient(options.server)
+      const client = await connect(options)
       const config = await client.ask<unknown>('GET', at(name))
       print(JSON.stringify(config, undefined, 2))
       // Not part of the config, which is to be edited and sent back: so beside it.
@@ -94,7 +93,7 @@ export function addModelCommands(program: Command, print: (line: string) => void
 
   command('ps', 'the models in memory').action(
     told(async (options: Common) => {
-      const running = await new ServerClient(options.server).ask<Running[]>('GET', '/admin/ps')
+      const running = await (await connect(options)).ask<Running[]>('GET', '/admin/ps')
       show(options, running, () =>
         table(
           ['NAME', 'STATE', 'DEVICE', 'MEMORY', 'QUEUED', 'UNTIL', 'NOTE'],
@@ -120,7 +119,7 @@ export function addModelCommands(program: Command, print: (line: string) => void
     .option('--generation <number>', 'an earlier generation of this model that is still kept')
     .action(
       told(async (name: string, options: LoadOptions) => {
-        const client = new ServerClient(options.server)
+        const client = await connect(options)
         const { config, data, path, modelVersion: version, generation } = options
         const parts = Object.entries({ config, data }).flatMap(([part, file]) =>
           file === undefined ? [] : [{ name: part, path: file }],
@@ -141,14 +140,14 @@ export function addModelCommands(program: Command, print: (line: string) => void
 
   command('unload <name>', "give a model's memory back; its next request loads it again").action(
     told(async (name: string, options: Common) => {
-      const model = await new ServerClient(options.server).ask<Model>('POST', `${at(name)}/unload`)
+      const model = await (await connect(options)).ask<Model>('POST', `${at(name)}/unload`)
       show(options, model, () => [`${model.name}: unloaded`])
     }),
   )
 
   command('rm <name>', 'remove a model from the server').action(
     told(async (name: string, options: Common) => {
-      const model = await new ServerClient(options.server).ask<Model>('DELETE', at(name))
+      const model = await (await connect(options)).ask<Model>('DELETE', at(name))
       show(options, model, () => [`${model.name}: removed`])
     }),
   )

@@ -5,6 +5,7 @@ import { serve } from '../../server.js'
 
 const GROUPS: Readonly<Record<SettingMeta['group'], string>> = {
   server: 'Server',
+  access: 'Who may call',
   models: 'Models and jobs',
   limits: 'Limits',
   sessions: 'Sessions',

@@ -1,4 +1,4 @@
-/** GET /info/ and GET /auth/: what MONAI Label's clients ask before anything else. */
+/** GET /info/: what MONAI Label's clients ask before anything else. */
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
 import { type Datastore, STRATEGIES } from '../../datastore/datastore.js'
@@ -64,18 +64,5 @@ export const infoRoutes: FastifyPluginAsyncZod<InfoOptions> = async (app, { vers
         datastore: datastore?.counts() ?? { total: 0, completed: 0 },
       }
     },
-  )
-
-  app.get(
-    '/auth',
-    {
-      schema: {
-        operationId: 'getMonaiAuth',
-        tags: ['monailabel'],
-        summary: 'Whether a user has to log in: no',
-        response: { 200: z.object({ enabled: z.boolean() }) },
-      },
-    },
-    async () => ({ enabled: false }),
   )
 }

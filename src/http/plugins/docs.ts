@@ -41,11 +41,14 @@ export interface DocsOptions {
 export const docs = fp(
   async (app: FastifyInstance, { version, models }: DocsOptions) => {
     const extras = new Map<string, OpenApiExtra>()
+    const open = new Set<string>()
     app.addHook('onRoute', ({ method, url, config }) => {
       const extra = (config as { openapi?: OpenApiExtra } | undefined)?.openapi
-      if (extra === undefined) return
       const path = url.replace(/:([^/]+)/g, '{$1}')
-      for (const verb of Array.isArray(method) ? method : [method]) extras.set(`${verb.toLowerCase()} ${path}`, extra)
+      for (const verb of Array.isArray(method) ? method : [method]) {
+        if (extra !== undefined) extras.set(`${verb.toLowerCase()} ${path}`, extra)
+        if (config?.open) open.add(`${verb.toLowerCase()} ${path}`)
+      }
     })
     await app.register(swagger, {
       openapi: {
@@ -59,11 +62,23 @@ export const docs = fp(
         },
         servers: [{ url: '/', description: 'this server' }],
         tags: TAGS,
+        components: {
+          securitySchemes: {
+            bearer: {
+              type: 'http',
+              scheme: 'bearer',
+              description: 'a token of --api-token-file or --admin-token-file',
+            },
+            basic: { type: 'http', scheme: 'basic', description: 'any user name, and such a token as the password' },
+          },
+        },
+        // Nothing is wanted unless the operator wants it.
+        security: [{}, { bearer: [] }, { basic: [] }],
       },
       transform: jsonSchemaTransform,
       transformObject: (source) => {
         const document = jsonSchemaTransformObject(source)
-        completeDocument(document as OpenApiDocument, extras)
+        completeDocument(document as OpenApiDocument, extras, open)
         return document
       },
     })

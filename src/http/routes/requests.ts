@@ -6,6 +6,7 @@ import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
 import { AppError } from '../../errors.js'
 import { isUnderWay, type RequestBoard, type RequestView } from '../../scheduler/request-board.js'
+import { clientOf } from '../client-address.js'
 import { RESULT_RESPONSE } from '../openapi-upload.js'
 import { OUTPUTS, type Output, sendResult, wantsFile } from '../reply.js'
 import { INFERENCE_REFUSALS, refusals } from '../schemas.js'
@@ -79,7 +80,7 @@ export const requestRoutes: FastifyPluginAsyncZod<RequestRouteOptions> = async (
       },
     },
     async (request) => {
-      const client = request.raw.socket.remoteAddress ?? 'unknown'
+      const client = clientOf(request)
       const all = board.list()
       return {
         requests: all.filter((view) => view.client === client).map((view) => publicInfoOf(view, now())),

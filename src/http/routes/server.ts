@@ -58,7 +58,10 @@ export const serverRoutes: FastifyPluginAsyncZod<ServerRouteOptions> = async (ap
   ])
     app.get(
       url,
-      { schema: { operationId, tags: ['server'], summary: 'Is the process alive', response: { 200: Health } } },
+      {
+        schema: { operationId, tags: ['server'], summary: 'Is the process alive', response: { 200: Health } },
+        config: { open: true },
+      },
       async () => live,
     )
 
@@ -71,6 +74,7 @@ export const serverRoutes: FastifyPluginAsyncZod<ServerRouteOptions> = async (ap
         summary: 'Can every wanted model answer now',
         response: { 200: Health, 503: Health },
       },
+      config: { open: true },
     },
     async (_request, reply) => {
       const reason = readiness()
