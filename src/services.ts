@@ -202,6 +202,7 @@ export function schedulerSettings(config: Config): SchedulerOptions {
     maxLoadedModels: config.maxLoadedModels,
     memoryBudgetBytes: config.memoryBudget === 0 ? undefined : config.memoryBudget,
     rewriteTrialMs: config.optimise === 'off' ? 0 : config.optimiseTrial * 1000,
+    networkBytes: config.networkMemory,
     cacheBytes: config.runnerCacheBytes,
     cancelGraceMs: config.cancelGrace * 1000,
     loadTimeoutMs: config.loadDeadline * 1000,

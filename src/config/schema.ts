@@ -277,6 +277,15 @@ export const Config = z.object({
   requestDeadline: seconds(1)
     .default(1800)
     .meta(about('models', 'SECONDS', 'a job that takes longer, waiting included, is cancelled with 504')),
+  networkMemory: bytes(0)
+    .default(256 * MiB)
+    .meta(
+      about(
+        'models',
+        'BYTES',
+        'networks of one model of several that stay open, by the size of their files; others are opened one at a time',
+      ),
+    ),
   runnerCacheBytes: bytes(0)
     .default(2 * GiB)
     .meta(

@@ -107,6 +107,30 @@ export const Parts = z
   })
   .readonly()
 export type Parts = z.infer<typeof Parts>
+/** How the answers of several networks to one prepared image become one. */
+export const NetworkJoin = z.discriminatedUnion('kind', [
+  z
+    .object({
+      kind: z.literal('mean'),
+      /** `probabilities`: after the config's activation, `scores`: before it. */
+      of: z.enum(['scores', 'probabilities']),
+      /** One number a network, or one a network and channel. */
+      weights: z
+        .array(z.union([z.number(), numbers]))
+        .readonly()
+        .optional(),
+    })
+    .readonly(),
+  z.object({ kind: z.literal('vote') }).readonly(),
+  z
+    .object({
+      kind: z.literal('labelMaps'),
+      /** Of each network, the final label of each of its own; what is not named is background. Later networks lie over earlier ones. */
+      maps: z.array(z.record(z.string(), z.number()).readonly()).readonly(),
+    })
+    .readonly(),
+])
+export type NetworkJoin = z.infer<typeof NetworkJoin>
 
 export const InferenceConfig = z
   .object({
@@ -119,10 +143,12 @@ export const InferenceConfig = z
     /** Pairs as written, tensor -> field or field -> tensor; resolved when the network's tensor names are known. */
     nodeMapping: z.record(z.string(), z.string()).readonly(),
     session: SessionSettings,
-    /** The files of several networks of one kind, such as the folds of a training: their outputs are averaged. */
+    /** The files of several networks, by name; `join` says how their answers become one. */
     networks: words.optional(),
     /** The model is an encoder and a decoder, in this order among its files. */
     parts: Parts.optional(),
+    /** Absent: the mean of their scores. */
+    join: NetworkJoin.optional(),
     /** The spatial array axes over which the network may see the image mirrored, and whether it does unless a request says. */
     mirror: z.object({ axes: numbers, on: z.boolean().optional() }).readonly().optional(),
     kserve: z.object({ url: z.string(), model: z.string(), version: z.string().optional() }).readonly().optional(),
@@ -130,25 +156,40 @@ export const InferenceConfig = z
   .readonly()
 export type InferenceConfig = z.infer<typeof InferenceConfig>
 
+const ownConfig = {
+  version: z.string(),
+  type: ModelType,
+  labels: words,
+  description: z.string(),
+  /** mm around the extreme points, for annotation models. */
+  padding: z.number().optional(),
+  roi: numbers.optional(),
+  /** additional_info / meta_data: merged into the model's entry in /v1/models. */
+  info: free,
+  preTransforms: z.array(TransformSpec).readonly(),
+  postTransforms: z.array(TransformSpec).readonly(),
+  writer: TransformSpec.optional(),
+  inference: InferenceConfig,
+  /** Name of the last pre-transform whose output a session may cache, or 'ALL'; absent: everything before the first that reads clicks. */
+  cacheUntil: z.string().optional(),
+  /** For type pipeline: the models it runs, by name, first the 3-D one. */
+  pipeline: z.object({ models: words, batchSize: z.number() }).readonly().optional(),
+}
+
 export const ModelConfig = z
   .object({
-    version: z.string(),
-    type: ModelType,
-    labels: words,
-    description: z.string(),
-    /** mm around the extreme points, for annotation models. */
-    padding: z.number().optional(),
-    roi: numbers.optional(),
-    /** additional_info / meta_data: merged into the model's entry in /v1/models. */
-    info: free,
-    preTransforms: z.array(TransformSpec).readonly(),
-    postTransforms: z.array(TransformSpec).readonly(),
-    writer: TransformSpec.optional(),
-    inference: InferenceConfig,
-    /** Name of the last pre-transform whose output a session may cache, or 'ALL'; absent: everything before the first that reads clicks. */
-    cacheUntil: z.string().optional(),
-    /** For type pipeline: the models it runs, by name, first the 3-D one. */
-    pipeline: z.object({ models: words, batchSize: z.number() }).readonly().optional(),
+    ...ownConfig,
+    /** A model that runs first over the whole image, with networks of its own among the model's files. */
+    first: z
+      .object({
+        config: z.object(ownConfig).readonly(),
+        /** The field under which the pre-transforms find its label map, on the file's grid. */
+        field: z.string(),
+        /** The image is cut to what it found and so many mm around, before the pre-transforms; absent: it is not. */
+        cropMargin: z.number().optional(),
+      })
+      .readonly()
+      .optional(),
   })
   .readonly()
 export type ModelConfig = z.infer<typeof ModelConfig>
@@ -178,7 +219,7 @@ const ownModel = {
   weightsPath: z.string().optional(),
   /** What a trial of the network's rewrites found, where there was one. */
   rewrites: RewriteChoice.optional(),
-  /** Of config.inference.networks, those after the first; of config.inference.parts the decoder. */
+  /** The networks after the first: those of config.inference.networks, then those of config.first; of config.inference.parts the decoder. */
   morePaths: words.optional(),
 }
 

@@ -28,13 +28,25 @@ export interface Tensor {
 /** Takes and gives tensors by the network's own names. */
 export type Predict = (feeds: Readonly<Record<string, Tensor>>) => Promise<Readonly<Record<string, Tensor>>>
 
-export interface Predictor {
+/** What a network is, without a way to run it. */
+export interface NetworkFacts {
   readonly inputs: readonly TensorSpec[]
   readonly outputs: readonly TensorSpec[]
   /** What really runs it: 'cpu', 'cuda:0', 'kserve'. */
   readonly device: string
   /** Says why `device` is not what was asked for, if so (a CUDA provider that could not load, for example). */
   readonly fallbackReason?: string | undefined
+}
+
+export interface Predictor extends NetworkFacts {
   readonly run: Predict
   close(): Promise<void>
+}
+
+/** The networks of a model of several, by their place in its config. One is lent at a time: it may be opened for that, and closed after. */
+export interface Networks {
+  readonly count: number
+  lend<T>(index: number, work: (network: Predictor) => Promise<T>): Promise<T>
+  /** Opens it once to know. */
+  facts(index: number): Promise<NetworkFacts>
 }

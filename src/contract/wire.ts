@@ -27,6 +27,8 @@ export const RunnerSettings = z
     rewriteTrialMs: z.number(),
     /** Bytes of pre-transformed session images to keep. */
     cacheBytes: z.number(),
+    /** Bytes of the files of networks, of one model of several, that stay open; others are opened one at a time. */
+    networkBytes: z.number(),
     /** Where networks that run elsewhere may be, how long one call may take and how many bytes its reply may have. */
     fetch: z.object({ allow: z.array(z.string()).readonly(), deadlineMs: z.number(), maxBytes: z.number() }).readonly(),
     /** The runner ends itself when its resident memory passes this. */

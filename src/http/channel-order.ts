@@ -6,11 +6,10 @@ const CHANNEL = /^(.*)_(\d{4})(\.[^/\\]+)$/
  * The files of one case in the order that their names number them, whichever way round they were sent; files of any other
  * names stay as they came. A field belongs to the place, not to the file: the n-th file goes where the n-th was sent.
  */
-export function inChannelOrder<T extends { readonly field: string }>(
+export function inChannelOrder<T extends { readonly field: string; readonly filename: string }>(
   files: readonly T[],
-  filenames: readonly string[],
 ): T[] {
-  const named = filenames.map((name) => CHANNEL.exec(name))
+  const named = files.map(({ filename }) => CHANNEL.exec(filename))
   const [first] = named
   const numbers = named.map((match) => match?.[2])
   const isCase =

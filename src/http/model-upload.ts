@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises'
 import type { FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { AppError } from '../errors.js'
+import { MOST_NETWORKS } from '../pipelines/model-config-schema.js'
 import type { ModelSource } from '../registry/registry.js'
 import { receiveUpload, type Upload, type UploadLimits } from './upload.js'
 
@@ -27,8 +28,11 @@ const SOURCE_HINT =
   'send {"path", "version"} or {"url", "sha256"} of the model catalogue, {"generation"} to roll back, or a multipart ' +
   'body with config and data'
 const PARTS_HINT =
-  'the parts are config (config_aiaa.json) and data (ONNX, or a zip of an MMAR, MONAI bundle or ONNX), or config, encoder and decoder'
+  'the parts are config (config_aiaa.json) and data (ONNX, or a zip of an MMAR, MONAI bundle or ONNX; or several parts data, ' +
+  'each with its file name: the networks of one model), or config, encoder and decoder'
 const NETWORKS: readonly string[] = ['encoder', 'decoder']
+/** As many networks as a model has, each with a file of external data, and the config. */
+const MOST_FILES = 2 * MOST_NETWORKS + 1
 
 /** Reads a PUT. Its files lie in `folder` and may be moved away. Rejects BAD_REQUEST, TOO_LARGE or BAD_MODEL_CONFIG. */
 export async function receiveModel(
@@ -39,7 +43,7 @@ export async function receiveModel(
   if (typeof request.body === 'string') return sourceOf(request.body)
   const upload = await receiveUpload(request, folder, {
     maxUploadBytes: limits.maxModelBytes,
-    maxUploadFiles: 4,
+    maxUploadFiles: MOST_FILES,
     maxParamsBytes: limits.maxConfigBytes,
     bytesFlag: '--max-model-bytes',
   } satisfies UploadLimits)
@@ -62,10 +66,14 @@ export async function receiveModel(
     const own = config === undefined ? undefined : parseJson(config, 'config')
     return { kind: 'parts', config: own, encoder: encoder.path, decoder: decoder.path }
   }
-  if (files.length > 1) throw new AppError('BAD_REQUEST', 'there is more than one part data', { hint: PARTS_HINT })
   if (upload.fields.has('data'))
     throw new AppError('BAD_REQUEST', 'the part data is text, not a file', { hint: PARTS_HINT })
-  return { kind: 'files', config: config === undefined ? undefined : parseJson(config, 'config'), data: files[0]?.path }
+  const parsed = config === undefined ? undefined : parseJson(config, 'config')
+  if (files.length < 2) return { kind: 'files', config: parsed, data: files[0]?.path }
+  const nameless = files.find(({ filename }) => filename === '')
+  if (nameless) throw new AppError('BAD_REQUEST', 'one of several parts data has no file name', { hint: PARTS_HINT })
+  const several = files.map(({ filename, path, bytes }) => ({ entryName: filename, path, bytes }))
+  return { kind: 'files', config: parsed, several }
 }
 
 /** Reads a PATCH: the body is the whole config. */

@@ -29,6 +29,8 @@ export interface UploadedFile {
   readonly path: string
   readonly bytes: number
   readonly contentType: string
+  /** What its sender calls it, '' for nothing: for looking at, never a path. */
+  readonly filename: string
 }
 
 export interface Upload {
@@ -63,7 +65,7 @@ export async function receiveUpload(request: FastifyRequest, folder: string, lim
   await store(request, body as Readable, path, counter)
   if (counter.bytes === 0) return { files: [], fields: new Map() }
   const contentType = request.headers['content-type'] ?? 'application/octet-stream'
-  return { files: [{ field: 'image', path, bytes: counter.bytes, contentType }], fields: new Map() }
+  return { files: [{ field: 'image', path, bytes: counter.bytes, contentType, filename: '' }], fields: new Map() }
 }
 
 async function withParams(upload: Upload, params: string, folder: string): Promise<Upload> {
@@ -83,7 +85,6 @@ async function receiveParts(request: FastifyRequest, folder: string, limits: Upl
   if (request.raw.destroyed) throw new AppError('CANCELLED', 'the client went away during the upload')
   const counter = new ByteCounter(limits)
   const received: UploadedFile[] = []
-  const filenames: string[] = []
   let stored = 0
   const fields = new Map<string, string>()
   let params: string | undefined
@@ -125,15 +126,15 @@ async function receiveParts(request: FastifyRequest, folder: string, limits: Upl
         const bytes = counter.bytes - before
         // A form's file input that was left empty arrives as a nameless part of no bytes.
         if (bytes > 0 || part.filename !== '') {
-          received.push({ field: part.fieldname, path, bytes, contentType: part.mimetype })
-          filenames.push(part.filename ?? '')
+          const { fieldname: field, mimetype: contentType, filename = '' } = part
+          received.push({ field, path, bytes, contentType, filename })
         }
       }
     }
   } catch (error) {
     throw translate(error, limits)
   }
-  const files = inChannelOrder(received, filenames)
+  const files = inChannelOrder(received)
   if (files.length === 0 && fields.size === 0 && params === undefined && request.headers['content-length'] !== '0')
     throw new AppError('BAD_REQUEST', 'the multipart body has no part', {
       hint: 'its parts must be separated by the boundary that the Content-Type header names',

@@ -6,10 +6,11 @@
 import type { Predict, Tensor, TensorSpec } from '../contract/tensor.js'
 import { AppError } from '../errors.js'
 import { makeSink, type Reduction, reduceStretch, type Sink } from '../transforms/reduction.js'
-import { ScoreRestorer } from '../transforms/restore-scores.js'
+import { type Layer, type LayerEnd, ScoreRestorer } from '../transforms/restore-scores.js'
 import type { Content, ImageField } from '../transforms/types.js'
 import { narrowed } from '../volume/label-array.js'
 import { makeVolume, type Vec3, type Volume, type VoxelArray } from '../volume/volume.js'
+import { activated, added, type Ensemble, LayerMean, type Lend, scaled, sharesOf } from './ensemble.js'
 import { copyLabels, isWhole, LabelStitch, labelTarget } from './label-stitch.js'
 import { checkBox, copyBox, describe, type Layout, layoutOf, tensorData, tensorDims } from './layout.js'
 import { type Padding, padLayouts } from './padding.js'
@@ -45,6 +46,8 @@ export interface InferenceRequest {
   readonly inputs: readonly NetworkInput[]
   readonly output: TensorSpec
   readonly predict: Predict
+  /** Several networks of the same tensors instead of `predict`, whose mean is the answer. */
+  readonly ensemble?: Ensemble | undefined
   readonly reduction: Reduction
   /**
    * When scores go back to the file's grid before they become labels: who brings them there layer by layer, once it is
@@ -63,8 +66,8 @@ export interface InferenceRequest {
   readonly window?: Window | undefined
   /** A shape such as NDHWC, when the config names one. */
   readonly format?: string | undefined
-  /** Called before every run with what is done and what is to do. */
-  readonly onProgress: (done: number, total: number) => Promise<void>
+  /** Called before every run with what is done and what is to do, and which network of an ensemble runs. */
+  readonly onProgress: (done: number, total: number, member: number) => Promise<void>
 }
 
 export interface NetworkResult {
@@ -137,15 +140,15 @@ function perStep({ rank }: Layout, value: number | readonly number[], sliceAxis:
 
 async function inferWhole(request: InferenceRequest, layouts: readonly Layout[]) {
   const main = layouts[0]!
-  await request.onProgress(0, 1)
   const feeds = feedsOf(layouts, [[0, 0, 0]], main.extent)
-  const output = pickOutput(await request.predict(feeds), request.output)
+  const output = await wholeOutput(request, main, feeds)
   if (isScores(output, main)) return { scores: Array.from(output.data) }
   const shape = readShape(output, request.output, main)
   const [n0, n1, n2] = shape.extent
   const voxels = n0 * n1 * n2
   const { channels, channelStride, step } = shape
-  await request.onProgress(1, 1)
+  const last = membersOf(request).length
+  await request.onProgress(last, last, last - 1)
   if (holdsLabels(request, shape)) {
     const labels = labelTarget(request.output.type, voxels * channels)
     for (let c = 0; c < channels; c++) copyLabels(output.data, c * channelStride, step, labels, c * voxels, voxels)
@@ -165,6 +168,40 @@ async function inferWhole(request: InferenceRequest, layouts: readonly Layout[])
   const stretch = { scores: output.data, start: 0, channels, channelStride, step, length: voxels }
   reduceStretch(after, stretch, sink, 0, voxels)
   return resultOf(main, shape.extent, sink, contentOf(after))
+}
+
+/** The networks that answer, one after another. */
+function membersOf({ ensemble, predict }: InferenceRequest): readonly Lend[] {
+  return ensemble?.members ?? [(work) => work(predict)]
+}
+
+/** What one run over the whole image gives, or the mean of what each network gives. */
+async function wholeOutput(request: InferenceRequest, main: Layout, feeds: Readonly<Record<string, Tensor>>) {
+  const { ensemble } = request
+  const members = membersOf(request)
+  let sum: Tensor | undefined
+  for (const [i, lend] of members.entries()) {
+    await request.onProgress(i, members.length, i)
+    const output = await lend(async (predict) => pickOutput(await predict(feeds), request.output))
+    if (!ensemble) return output
+    const each = output.data.length
+    const scores = { channels: each, channelStride: 1, step: 1, each, hasChannels: true, extent: [1, 1, 1] as Vec3 }
+    const shape = isScores(output, main) ? scores : readShape(output, request.output, main)
+    if (!isScores(output, main)) refuseLabels(request, shape)
+    sum = added(
+      sum,
+      scaled(activated(output, shape, ensemble.activation), shape, sharesOf(ensemble, shape.channels)[i]!),
+    )
+  }
+  return sum!
+}
+
+/** Throws BAD_MODEL: of labels there is no mean. */
+function refuseLabels(request: InferenceRequest, shape: OutputShape): void {
+  if (!holdsLabels(request, shape)) return
+  throw new AppError('BAD_MODEL', `output '${request.output.name}' holds labels, of which there is no mean`, {
+    hint: 'let the networks vote: inference.ensemble {"method": "vote"}',
+  })
 }
 
 /** What becomes of the scores: a network whose answer is of another size than the image keeps them, to be resized first. */
@@ -298,7 +335,7 @@ async function inferWindows(request: InferenceRequest, layouts: readonly Layout[
   const main = layouts[0]!
   const { starts, roi } = plan
   const fixed = main.spec.dims[0]
-  const { window } = request
+  const { window, ensemble } = request
   const batch = typeof fixed === 'number' ? fixed : Math.max(1, window?.batchSize ?? 1)
   const weights =
     window?.blend === 'gaussian'
@@ -309,51 +346,58 @@ async function inferWindows(request: InferenceRequest, layouts: readonly Layout[
   const padded = window ? padLayouts(layouts, plan, window) : undefined
   const shift: Vec3 = padded ? [0, 0, 0] : plan.before
   const buffers = new Map<string, Tensor['data']>()
-  const repeated = window?.skipEmpty === false ? undefined : new RepeatedWindows(padded ?? layouts, roi)
-  let stitch: Stitch | LabelStitch | undefined
+  const members = membersOf(request)
+  const total = starts.length * members.length
+  let done = 0
+  let stitch: ScoreStitch | LabelStitch | undefined
   let shape: OutputShape | undefined
-  for (let first = 0; first < starts.length; first += batch) {
-    await request.onProgress(first, starts.length)
-    const members = starts.slice(first, first + batch).map((start) => {
-      const place = start.map((value, i) => value - shift[i]!) as unknown as Vec3
-      const key = repeated?.keyOf(place)
-      return { start, place, key, answer: repeated?.answer(key) }
-    })
-    const unseen = members.filter(({ answer }) => answer === undefined)
-    let scores: Tensor['data'] | undefined
-    if (unseen.length > 0) {
-      const places = unseen.map(({ place }) => place)
-      const output = pickOutput(await request.predict(feedsOf(padded ?? layouts, places, roi, buffers)), request.output)
-      shape = windowShape(output, request, main, roi)
-      scores = output.data
-    }
-    const { each } = shape!
-    if (!stitch && holdsLabels(request, shape!)) {
-      const [n0, n1, n2] = main.extent
-      const target = labelTarget(request.output.type, n0 * n1 * n2 * shape!.channels)
-      stitch = new LabelStitch(target, plan, shape!, main.extent)
-    }
-    // windows cover the whole image, whose size the stitched scores then have
-    stitch ??= new Stitch(main, plan, shape!, weights, afterRun(request, main, { ...shape!, extent: main.extent }))
-    for (const member of members) {
-      const { start, key, answer } = member
-      const from = answer ? 0 : unseen.indexOf(member) * each
-      stitch.add(answer ?? scores!, from, start)
-      if (!answer) repeated?.keep(key, scores!, from, each)
-    }
-  }
-  await request.onProgress(starts.length, starts.length)
-  if (!(stitch instanceof LabelStitch)) {
-    const done = stitch!.finish()
-    if (done instanceof ScoreRestorer) return restoredOf(main, done, request.reduction)
-    return resultOf(main, main.extent, done, contentOf(stitch!.reduction))
-  }
+  // every network takes its turn over windows side by side, so that what overlaps stays few and networks are opened seldom
+  for (const row of ensemble ? rowsOf(starts) : [starts])
+    for (const [member, lend] of members.entries())
+      await lend(async (predict) => {
+        const repeated = window?.skipEmpty === false ? undefined : new RepeatedWindows(padded ?? layouts, roi)
+        for (let first = 0; first < row.length; first += batch) {
+          await request.onProgress(done, total, member)
+          const windows = row.slice(first, first + batch).map((start) => {
+            const place = start.map((value, i) => value - shift[i]!) as unknown as Vec3
+            const key = repeated?.keyOf(place)
+            return { start, place, key, answer: repeated?.answer(key) }
+          })
+          const unseen = windows.filter(({ answer }) => answer === undefined)
+          let scores: Tensor['data'] | undefined
+          if (unseen.length > 0) {
+            const places = unseen.map(({ place }) => place)
+            const output = pickOutput(await predict(feedsOf(padded ?? layouts, places, roi, buffers)), request.output)
+            shape = windowShape(output, request, main, roi)
+            stitch ??= stitchFor(request, main, plan, shape, weights)
+            scores = stitch instanceof LabelStitch ? output.data : stitch.weighted(member, output).data
+          }
+          const { each } = shape!
+          for (const one of windows) {
+            const { start, key, answer } = one
+            const from = answer ? 0 : unseen.indexOf(one) * each
+            if (stitch instanceof LabelStitch) stitch.add(answer ?? scores!, from, start)
+            else stitch!.add(member, answer ?? scores!, from, start)
+            if (!answer) repeated?.keep(key, scores!, from, each)
+          }
+          done += windows.length
+        }
+      })
+  await request.onProgress(total, total, members.length - 1)
+  if (!(stitch instanceof LabelStitch)) return stitch!.finish()
   const [n0, n1, n2] = main.extent
   const sink = { data: narrowed(stitch.target), channels: stitch.target.length / (n0 * n1 * n2) }
   return resultOf(main, main.extent, sink, 'labels')
 }
 
-/** Throws BAD_MODEL when the output is no map of a window. */
+/** Windows that begin in the same layer of the slowest axis. */
+function rowsOf(starts: readonly Vec3[]): Vec3[][] {
+  const rows = new Map<number, Vec3[]>()
+  for (const start of starts) rows.set(start[0], [...(rows.get(start[0]) ?? []), start])
+  return [...rows.values()]
+}
+
+/** Throws BAD_MODEL when the output is no map of the window. */
 function windowShape(output: Tensor, request: InferenceRequest, main: Layout, roi: Vec3): OutputShape {
   const { name } = request.output
   if (isScores(output, main))
@@ -367,17 +411,103 @@ function windowShape(output: Tensor, request: InferenceRequest, main: Layout, ro
   return shape
 }
 
+/** Where windows are put together, as what they hold wants it. */
+function stitchFor(
+  request: InferenceRequest,
+  main: Layout,
+  plan: WindowPlan,
+  shape: OutputShape,
+  weights: Float32Array | undefined,
+): ScoreStitch | LabelStitch {
+  if (!holdsLabels(request, shape)) return new ScoreStitch(request, main, plan, shape, weights)
+  if (request.ensemble) refuseLabels(request, shape)
+  const [n0, n1, n2] = main.extent
+  const target = labelTarget(request.output.type, n0 * n1 * n2 * shape.channels)
+  return new LabelStitch(target, plan, shape, main.extent)
+}
+
+/** The windows of all networks, put together. */
+class ScoreStitch {
+  /** One for all networks whose scores are added up, or one for each where probabilities are. */
+  readonly #stitches: readonly Stitch[]
+  readonly #end: ScoreRestorer | LayerReducer
+  readonly #shares: readonly Float64Array[] | undefined
+
+  constructor(
+    private readonly request: InferenceRequest,
+    private readonly main: Layout,
+    plan: WindowPlan,
+    private readonly shape: OutputShape,
+    weights: Float32Array | undefined,
+  ) {
+    const { ensemble } = request
+    // windows cover the whole image, whose size the stitched scores then have
+    const after = afterRun(request, main, { ...shape, extent: main.extent })
+    this.#end = after instanceof ScoreRestorer ? after : new LayerReducer(after, shape.channels, main.extent)
+    const apart = ensemble !== undefined && ensemble.activation !== 'none'
+    this.#shares = ensemble && !apart ? sharesOf(ensemble, shape.channels) : undefined
+    // dividing every class of a voxel by one number changes no argmax
+    const counts = apart || !(this.#end instanceof LayerReducer && this.#end.reduction.kind === 'argmax')
+    const mean = apart ? new LayerMean(this.#end, ensemble, shape.channels, main.extent) : undefined
+    this.#stitches = mean
+      ? ensemble!.members.map((_, i) => new Stitch(main, plan, shape, weights, mean.member(i), counts))
+      : [new Stitch(main, plan, shape, weights, this.#end, counts)]
+  }
+
+  /** A network's output as its part of the mean. */
+  weighted(member: number, output: Tensor): Tensor {
+    const shares = this.#shares?.[member]
+    return shares ? scaled(output, this.shape, shares) : output
+  }
+
+  /** A window's weighted scores, which begin at `from`. */
+  add(member: number, scores: Tensor['data'], from: number, start: Vec3): void {
+    const stitch = this.#stitches[member] ?? this.#stitches[0]!
+    stitch.add(scores, from, start, member === 0 || this.#stitches.length > 1)
+  }
+
+  finish(): NetworkResult {
+    for (const stitch of this.#stitches) stitch.finish()
+    const end = this.#end
+    if (end instanceof ScoreRestorer) return restoredOf(this.main, end, this.request.reduction)
+    return resultOf(this.main, this.main.extent, end.sink, contentOf(end.reduction))
+  }
+}
+
+/** Turns layers into labels, or keeps them, on the network's own grid. */
+class LayerReducer implements LayerEnd {
+  readonly sink: Sink
+  readonly #voxels: number
+
+  constructor(
+    readonly reduction: Reduction,
+    private readonly channels: number,
+    private readonly extent: Vec3,
+  ) {
+    this.#voxels = extent[0] * extent[1] * extent[2]
+    this.sink = makeSink(reduction, channels, this.#voxels)
+  }
+
+  add(layer: number, { scores, start, channelStride, rowStride, step, counts }: Layer): void {
+    const { channels, extent } = this
+    const length = extent[2]
+    for (let j = 0; j < extent[1]; j++) {
+      const stretch = { scores, start: start + j * rowStride, channelStride, step, channels, length }
+      const weights = counts && { data: counts.data, start: counts.start + j * rowStride }
+      reduceStretch(this.reduction, stretch, this.sink, (layer * extent[1] + j) * length, this.#voxels, weights)
+    }
+  }
+}
+
 /**
  * Sums overlapping windows. Since windows come with their first axis slowest, only as many layers along it as a window
  * is deep are ever open; those that no later window touches are reduced into the result and their room is used again.
  */
 class Stitch {
-  readonly reduction: Reduction
-  readonly #end: Sink | ScoreRestorer
+  readonly #end: LayerEnd
   readonly #sums: Float32Array
   readonly #counts: Float32Array | undefined
   readonly #layer: number
-  readonly #voxels: number
   #open = 0
 
   constructor(
@@ -385,19 +515,17 @@ class Stitch {
     private readonly plan: WindowPlan,
     private readonly shape: OutputShape,
     private readonly weights: Float32Array | undefined,
-    after: ScoreRestorer | Reduction,
+    end: LayerEnd,
+    hasCounts: boolean,
   ) {
-    const { extent } = main
-    this.#voxels = extent[0] * extent[1] * extent[2]
     this.#layer = plan.padded[1] * plan.padded[2]
     this.#sums = new Float32Array(shape.channels * plan.roi[0] * this.#layer)
-    this.reduction = after instanceof ScoreRestorer ? { kind: 'scores' } : after
-    // dividing every class of a voxel by one number changes no argmax
-    this.#counts = this.reduction.kind === 'argmax' ? undefined : new Float32Array(plan.roi[0] * this.#layer)
-    this.#end = after instanceof ScoreRestorer ? after : makeSink(after, shape.channels, this.#voxels)
+    this.#counts = hasCounts ? new Float32Array(plan.roi[0] * this.#layer) : undefined
+    this.#end = end
   }
 
-  add(scores: Tensor['data'], offset: number, start: Vec3): void {
+  /** `isCounted` is false for what only adds to the scores of windows that are counted already. */
+  add(scores: Tensor['data'], offset: number, start: Vec3, isCounted: boolean): void {
     this.#close(start[0])
     const { roi, padded } = this.plan
     const { channels, channelStride, step } = this.shape
@@ -411,17 +539,16 @@ class Stitch {
           const to = c * roi[0] * this.#layer + at
           addRow(this.#sums, to, scores, offset + c * channelStride + inRow * step, step, row, this.weights, inRow)
         }
-        if (this.#counts) addCounts(this.#counts, at, row, this.weights, inRow)
+        if (this.#counts && isCounted) addCounts(this.#counts, at, row, this.weights, inRow)
       }
     }
   }
 
-  finish(): Sink | ScoreRestorer {
+  finish(): void {
     this.#close(this.plan.padded[0])
-    return this.#end
   }
 
-  /** Reduces the layers before `start`, and clears them. */
+  /** Passes on the layers before `start`, and clears them. */
   #close(start: number): void {
     const { roi, padded, before } = this.plan
     const { extent } = this.main
@@ -429,26 +556,11 @@ class Stitch {
     for (; this.#open < start; this.#open++) {
       const ring = (this.#open % roi[0]) * this.#layer
       const layer = this.#open - before[0]
-      if (layer >= 0 && layer < extent[0] && this.#end instanceof ScoreRestorer) {
+      if (layer >= 0 && layer < extent[0]) {
         const start = ring + before[1] * padded[2] + before[2]
         const counts = this.#counts && { data: this.#counts, start }
         const channelStride = roi[0] * this.#layer
         this.#end.add(layer, { scores: this.#sums, start, channelStride, rowStride: padded[2], step: 1, counts })
-      } else if (layer >= 0 && layer < extent[0]) {
-        for (let j = 0; j < extent[1]; j++) {
-          const start = ring + (j + before[1]) * padded[2] + before[2]
-          const stretch = {
-            scores: this.#sums,
-            start,
-            channelStride: roi[0] * this.#layer,
-            step: 1,
-            channels,
-            length: extent[2],
-          }
-          const weights = this.#counts && { data: this.#counts, start }
-          const at = (layer * extent[1] + j) * extent[2]
-          reduceStretch(this.reduction, stretch, this.#end as Sink, at, this.#voxels, weights)
-        }
       }
       for (let c = 0; c < channels; c++) {
         const plane = c * roi[0] * this.#layer + ring

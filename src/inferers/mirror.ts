@@ -30,7 +30,7 @@ function combinations(axes: readonly number[]): number[][] {
 }
 
 /** Adds to the sum of that name; the first is copied, since a network may use its output's memory again. */
-export function addTo(sums: Map<string, Tensor>, name: string, { dims, data }: Tensor): void {
+function addTo(sums: Map<string, Tensor>, name: string, { dims, data }: Tensor): void {
   const sum = sums.get(name)
   if (!sum) {
     sums.set(name, { dims, data: data instanceof Float64Array ? data.slice() : new Float32Array(data) })
@@ -39,7 +39,7 @@ export function addTo(sums: Map<string, Tensor>, name: string, { dims, data }: T
   for (let i = 0; i < data.length; i++) sum.data[i]! += data[i]!
 }
 
-export function means(sums: ReadonlyMap<string, Tensor>, count: number): Record<string, Tensor> {
+function means(sums: ReadonlyMap<string, Tensor>, count: number): Record<string, Tensor> {
   for (const { data } of sums.values()) for (let i = 0; i < data.length; i++) data[i]! /= count
   return Object.fromEntries(sums)
 }

@@ -148,6 +148,14 @@ export const PartsSection = section({
   previous_mask: flag.default(true),
   mask_threshold: numeric.default(0),
 })
+/** Networks of one model: a training of a few folds has five, a whole body in parts some ten. */
+export const MOST_NETWORKS = 64
+const networks = z.array(word).min(1).max(MOST_NETWORKS)
+const weight = numeric.pipe(z.number().min(0).max(1e6))
+/** Final labels by a network's own. */
+const finalLabels = z
+  .record(z.string().regex(/^[1-9]\d{0,4}$/, 'expected a label of the network, from 1 on'), z.int().min(1).max(65_535))
+  .refine((map) => Object.keys(map).length > 0, 'names no label')
 
 export const Inference = section({
   ...windowKeys,
@@ -172,8 +180,30 @@ export const Inference = section({
   kserve: kserve.optional(),
   session: session.optional(),
   models: PipelineModels.optional(),
-  networks: z.array(word).min(1).max(16).optional(),
   parts: PartsSection.optional(),
+  networks: networks.optional(),
+  ensemble: section({
+    task: z.enum(['segmentation', 'classification']).optional(),
+    method: z.enum(['mean', 'vote']).optional(),
+    of: z.enum(['scores', 'probabilities']).optional(),
+    weights: z.array(z.union([weight, z.array(weight).min(1).max(4096)])).optional(),
+  }).optional(),
+  label_maps: z
+    .array(section({ network: word, labels: finalLabels }))
+    .min(1)
+    .max(MOST_NETWORKS)
+    .optional(),
+  first: section({
+    networks,
+    ensemble: z.unknown().optional(),
+    input: word.optional(),
+    output: word.optional(),
+    node_mapping: names.optional(),
+    args: engineArgs,
+    pre_transforms: transforms.default([]),
+    post_transforms: transforms.default([]),
+    crop_margin: numeric.pipe(z.number().min(0).max(10_000)).optional(),
+  }).optional(),
 })
 export type Inference = z.output<typeof Inference>
 
@@ -226,7 +256,7 @@ export const ConfigFile = section({
   type: z
     .string()
     .transform((text) => text.toLowerCase())
-    .pipe(z.enum(MODEL_TYPES)),
+    .pipe(z.enum([...MODEL_TYPES, 'ensemble'])),
   labels: z
     .union([z.array(labelName).max(MOST_LABELS), labelName.transform((label) => [label]), labelTable])
     .default([]),

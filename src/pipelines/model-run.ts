@@ -5,6 +5,7 @@
 
 import type { JobControl } from '../contract/job.js'
 import type { ModelConfig, TransformSpec } from '../contract/model.js'
+import type { Predict, Predictor } from '../contract/tensor.js'
 import { AppError } from '../errors.js'
 import { infer, type NetworkResult } from '../inferers/infer.js'
 import { mirrored } from '../inferers/mirror.js'
@@ -18,6 +19,7 @@ import { type AxisMoves, moveGrid } from '../volume/orientation.js'
 import { gather } from '../volume/resample.js'
 import { makeVolume, type Vec3, type Volume } from '../volume/volume.js'
 import { buildPreTransforms } from './extreme-point-steps.js'
+import { applyLabelMaps, applyVote, ensembleOf, type MemberPlan, partName, planMembers } from './joined-networks.js'
 import { mirroring } from './mirroring.js'
 import { type NodeMapping, resolveMapping } from './node-mapping.js'
 import { outputContent } from './output-content.js'
@@ -31,6 +33,9 @@ export interface ModelPlan {
   /** What is left to do after what the inferer makes of the scores. */
   readonly post: readonly BuiltTransform[]
   readonly scores: ScorePlan
+  /** The config's post-transforms, less an activation that each network of an ensemble goes through by itself. */
+  readonly steps: readonly BuiltTransform[]
+  readonly members?: MemberPlan | undefined
   readonly mapping: NodeMapping
   /** What the config says that the main output holds; absent: the type of its tensor says it. */
   readonly content?: 'labels' | 'scores' | undefined
@@ -71,11 +76,15 @@ export function planModel(model: LoadedModel): ModelPlan {
   })
   const field = mapping.outputs[0]!.field
   const clicks = [...pre, ...post].some(({ traits }) => traits.readsClicks)
-  const scores = planScores(post, field, !clicks)
+  const { join, networks } = config.inference
+  const members = (networks?.length ?? 1) > 1 && join?.kind !== 'labelMaps' ? planMembers(join, post, field) : undefined
+  const joined = members?.rest ?? post
+  const scores = planScores(joined, field, !clicks)
   const volumetric = mapping.inputs.every(({ spec }) => spec.dims.length === 5)
   const steps = volumetric && !clicks ? inTensorOrderEarly(pre) : pre
   const content = outputContent(config, post, field)
-  return { model, pre: steps, post: scores.rest, scores, mapping, content, resultField: written ?? field, clicks }
+  const resultField = written ?? field
+  return { model, pre: steps, post: scores.rest, scores, steps: joined, members, mapping, content, resultField, clicks }
 }
 
 /** A pipeline has no tensors of its own: its models read the posted image and leave one label map. */
@@ -92,7 +101,7 @@ function planPipeline(
     outputs: [{ spec: noTensor, field: resultField }],
   }
   const scores = { reduction: { kind: 'scores' }, activation: 'none', restores: false, rest: post } as const
-  return { model, pre, post, scores, mapping, resultField, clicks: true }
+  return { model, pre, post, scores, steps: post, mapping, resultField, clicks: true }
 }
 
 function fieldsOf({ keys, args }: BuiltTransform): readonly string[] {
@@ -123,16 +132,33 @@ export async function applyAll(
   return current
 }
 
-/** Feeds the network and puts its result into the item as the field its config names. */
+/** Feeds the network, or several, and puts the result into the item as the field its config names. */
 export async function applyNetwork(plan: ModelPlan, item: Item, control: JobControl): Promise<Item> {
+  const { model } = plan
+  const { join, networks: names = [] } = model.ref.config.inference
+  if (join?.kind === 'vote') return applyVote(plan, item, control, applyOne)
+  if (join?.kind === 'labelMaps') return applyLabelMaps(plan, item, control, applyOne)
+  if (!model.networks || names.length > 1) return applyOne(plan, item, control)
+  // the one network of a model whose first model has networks too
+  const work = (predictor: Predictor) =>
+    applyOne({ ...plan, model: { ...model, predictor } }, item, control, partName(names, 0))
+  return model.networks.lend(0, work)
+}
+
+/** One network, or the mean of several. `part` says which of several that are run one by one. */
+async function applyOne(plan: ModelPlan, item: Item, control: JobControl, part?: string): Promise<Item> {
   const { model, mapping, scores, content } = plan
   const { inference } = model.ref.config
   const inputs = mapping.inputs.map(({ spec, field }) => ({ spec, field: requireImage(item, field) }))
   const output = mapping.outputs[0]!
   const image = inputs[0]!.field
-  const run = (feeds: Parameters<typeof model.predictor.run>[0]) => control.withDevice(() => model.predictor.run(feeds))
   const { axes, note } = mirroring(model, item.values.get('tta'))
   const told = note === undefined ? item : withNote(item, note)
+  const predictOf = (network: Predictor): Predict => {
+    const run: Predict = (feeds) => control.withDevice(() => network.run(feeds))
+    return axes.length === 0 ? run : mirrored(run, axes)
+  }
+  const ensemble = part === undefined ? ensembleOf(plan, predictOf) : undefined
   const result = await infer({
     inputs,
     output: output.spec,
@@ -143,8 +169,10 @@ export async function applyNetwork(plan: ModelPlan, item: Item, control: JobCont
     content,
     window: inference.scanningWindow,
     format: inference.imageFormat,
-    predict: axes.length === 0 ? run : mirrored(run, axes),
-    onProgress: (done, total) => control.checkpoint('infer', done, total),
+    predict: predictOf(model.predictor),
+    ensemble,
+    onProgress: (done, total, member) =>
+      control.checkpoint('infer', done, total, part ?? (ensemble && partName(inference.networks!, member))),
   })
   if ('scores' in result) return withValue(told, output.field, result.scores)
   if (result.restored) return withImage(told, output.field, restoredResult(image, result))

@@ -19,6 +19,7 @@ import {
   type Transform,
   windowKeys,
 } from './model-config-schema.js'
+import { checkNetworkNames, firstOf, joinOf, taskOf } from './several-networks.js'
 
 /** A config is a page of JSON; these bounds keep a hostile one from costing more than a page. */
 export const CONFIG_LIMITS = { depth: 32, nodes: 20_000, text: 64 * 1024 } as const
@@ -44,6 +45,7 @@ export function parseModelConfig(json: unknown, name: string): ModelConfig {
     config.inference === undefined || block === undefined ? config.inference : { triton: block, ...config.inference }
   if (section === undefined && config.type !== 'pipeline') fail('inference', 'is missing; it says how the model is run')
   const inference = section ?? {}
+  const type = taskOf(config.type, inference)
   const settings = inferenceArgs(inference)
   const info = {
     ...comments,
@@ -54,24 +56,21 @@ export function parseModelConfig(json: unknown, name: string): ModelConfig {
     ...inference.meta_data,
   }
   const preTransforms = config.pre_transforms.map(toSpec)
-  const models = pipelineOf(config.type, config.pipeline, inference, settings, name)
-  const deepgrow = config.type === 'deepgrow' ? dimensionsOf(preTransforms) : undefined
+  const models = pipelineOf(type, config.pipeline, inference, settings, name)
+  const deepgrow = type === 'deepgrow' ? dimensionsOf(preTransforms) : undefined
   const roi =
-    config.roi ??
-    optional(Shape, settings.roi) ??
-    optional(Shape, info.roi) ??
-    annotationDefault(config.type, [128, 128, 128])
+    config.roi ?? optional(Shape, settings.roi) ?? optional(Shape, info.roi) ?? annotationDefault(type, [128, 128, 128])
   const padding =
-    config.padding ?? settings.padding ?? optional(z.number(), info.padding) ?? annotationDefault(config.type, 20)
+    config.padding ?? settings.padding ?? optional(z.number(), info.padding) ?? annotationDefault(type, 20)
   const cacheUntil = config.cache_until === undefined ? undefined : shortName(config.cache_until)
   if (cacheUntil !== undefined && cacheUntil !== 'ALL' && !preTransforms.some((one) => one.name === cacheUntil))
     fail('cache_until', `names '${cacheUntil}', which is not among pre_transforms; give one of them, or ALL`)
   const window = scanningWindow(settings)
   const mirror = mirrorOf(settings, config.tta)
-  const parts = partsOf(inference, config.type)
-  return {
+  const parts = partsOf(inference, type)
+  const model: ModelConfig = {
     version: config.version,
-    type: config.type,
+    type,
     labels: config.labels,
     description: config.description,
     ...(padding === undefined ? {} : { padding }),
@@ -87,7 +86,7 @@ export function parseModelConfig(json: unknown, name: string): ModelConfig {
       ...(window === undefined ? {} : { scanningWindow: window }),
       nodeMapping: nodeMapping(inference),
       session: sessionOf(inference),
-      ...(inference.networks === undefined ? {} : { networks: inference.networks }),
+      ...joinOf(inference, config.type, config.labels),
       ...(parts === undefined ? {} : { parts }),
       ...(mirror === undefined ? {} : { mirror }),
       ...(inference.kserve === undefined ? {} : { kserve: inference.kserve }),
@@ -95,6 +94,10 @@ export function parseModelConfig(json: unknown, name: string): ModelConfig {
     ...(cacheUntil === undefined ? {} : { cacheUntil }),
     ...(models === undefined ? {} : { pipeline: models }),
   }
+  const first = firstOf(inference, model.inference.image, (stage) => parseModelConfig(stage, name))
+  const whole = first ? { ...model, first } : model
+  checkNetworkNames(whole)
+  return whole
 }
 
 type Settings = z.output<typeof InferenceArgs>
@@ -331,9 +334,8 @@ function sessionOf(inference: Inference): ModelConfig['inference']['session'] {
 /** Keys that say how a picture and its prompts are fed, which a `plain` pair is not. */
 const PICTURE_ONLY = ['size', 'resize', 'pixels', 'window', 'prompts'] as const
 
-function partsOf({ parts, networks, kserve, engine }: Inference, type: ModelType): Parts | undefined {
+function partsOf({ parts, kserve, engine }: Inference, type: ModelType): Parts | undefined {
   if (parts === undefined) return undefined
-  if (networks !== undefined) fail('inference.parts', 'and inference.networks exclude each other')
   if (kserve !== undefined || engine === 'kserve')
     fail('inference.parts', 'runs here; the kserve engine has one network')
   const { previous_mask: previousMask, mask_threshold: maskThreshold, ...rest } = parts

@@ -3,12 +3,13 @@ import type { InferenceJob, JobControl, Stage } from '../contract/job.js'
 import type { PartsClock } from '../inferers/two-parts.js'
 import { withImage, withResult, withValue } from '../transforms/fields.js'
 import type { Item } from '../transforms/types.js'
-import { classifierOf, classify } from './classification.js'
+import { classified } from './classification.js'
 import { clickValues } from './click-values.js'
 import { cropOf } from './deepgrow.js'
+import { applyFirst, firstModel, foundNothing, withNothing } from './first-model.js'
 import { imageIndexOf } from './fit-image.js'
 import { applyModels } from './model-pipeline.js'
-import { applyAll, applyNetwork, buildTransforms, type ModelPlan, planModel } from './model-run.js'
+import { applyAll, applyNetwork, type ModelPlan, planModel } from './model-run.js'
 import { openJob } from './open-job.js'
 import { type ReadImages, readImages, wantsDicomRows } from './read-images.js'
 import type { LoadedModel, PipelineContext, RunInference } from './run.js'
@@ -33,18 +34,22 @@ export const runInference: RunInference = async (given, whole) => {
   const notes = [...read.notes, ...clicks.notes]
   if (context.model.predictor.fallbackReason) notes.push(context.model.predictor.fallbackReason)
 
-  item = await clock.stage('pre', () => applyAll(plan.pre.slice(prefix), item, control, 'pre'))
-  item = await clock.stage('infer', () =>
-    config.type === 'pipeline' ? applyModels(plan, item, context.parts, control) : applyNetwork(plan, item, control),
-  )
+  const isEmpty = foundNothing(item)
+  if (isEmpty) item = withNothing(item, plan.resultField, read.source)
+  else {
+    item = await clock.stage('pre', () => applyAll(plan.pre.slice(prefix), item, control, 'pre'))
+    item = await clock.stage('infer', () =>
+      config.type === 'pipeline' ? applyModels(plan, item, context.parts, control) : applyNetwork(plan, item, control),
+    )
+  }
   const { device } = context.model.predictor
   const scores = item.values.get(plan.mapping.outputs[0]!.field)
   if (isScores(scores) && !item.images.has(plan.mapping.outputs[0]!.field)) {
-    const params = { ...item.result, ...classify(scores, config.labels, classifierOf(buildTransforms(config).post)) }
+    const params = { ...item.result, ...classified(scores, plan) }
     return { params, timings: clock.timings, device, notes: [...notes, ...(item.notes ?? [])] }
   }
   const finished = await clock.stage('post', async () => {
-    item = await applyAll(plan.post, item, control, 'post')
+    if (!isEmpty) item = await applyAll(plan.post, item, control, 'post')
     await control.checkpoint('post', plan.post.length, plan.post.length)
     if (config.type === 'deepgrow') item = withCrop(item, config.inference.image)
     return finishResult(item, plan.resultField, read.source, config)
@@ -77,8 +82,8 @@ function withCrop(item: Item, image: string): Item {
   return crop ? withResult(item, { crop }) : item
 }
 
-function isScores(value: unknown): value is readonly number[] {
-  return Array.isArray(value) && value.every((entry) => typeof entry === 'number')
+function isScores(value: unknown): value is readonly number[] | readonly (readonly number[])[] {
+  return Array.isArray(value) && value.flat().every((entry) => typeof entry === 'number')
 }
 
 /** How many pre-transforms a session may keep the result of: up to `cache_until`, never beyond the first that reads clicks. */
@@ -97,20 +102,26 @@ async function prepared(
   job: InferenceJob,
   plan: ModelPlan,
   prefix: number,
-  { control, cache, model, parts }: PipelineContext,
+  context: PipelineContext,
   clock: StageClock,
 ): Promise<ReadImages> {
+  const { control, cache, model, parts } = context
   const image = job.images.length === 1 ? job.images[0] : undefined
   const rows = image && wantsDicomRows(image, job.wish) ? 'down' : 'up'
   const index = imageIndexOf(job.params) ?? ''
-  const key = image?.cacheKey && `${image.cacheKey} ${rows} ${index} ${model.ref.name} ${model.ref.revision}`
+  // a first model's answer is kept with the image, and it may have mirrored
+  const tta = model.ref.config.first ? JSON.stringify(job.params.tta ?? null) : ''
+  const key = image?.cacheKey && `${image.cacheKey} ${rows} ${index} ${tta} ${model.ref.name} ${model.ref.revision}`
   const known = key === undefined ? undefined : cache.get(key)
   const kept = known?.values.get(KEPT) as Omit<ReadImages, 'item'> | undefined
   if (known && kept) return { ...kept, item: known }
 
   await control.checkpoint('read', 0, 1)
   const read = await clock.stage('read', () => readImages(job, plan, parts.map(planModel), control.signal))
-  const item = await clock.stage('pre', () => applyAll(plan.pre.slice(0, prefix), read.item, control, 'pre'))
+  const begun = await begin(read, job, context, clock)
+  const item = foundNothing(begun)
+    ? begun
+    : await clock.stage('pre', () => applyAll(plan.pre.slice(0, prefix), begun, control, 'pre'))
   if (key === undefined) return { ...read, item }
   const { source, notes } = read
   // From here on the voxels belong to the cache: no later transform may write into them.
@@ -125,6 +136,19 @@ async function prepared(
   })
   cache.set(key, shared)
   return { ...read, item: shared }
+}
+
+/** The item as it was read, after the model that runs first, if there is one. */
+async function begin(
+  { item, source }: ReadImages,
+  job: InferenceJob,
+  { model, control }: PipelineContext,
+  clock: StageClock,
+): Promise<Item> {
+  const first = await firstModel(model)
+  if (!first) return item
+  const wished = job.params.tta === undefined ? item : withValue(item, 'tta', job.params.tta)
+  return clock.stage('infer', () => applyFirst(model, first, wished, source, control))
 }
 
 /** Adds up where the time of a job goes; waiting for the device is its own stage. */

@@ -2,16 +2,19 @@
 
 import type { InferenceJob, JobControl, JobResult, ToolJob } from '../contract/job.js'
 import type { ModelRef } from '../contract/model.js'
-import type { Predict, Predictor } from '../contract/tensor.js'
+import type { Networks, Predict, Predictor } from '../contract/tensor.js'
 import type { Encode, EncoderMemory, TwoParts } from '../inferers/two-parts.js'
 import type { Item } from '../transforms/types.js'
 
 /** A model with the predictor that runs it. */
 export interface LoadedModel {
   readonly ref: ModelRef
+  /** Its network, or the first of several. */
   readonly predictor: Predictor
   /** The two networks of a model of parts, which `predictor` runs one after the other. */
   readonly parts?: LoadedParts | undefined
+  /** Where it has several: those of its config, in their order, then those of its first model. */
+  readonly networks?: Networks | undefined
 }
 
 export interface LoadedParts extends TwoParts {

@@ -6,13 +6,13 @@
 import type { Tensor } from '../contract/tensor.js'
 import { AppError } from '../errors.js'
 import type { ReadResult } from '../formats/format.js'
-import type { Item } from '../transforms/types.js'
+import type { ImageField, Item } from '../transforms/types.js'
 import { makeVolume, type Vec3 } from '../volume/volume.js'
-import { classifierOf, classify } from './classification.js'
+import { classified } from './classification.js'
 import { clickValues } from './click-values.js'
 import { fieldOf } from './fit-image.js'
 import { imageNeeds } from './image-needs.js'
-import { applyAll, applyNetwork, buildTransforms, type ModelPlan } from './model-run.js'
+import { applyAll, applyNetwork, type ModelPlan } from './model-run.js'
 import { loadedFields } from './read-images.js'
 import { finishResult } from './writer.js'
 
@@ -73,13 +73,15 @@ async function oneTrial(plan: ModelPlan, answered: Answered, size: Vec3, channel
   const images = fields.map((name) => [name, fieldOf(source, imageNeeds(plan, name).view)] as const)
   const labels = plan.pre.find(({ traits }) => traits.labelClicks)?.traits.labelClicks
   const { values } = clickValues(config.type, clicksIn(size), size, plan.clicks, labels)
+  const { first } = config
+  if (first) images.push([first.field, foundField(images[0]![1])])
   let item: Item = { images: new Map(images), values, result: {} }
   for (const step of plan.pre) item = bounded(await applyAll([step], item, FREE, 'pre'))
-  const network = { ...plan.model, ref: smallWindow(plan), predictor: standIn(plan, answered) }
+  const network = { ...plan.model, ref: smallWindow(plan), predictor: standIn(plan, answered), networks: undefined }
   item = bounded(await applyNetwork({ ...plan, model: network, mapping: freeShapes(plan) }, item, FREE))
   const scores = item.values.get(plan.mapping.outputs[0]!.field)
   if (Array.isArray(scores) && !item.images.has(plan.mapping.outputs[0]!.field)) {
-    classify(scores as number[], config.labels, classifierOf(buildTransforms(config).post))
+    classified(scores, plan)
     return
   }
   for (const step of plan.post) item = bounded(await applyAll([step], item, FREE, 'post'))
@@ -95,6 +97,19 @@ const FREE = {
 function bounded(item: Item): Item {
   for (const { volume } of item.images.values()) if (volume.data.length > MOST_TRIAL_VALUES) throw new TooMuch()
   return item
+}
+
+/** What a first model might have found in such an image. */
+function foundField({ volume, axes, source }: ImageField): ImageField {
+  const { size, affine, nifti } = volume
+  const data = Uint8Array.from({ length: size[0] * size[1] * size[2] }, (_, i) => (i % size[0] > size[0] / 2 ? 1 : 0))
+  return {
+    volume: makeVolume(size, affine, data, { nifti }),
+    content: 'labels',
+    axes: axes.replace('C', ''),
+    source,
+    undo: [],
+  }
 }
 
 /** No two neighbours alike, something bright in the middle, 1 mm voxels. */

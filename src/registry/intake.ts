@@ -3,6 +3,8 @@ import { mkdir, readFile, stat } from 'node:fs/promises'
 import { posix } from 'node:path'
 import { parse as parseYaml } from 'yaml'
 import { AppError } from '../errors.js'
+import { parseModelConfig } from '../pipelines/parse-model-config.js'
+import { networkNames } from '../pipelines/several-networks.js'
 import { looksLikeZip, type UnzipLimits, type UnzippedFile, unzipTo } from '../util/unzip.js'
 import { readHead, refuseForeignArchive, refuseForeignFile, refuseForeignLayout } from './foreign-weights.js'
 import { bundleConfig } from './monai-bundle.js'
@@ -10,6 +12,7 @@ import { isNnunet, readNnunet } from './nnunet-archive.js'
 import { type OnnxFiles, onnxFiles } from './onnx-files.js'
 import { type OnnxHeader, readOnnxHeader } from './onnx-header.js'
 import { partsIn, pickParts } from './part-files.js'
+import type { ModelFiles } from './registry.js'
 
 export interface Intake {
   /** As sent or found; not yet parsed. */
@@ -80,6 +83,31 @@ export function takeParts({
   )
 }
 
+/** The same for one file, or several that were sent side by side. */
+export async function takeInFiles(
+  { config, data, several }: ModelFiles,
+  workFolder: string,
+  limits: IntakeLimits,
+  signal?: AbortSignal,
+): Promise<Intake> {
+  if (!several) return takeIn(config, data, workFolder, limits, signal)
+  const twice = several.find(({ entryName }, i) => several.findIndex((other) => other.entryName === entryName) !== i)
+  if (twice)
+    throw new AppError('BAD_REQUEST', `two parts data are called '${twice.entryName.slice(0, 200)}'`, {
+      hint: 'give each file of a model of several networks a name of its own',
+    })
+  for (const { path, entryName } of several)
+    if (isZip(await readHead(path)))
+      throw new AppError(
+        'BAD_REQUEST',
+        `the part data '${entryName.slice(0, 200)}' is a zip, and is not the only one`,
+        {
+          hint: 'send one zip, or the files of a model of several networks as they are',
+        },
+      )
+  return readLayout(config, several, limits)
+}
+
 export const isZip = looksLikeZip
 
 /** The config that an ONNX file brings in its `metadata_props`, under `config_aiaa`. Throws BAD_MODEL_CONFIG if it is no JSON. */
@@ -114,7 +142,7 @@ export async function readLayout(
   const json = async (file: UnzippedFile) => readJson(file, limits)
   const mmar = find(MMAR_CONFIG) ?? find('config_aiaa.json')
   if (mmar) {
-    const found = config ?? (await json(mmar))
+    const found = withNetworks(config ?? (await json(mmar)), files)
     return { config: found, networks: await pickNetworks(found, files) }
   }
   const enclosed = files.find((file) => file.entryName.endsWith(`/${MMAR_CONFIG}`))
@@ -136,12 +164,13 @@ export async function readLayout(
     return { config: bundleConfig(metadata, said, inference && posix.basename(inference.entryName)), networks }
   }
   if (isNnunet(files)) return readNnunet(config, files, json)
-  const networks = await pickNetworks(config, files)
+  const own = withNetworks(config, files)
+  const networks = await pickNetworks(own, files)
   if (networks.length === 0)
     throw new AppError('BAD_MODEL', 'the archive holds no ONNX model', {
       hint: `send model.onnx, an MMAR (${MMAR_CONFIG}, models/model.onnx) or a MONAI bundle (${BUNDLE_METADATA}, models/model.onnx)`,
     })
-  return { config: needConfig(config, `an archive without ${MMAR_CONFIG} or ${BUNDLE_METADATA}`), networks }
+  return { config: needConfig(own, `an archive without ${MMAR_CONFIG} or ${BUNDLE_METADATA}`), networks }
 }
 
 /** What stands before `configs/metadata.json`: nothing, or the bundle's own folder. Undefined for other archives. */
@@ -178,27 +207,52 @@ async function parsedConfig(file: UnzippedFile, limits: IntakeLimits): Promise<u
   }
 }
 
-/** The files that the config's `inference.networks` or `inference.parts` names, else the one ONNX file, or the one that is called model.onnx. */
+/** The files of the networks that the config names, else the one ONNX file, or the one that is called model.onnx. */
 async function pickNetworks(config: unknown, files: readonly UnzippedFile[]): Promise<OnnxFiles[]> {
   const parts = partsIn(config)
   if (parts) return pickParts(parts, files)
-  const named = (config as { inference?: { networks?: unknown } } | undefined)?.inference?.networks
-  if (!Array.isArray(named)) return pickOnnx(files)
-  return named.map((name: unknown) => {
+  const named = config === undefined ? undefined : networkNames(parseModelConfig(config, 'model'))
+  if (!named) return pickOnnx(files)
+  const candidates = onnxAmong(files)
+  const unused = candidates.find(({ entryName }) => !named.includes(entryName))
+  if (unused)
+    throw new AppError(
+      'BAD_MODEL',
+      `the config names ${named.length} networks, and '${unused.entryName.slice(0, 200)}' is none of them`,
+      { hint: 'name it in the config, or leave it out' },
+    )
+  return named.map((name) => {
     const found = files.find(({ entryName }) => entryName === name)
     if (!found)
-      throw new AppError(
-        'BAD_MODEL',
-        `the archive holds no '${String(name).slice(0, 200)}', which inference.networks names`,
-      )
+      throw new AppError('BAD_MODEL', `there is no '${name.slice(0, 200)}', which the config names as a network`, {
+        hint: `the ONNX files are called ${
+          candidates
+            .map(({ entryName }) => entryName)
+            .join(', ')
+            .slice(0, 400) || 'otherwise'
+        }`,
+      })
     return onnxFiles(found, files)
   })
 }
 
+/** An ensemble that names no networks is of all the ONNX files that came with it, in the order of their names. */
+function withNetworks(config: unknown, files: readonly UnzippedFile[]): unknown {
+  const { type, inference } = (config ?? {}) as { type?: unknown; inference?: Record<string, unknown> }
+  if (String(type).toLowerCase() !== 'ensemble' || typeof inference !== 'object' || inference === null) return config
+  if (inference.networks !== undefined || inference.label_maps !== undefined || inference.first !== undefined)
+    return config
+  const names = onnxAmong(files).map(({ entryName }) => entryName)
+  const networks = names.toSorted((a, b) => a.localeCompare(b, 'en', { numeric: true }))
+  return { ...(config as Record<string, unknown>), inference: { ...inference, networks } }
+}
+
+function onnxAmong(files: readonly UnzippedFile[]): UnzippedFile[] {
+  return files.filter((file) => /\.onnx$/i.test(file.entryName) && !posix.basename(file.entryName).startsWith('._'))
+}
+
 function pickOnnx(files: readonly UnzippedFile[]): OnnxFiles[] {
-  const candidates = files.filter(
-    (file) => /\.onnx$/i.test(file.entryName) && !posix.basename(file.entryName).startsWith('._'),
-  )
+  const candidates = onnxAmong(files)
   if (candidates.length === 0) return []
   const named = candidates.filter((file) => posix.basename(file.entryName) === 'model.onnx')
   const chosen = candidates.length === 1 ? candidates[0]! : named.length === 1 ? named[0]! : undefined
@@ -207,7 +261,7 @@ function pickOnnx(files: readonly UnzippedFile[]): OnnxFiles[] {
       'BAD_MODEL',
       `the archive holds ${candidates.length} ONNX models and none alone is called model.onnx`,
       {
-        hint: 'call the one to run model.onnx, or leave the others out; an encoder and its decoder want inference.parts in the config',
+        hint: 'call the one to run model.onnx, leave the others out, or name them in the config: several in inference.networks, an encoder and its decoder in inference.parts',
       },
     )
   return [onnxFiles(chosen, files)]

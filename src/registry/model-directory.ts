@@ -5,11 +5,12 @@
 import { isInteractive, type ModelConfig, type ModelRef } from '../contract/model.js'
 import { AppError } from '../errors.js'
 import { parseModelConfig } from '../pipelines/parse-model-config.js'
+import { networkNames } from '../pipelines/several-networks.js'
 import type { Log } from '../util/log.js'
 import type { BundledModel } from './bundled-models.js'
-import { allWeights, isUnreadable, type Manifest, type Published, revisionOf } from './manifest.js'
+import { allWeights, isUnreadable, type Manifest, type Published, revisionOf, type Weights } from './manifest.js'
 import type { ManifestStore } from './manifest-store.js'
-import type { ModelEntry, ModelFilter } from './registry.js'
+import type { ModelEntry, ModelFilter, ModelPart } from './registry.js'
 import { exists } from './weights-store.js'
 
 export interface ModelDirectoryOptions {
@@ -221,6 +222,20 @@ function volumeFirst(parts: readonly ModelRef[]): readonly ModelRef[] {
   return is(first, /2d/i) && is(second, /3d/i) ? [second, first] : parts
 }
 
+/** What each of several networks is for; undefined for a model of one. */
+function partsOf(config: ModelConfig, weights: readonly Weights[]): ModelPart[] | undefined {
+  const names = networkNames(config)
+  if (!names || names.length !== weights.length) return undefined
+  const { networks = [], join } = config.inference
+  const own = join?.kind === 'labelMaps' ? 'label map' : networks.length === 1 ? 'second' : (join?.kind ?? 'mean')
+  const parts = names.map((network, i): ModelPart => {
+    const { sha256, bytes } = weights[i]!
+    if (i >= networks.length) return { network, sha256, bytes, role: 'first' }
+    return { network, sha256, bytes, role: own, ...(join?.kind === 'labelMaps' ? { labels: join.maps[i]! } : {}) }
+  })
+  return [...parts.slice(networks.length), ...parts.slice(0, networks.length)]
+}
+
 function knownOf(
   name: string,
   model: Omit<Published, 'config' | 'generation'> & {
@@ -254,7 +269,8 @@ function knownOf(
     const config = parseModelConfig(model.config, name)
     if (needsWeights(config) && paths.length === 0)
       return { entry: { ...entry, config, state: 'FAILED', reason: 'its weights are missing' }, weightsPaths: [] }
-    return { entry: { ...entry, config }, weightsPaths: paths }
+    const networks = partsOf(config, allWeights(model))
+    return { entry: { ...entry, config, ...(networks ? { networks } : {}) }, weightsPaths: paths }
   } catch (error) {
     if (!(error instanceof AppError)) throw error
     return { entry: { ...entry, state: 'FAILED', reason: error.message }, weightsPaths: [] }

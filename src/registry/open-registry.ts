@@ -83,8 +83,8 @@ export async function openRegistry(options: RegistryOptions): Promise<ModelRegis
     resolve: (name) => directory.resolve(name),
     put: (name, source, signal) => published(publisher.put(name, source, signal)),
     draft(source, folder, signal) {
-      if (source.kind !== 'files' || source.data === undefined) throw draftNeedsFiles()
-      return draftOf(source.config, source.data, join(folder, 'draft'), options.limits, signal)
+      if (source.kind !== 'files' || (source.data ?? source.several) === undefined) throw draftNeedsFiles()
+      return draftOf(source, join(folder, 'draft'), options.limits, signal)
     },
     patch: (name, config, signal) => published(publisher.patch(name, config, signal)),
     async remove(name) {

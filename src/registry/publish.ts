@@ -10,13 +10,14 @@ import { join } from 'node:path'
 import type { ModelConfig, ModelHost, ModelRef } from '../contract/model.js'
 import { AppError } from '../errors.js'
 import { parseModelConfig } from '../pipelines/parse-model-config.js'
+import { networkNames } from '../pipelines/several-networks.js'
 import type { Lease } from '../util/lease.js'
 import type { Log } from '../util/log.js'
 import { checkName } from '../util/safe-name.js'
 import type { Workspace } from '../workspace/open-workspace.js'
 import { type CatalogModel, findByPath, findByUrl } from './catalog.js'
 import type { Collector } from './collect.js'
-import { type Intake, type IntakeLimits, readLayout, takeIn, takeParts } from './intake.js'
+import { type Intake, type IntakeLimits, readLayout, takeIn, takeInFiles, takeParts } from './intake.js'
 import { allWeights, type LiveManifest, type Published, revisionOf, type Weights } from './manifest.js'
 import { type ManifestStore, ownFile } from './manifest-store.js'
 import { type ModelDirectory, needsWeights } from './model-directory.js'
@@ -203,8 +204,7 @@ export class Publisher {
   ): Promise<{ intake: Intake; take: boolean }> {
     const { limits } = this.#options
     if (source.kind === 'parts') return { intake: takeParts(source), take: true }
-    if (source.kind === 'files')
-      return { intake: await takeIn(source.config, source.data, workFolder, limits, signal), take: true }
+    if (source.kind === 'files') return { intake: await takeInFiles(source, workFolder, limits, signal), take: true }
     const found = await this.#find(source)
     if (found.kind === 'model') return { intake: found.intake, take: false }
     if (found.kind === 'folder') return { intake: await readLayout(undefined, found.files, limits), take: false }
@@ -253,21 +253,20 @@ export class Publisher {
   }
 }
 
-/** `inference.networks` names as many networks as there are files, `inference.parts` has two; any other config runs one. */
+/** The config names as many networks as there are files, `inference.parts` has two; any other config runs one. */
 function checkNetworks(config: ModelConfig, files: number): void {
-  const { networks, parts } = config.inference
-  if (!needsWeights(config) || (parts ? 2 : (networks?.length ?? 1)) === files) return
+  const { parts } = config.inference
+  const named = parts ? 2 : (networkNames(config)?.length ?? 1)
+  if (!needsWeights(config) || named === files) return
   if (parts)
     throw new AppError(
       'BAD_MODEL_CONFIG',
       `config.inference.parts is an encoder and a decoder, and the model has ${files === 1 ? 'one network' : `${files} networks`}`,
       { hint: 'send a zip that holds both, or the parts encoder and decoder, together with the config' },
     )
-  throw new AppError(
-    'BAD_MODEL_CONFIG',
-    `config.inference.networks names ${networks?.length ?? 1} networks, and the model has ${files}`,
-    { hint: 'send config and data together to change how many networks a model has' },
-  )
+  throw new AppError('BAD_MODEL_CONFIG', `config.inference names ${named} networks, and the model has ${files}`, {
+    hint: 'send config and data together to change how many networks a model has',
+  })
 }
 
 function throwIfCancelled(signal: AbortSignal | undefined): void {

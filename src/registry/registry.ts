@@ -5,7 +5,18 @@
  */
 import type { ModelConfig, ModelRef, RewriteChoice } from '../contract/model.js'
 import type { TensorSpec } from '../contract/tensor.js'
+import type { UnzippedFile } from '../util/unzip.js'
 import type { Draft } from './draft.js'
+
+export interface ModelPart {
+  readonly network: string
+  readonly sha256: string
+  readonly bytes: number
+  /** `first`: of the model that runs before the others. */
+  readonly role: 'first' | 'mean' | 'vote' | 'label map' | 'second'
+  /** Of a part of a label map, the final labels by its own. */
+  readonly labels?: Readonly<Record<string, number>> | undefined
+}
 
 export interface ModelEntry {
   readonly name: string
@@ -28,15 +39,26 @@ export interface ModelEntry {
   readonly tensors?: { readonly inputs: readonly TensorSpec[]; readonly outputs: readonly TensorSpec[] } | undefined
   /** What the trial of the network's rewrites found, when it was proved. */
   readonly rewrites?: RewriteChoice | undefined
+  /** The networks of a model of several, by the names in its config, in the order in which they run after one another. */
+  readonly networks?: readonly ModelPart[] | undefined
   readonly createdAt: string
   /** What a roll-back would bring back. */
   readonly previous?: { readonly generation: number; readonly revision: string; readonly createdAt: string } | undefined
 }
 
+export interface ModelFiles {
+  readonly config?: unknown
+  readonly data?: string | undefined
+  readonly several?: readonly UnzippedFile[] | undefined
+}
+
 /** Where a model to publish comes from. */
 export type ModelSource =
-  /** `data` is a file of ours that the registry may move away: ONNX, or a zip of one of the known layouts. */
-  | { readonly kind: 'files'; readonly config?: unknown; readonly data?: string | undefined }
+  /**
+   * `data` is a file of ours that the registry may move away: ONNX, or a zip of one of the known layouts. `several` are files
+   * instead, by the names their sender gave them: the networks of one model, and what they keep beside them.
+   */
+  | ({ readonly kind: 'files' } & ModelFiles)
   /** An encoder and its decoder as two files. */
   | { readonly kind: 'parts'; readonly config?: unknown; readonly encoder: string; readonly decoder: string }
   /** A model of the catalogue, or a bundled one, by its path there. */

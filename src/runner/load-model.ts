@@ -1,3 +1,5 @@
+import { stat } from 'node:fs/promises'
+import { basename, dirname } from 'node:path'
 import type { ModelRef, RewriteChoice } from '../contract/model.js'
 import type { Predictor } from '../contract/tensor.js'
 import type { RunnerSettings } from '../contract/wire.js'
@@ -6,9 +8,10 @@ import type { LoadedModel } from '../pipelines/run.js'
 import { assembleParts } from '../pipelines/two-part-model.js'
 import { createChosenPredictor } from '../predictors/choose-rewrites.js'
 import { createKservePredictor } from '../predictors/kserve.js'
-import { meanPredictor } from '../predictors/mean-predictor.js'
+import { NetworkShelf, shelvedPredictor } from '../predictors/network-shelf.js'
 import { pixelScale } from '../predictors/pixel-scale.js'
 import { createFetchPolicy } from '../util/fetch-policy.js'
+import { folderBytes } from '../util/folder-bytes.js'
 import { createGuardedFetch } from '../util/guarded-fetch.js'
 import { loadTuned, type TunedNetwork } from './tune-network.js'
 
@@ -43,8 +46,8 @@ async function loadOne(
   settings: RunnerSettings,
 ): Promise<{ readonly model: LoadedModel; readonly rewrites: RewriteChoice | undefined }> {
   if (!ref.config.inference.parts) {
-    const { predictor, rewrites } = await loadNetwork(ref, settings)
-    return { model: { ref, predictor }, rewrites }
+    const { rewrites, ...loaded } = await loadNetwork(ref, settings)
+    return { model: { ref, ...loaded }, rewrites }
   }
   const [path] = ref.morePaths ?? []
   if (ref.weightsPath === undefined || path === undefined)
@@ -60,7 +63,10 @@ async function loadOne(
   return { model: assembleParts(ref, encoder, decoder, scales), rewrites }
 }
 
-async function loadNetwork(ref: ModelRef, settings: RunnerSettings): Promise<TunedNetwork> {
+async function loadNetwork(
+  ref: ModelRef,
+  settings: RunnerSettings,
+): Promise<TunedNetwork & Pick<LoadedModel, 'networks'>> {
   const { inference } = ref.config
   if (inference.engine === 'kserve') {
     if (!inference.kserve)
@@ -80,10 +86,21 @@ async function loadNetwork(ref: ModelRef, settings: RunnerSettings): Promise<Tun
   const { device, arena, rewriteTrialMs } = settings
   const onnx = { device, arena, session: inference.session }
   const { predictor, rewrites } = await loadTuned(ref, ref.weightsPath, onnx, rewriteTrialMs)
-  const predictors = [predictor]
-  // networks of one kind: what is faster for the first is faster for all
-  for (const path of ref.morePaths ?? []) predictors.push(await createChosenPredictor(path, onnx, rewrites))
-  return { predictor: meanPredictor(predictors), rewrites }
+  if (!ref.morePaths || ref.morePaths.length === 0) return { predictor, rewrites }
+  const paths = [ref.weightsPath, ...ref.morePaths]
+  // most are of one kind: what is faster for the first is taken for all
+  const open = (path: string) => () => createChosenPredictor(path, onnx, rewrites)
+  const shelf = new NetworkShelf(
+    await Promise.all(paths.map(async (path) => ({ open: open(path), bytes: await networkBytes(path) }))),
+    settings.networkBytes,
+  )
+  await shelf.adopt(0, predictor)
+  return { predictor: await shelvedPredictor(shelf, 0), rewrites, networks: shelf }
+}
+
+/** Of an ONNX file, and of the folder of its own in which it lies beside its external data. */
+async function networkBytes(path: string): Promise<number> {
+  return basename(path) === 'model.onnx' ? folderBytes(dirname(path)) : (await stat(path)).size
 }
 
 /** A pipeline has no network of its own; it shows its parts' device. */

@@ -6,9 +6,11 @@
 import type { ModelConfig, ModelProof } from '../contract/model.js'
 import type { Predictor, Tensor, TensorSpec } from '../contract/tensor.js'
 import { AppError } from '../errors.js'
+import { firstModel, planFirst } from '../pipelines/first-model.js'
 import { twoParts } from '../pipelines/model-pipeline.js'
 import { planModel } from '../pipelines/model-run.js'
 import type { LoadedModel } from '../pipelines/run.js'
+import { placedInFirst } from '../pipelines/several-networks.js'
 import { type Answered, trialRun } from '../pipelines/trial-run.js'
 import { describeSpec } from '../predictors/check-feeds.js'
 import { OutOfMemoryError } from '../predictors/out-of-memory.js'
@@ -20,14 +22,70 @@ export async function proveModel({ model, parts }: LoadedModels): Promise<ModelP
   if (model.ref.config.type === 'pipeline') {
     planModel(model)
     for (const part of twoParts(parts)) await proveOne(part)
-  } else await proveOne(model)
+  } else {
+    await proveNetworks(model)
+    const first = await firstModel(model)
+    if (first) await proveFirst(first)
+  }
   const { inputs, outputs, device } = model.predictor
   return { inputs: inputs.map(copySpec), outputs: outputs.map(copySpec), device }
 }
 
 const copySpec = ({ name, type, dims }: TensorSpec) => ({ name, type, dims: [...dims] })
 
-async function proveOne(model: LoadedModel): Promise<void> {
+/** Every network of a model of several is asked by itself, since only one of them may be open at a time. */
+async function proveNetworks(model: LoadedModel): Promise<void> {
+  const { ref, networks, predictor } = model
+  const { networks: names = [], join } = ref.config.inference
+  if (!networks) return proveOne(model)
+  planModel(model)
+  for (const [i, name] of names.entries())
+    await networks.lend(i, async (network) => {
+      try {
+        checkAlike(predictor, network, join?.kind === 'labelMaps')
+        await proveOne({ ...model, predictor: network, networks: undefined }, i)
+      } catch (error) {
+        throw error instanceof AppError ? withNetwork(error, name) : error
+      }
+    })
+}
+
+async function proveFirst(first: LoadedModel): Promise<void> {
+  planFirst(first)
+  try {
+    await proveNetworks(first)
+  } catch (error) {
+    throw placedInFirst(error)
+  }
+}
+
+function withNetwork(error: AppError, name: string): AppError {
+  const hint = error.hint === undefined ? {} : { hint: error.hint }
+  return new AppError(error.code, `network '${name.slice(0, 200)}': ${error.message}`, { ...hint, cause: error })
+}
+
+/** What has to be equal: free dimensions may have other names. Parts of a label map may give other labels under other names. */
+function checkAlike(first: Predictor, other: Predictor, isPart: boolean): void {
+  const shape = ({ name, type, dims }: TensorSpec) => {
+    const fixed = dims.map((dim) => (typeof dim === 'number' ? dim : null))
+    return JSON.stringify(isPart ? [type, fixed.slice(0, 2), fixed.length] : [name, type, fixed])
+  }
+  const [wanted, given] = [first, other].map(({ inputs, outputs }) => (isPart ? inputs : [...inputs, ...outputs]))
+  const odd = wanted!.findIndex((spec, at) => !given![at] || shape(spec) !== shape(given![at]))
+  if (odd < 0 && wanted!.length === given!.length) return
+  const [want, got] = [wanted![odd] ?? wanted![0]!, given![odd] ?? given![0]!]
+  throw new AppError(
+    'BAD_MODEL',
+    `its tensor ${describeSpec(got)} is not as that of the first network, ${describeSpec(want)}`,
+    {
+      hint: isPart
+        ? 'parts of a label map see the same prepared image: their inputs must be alike'
+        : 'only networks of the same inputs and outputs, such as the folds of one training, can be averaged or vote',
+    },
+  )
+}
+
+async function proveOne(model: LoadedModel, part?: number): Promise<void> {
   const { predictor, ref } = model
   checkNames(ref.config, predictor)
   const plan = planModel(model)
@@ -36,8 +94,26 @@ async function proveOne(model: LoadedModel): Promise<void> {
   checkWindow(ref.config, image)
   const answered = await runOnZeros(ref.config, image, predictor)
   // where labels get numbers of their own, channels do not say how many there are
-  if (!plan.post.some(({ traits }) => traits.renumbers)) checkOutput(ref.config, predictor, answered.results)
+  const isPart = part !== undefined && ref.config.inference.join?.kind === 'labelMaps'
+  if (isPart) checkPart(ref.config, part, predictor, answered.results)
+  else if (!plan.post.some(({ traits }) => traits.renumbers)) checkOutput(ref.config, predictor, answered.results)
   await trialRun(plan, answered)
+}
+
+/** Its own labels, as many as it has channels, are the ones that its map may name. */
+function checkPart({ inference }: ModelConfig, part: number, { outputs }: Predictor, results: Results): void {
+  const { join } = inference
+  const map = join?.kind === 'labelMaps' ? join.maps[part]! : {}
+  const output = outputs[0]
+  const { dims } = (output && results[output.name]) ?? { dims: [] }
+  const channels = dims.length >= 4 ? dims[1]! : 1
+  const beyond = Object.keys(map).find((own) => channels > 1 && Number(own) > channels)
+  if (beyond !== undefined)
+    throw new AppError(
+      'BAD_MODEL',
+      `config.inference.label_maps[${part}].labels names its label ${beyond}, and output ${describeSpec(output!)} gave [${dims.join(',')}]`,
+      { hint: 'name labels that the network gives' },
+    )
 }
 
 /** AIAA's names for tensors whose own names the config does not say; a network need not have them. */

@@ -30,6 +30,8 @@ export interface SchedulerOptions {
   readonly rewriteTrialMs: number
   /** Bytes of pre-transformed session images each runner keeps. */
   readonly cacheBytes: number
+  /** Of the networks of one model of several, as many stay open as come to this by their files. */
+  readonly networkBytes: number
   /** How long a cancelled job may go on before its runner is ended. */
   readonly cancelGraceMs: number
   readonly loadTimeoutMs: number
@@ -213,12 +215,13 @@ class ProcessScheduler implements Scheduler {
   }
 
   #startRunner(name: string, memoryLimitBytes: number | undefined): RunnerProcess {
-    const { device, cacheBytes, fetch, memoryBudgetBytes, rewriteTrialMs } = this.#options
+    const { device, cacheBytes, networkBytes, fetch, memoryBudgetBytes, rewriteTrialMs } = this.#options
     const settings: RunnerSettings = {
       device,
       arena: memoryBudgetBytes === undefined,
       rewriteTrialMs,
       cacheBytes,
+      networkBytes,
       fetch,
       ...(memoryLimitBytes === undefined ? {} : { memoryLimitBytes }),
     }

@@ -23,7 +23,12 @@ export interface Layer {
   readonly counts?: { readonly data: Float32Array; readonly start: number } | undefined
 }
 
-export class ScoreRestorer {
+/** What takes the layers of the network's slowest axis: in order, each once. */
+export interface LayerEnd {
+  add(layer: number, scores: Layer): void
+}
+
+export class ScoreRestorer implements LayerEnd {
   readonly #size: Vec3
   readonly #sink: Sink
   readonly #way: AxisWeights
@@ -69,7 +74,6 @@ export class ScoreRestorer {
     while (this.#waiting[this.#next]?.last === -1) this.#outside(this.#waiting[this.#next++]!.target)
   }
 
-  /** Layers come in order, each once. */
   add(layer: number, { scores, start, channelStride, rowStride, step, counts }: Layer): void {
     const [width, height] = this.#source
     const plane = width * height
@@ -84,8 +88,7 @@ export class ScoreRestorer {
         } else for (let i = 0; i < width; i++) own[to + i] = scores[from + i * step]!
       }
     }
-    if (this.activation === 'sigmoid') for (let i = 0; i < own.length; i++) own[i] = 1 / (1 + Math.exp(-own[i]!))
-    if (this.activation === 'softmax') softmax(own, plane, this.#channels)
+    activate(own, this.activation, plane, this.#channels)
     this.#kept.set(layer, { scores: own, most: this.#largest(own, plane) })
     while ((this.#waiting[this.#next]?.last ?? Infinity) <= layer) this.#finish(this.#waiting[this.#next++]!.target)
     const needed = Math.min(...this.#waiting.slice(this.#next).map(({ first }) => first))
@@ -201,6 +204,12 @@ export class ScoreRestorer {
       }
     }
   }
+}
+
+/** In place, over `channels` planes of `plane` scores each. */
+export function activate(scores: Float32Array, activation: Activation, plane: number, channels: number): void {
+  if (activation === 'sigmoid') for (let i = 0; i < scores.length; i++) scores[i] = 1 / (1 + Math.exp(-scores[i]!))
+  if (activation === 'softmax') softmax(scores, plane, channels)
 }
 
 function softmax(scores: Float32Array, plane: number, channels: number): void {

@@ -237,7 +237,7 @@ describe('PUT /admin/model/<name>', () => {
       name: 'two data parts',
       parts: [configPart(), dataPart(), dataPart()],
       status: 400,
-      says: 'more than one part data',
+      says: 'two parts data are called',
     },
     { name: 'data as text', parts: [configPart(), { name: 'data', body: 'x' }], status: 400, says: 'not a file' },
     {

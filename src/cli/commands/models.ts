@@ -16,6 +16,14 @@ interface Model {
   readonly generation: number
   readonly config?: unknown
   readonly optimised?: Optimised
+  readonly parts?: readonly Part[]
+}
+interface Part {
+  readonly network: string
+  readonly role: string
+  readonly sha256: string
+  readonly bytes: number
+  readonly labels?: Readonly<Record<string, number>>
 }
 interface Optimised {
   readonly engine: string
@@ -39,7 +47,7 @@ interface Common extends ServerOptions {
 }
 interface LoadOptions extends Common {
   readonly config?: string
-  readonly data?: string
+  readonly data?: readonly string[]
   readonly path?: string
   readonly modelVersion?: string
   readonly generation?: string
@@ -87,6 +95,7 @@ export function addModelCommands(program: Command, print: (line: string) => void
       print(JSON.stringify(config, undefined, 2))
       // Not part of the config, which is to be edited and sent back: so beside it.
       const model = (await client.ask<Model[]>('GET', '/admin/model')).find((one) => one.name === name)
+      for (const line of partLines(model?.parts ?? [])) process.stderr.write(`${line}\n`)
       if (model?.optimised) process.stderr.write(`${gain(model.optimised)}\n`)
     }),
   )
@@ -113,7 +122,7 @@ export function addModelCommands(program: Command, print: (line: string) => void
 
   command('load <name>', 'publish a model from files or the catalogue, or without either bring it into memory now')
     .option('--config <file>', 'config_aiaa.json')
-    .option('--data <file>', 'model.onnx, or a zip of an MMAR, a MONAI bundle or an ONNX model')
+    .option('--data <files...>', 'model.onnx, a zip of an MMAR, a MONAI bundle or an ONNX model, or several networks')
     .option('--path <path>', 'a model of the catalogue')
     .option('--model-version <version>', 'its version there')
     .option('--generation <number>', 'an earlier generation of this model that is still kept')
@@ -121,9 +130,10 @@ export function addModelCommands(program: Command, print: (line: string) => void
       told(async (name: string, options: LoadOptions) => {
         const client = await connect(options)
         const { config, data, path, modelVersion: version, generation } = options
-        const parts = Object.entries({ config, data }).flatMap(([part, file]) =>
-          file === undefined ? [] : [{ name: part, path: file }],
-        )
+        const parts = [
+          ...(config === undefined ? [] : [{ name: 'config', path: config }]),
+          ...(data ?? []).map((path) => ({ name: 'data', path })),
+        ]
         const model =
           parts.length > 0
             ? await client.upload<Model>(at(name), parts)
@@ -151,6 +161,17 @@ export function addModelCommands(program: Command, print: (line: string) => void
       show(options, model, () => [`${model.name}: removed`])
     }),
   )
+}
+
+function partLines(parts: readonly Part[]): string[] {
+  return parts.map(({ network, role, sha256, bytes, labels }, i) => {
+    const map = labels
+      ? `, labels ${Object.entries(labels)
+          .map(([own, final]) => `${own} as ${final}`)
+          .join(', ')}`
+      : ''
+    return `network ${i + 1} of ${parts.length}: ${network} (${role}), ${size(bytes)}, ${sha256.slice(0, 12)}${map}`
+  })
 }
 
 function gain({ engine, plan, rewrites, original_ms: before, chosen_ms: now }: Optimised): string {

@@ -3,7 +3,7 @@ import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
 import type { RewriteChoice } from '../../contract/model.js'
 import type { DraftQuestion } from '../../registry/draft-config.js'
-import type { ModelEntry, ModelRegistry } from '../../registry/registry.js'
+import type { ModelEntry, ModelPart, ModelRegistry } from '../../registry/registry.js'
 import type { RunnerStatus, Scheduler } from '../../scheduler/scheduler.js'
 import { modelInfo, stateOf } from '../model-info.js'
 import { type ModelUploadLimits, receiveConfig, receiveModel } from '../model-upload.js'
@@ -30,6 +30,16 @@ const Optimised = z
   })
   .meta({ id: 'Optimised', description: 'whether the network runs rewritten into an equal one, and what that gains' })
 
+const Part = z
+  .object({
+    network: z.string().meta({ description: 'its name in the config' }),
+    role: z.enum(['first', 'second', 'mean', 'vote', 'label map']),
+    sha256: z.string(),
+    bytes: z.number(),
+    labels: z.record(z.string(), z.number()).optional().meta({ description: 'final labels by its own' }),
+  })
+  .meta({ id: 'ModelPart' })
+
 /** Everything known of a model, also of one whose config cannot be read. */
 const AdminModel = z
   .looseObject({
@@ -47,6 +57,7 @@ const AdminModel = z
     inputs: z.array(z.unknown()).optional().meta({ description: "the network's own inputs: name, type, dims" }),
     outputs: z.array(z.unknown()).optional(),
     optimised: Optimised.optional(),
+    parts: z.array(Part).optional().meta({ description: 'the networks of a model of several, as they run' }),
     config: z.unknown().optional().meta({ description: 'config_aiaa.json as uploaded' }),
   })
   .meta({ id: 'AdminModel' })
@@ -102,7 +113,8 @@ const PUT_BODY = {
             type: 'string',
             format: 'binary',
             description:
-              'model.onnx, or a zip of it with its external data, of an MMAR, of a MONAI bundle or of nnU-Net v2',
+              'model.onnx, or a zip of it with its external data, of an MMAR, of a MONAI bundle or of nnU-Net v2; several of ' +
+              'these parts, each with its file name, are the networks of one model',
           },
           encoder: {
             type: 'string',
@@ -313,6 +325,7 @@ function adminModel(entry: ModelEntry, runners: readonly RunnerStatus[]): z.infe
           },
         }),
     ...(tensors === undefined ? {} : { inputs: [...tensors.inputs], outputs: [...tensors.outputs] }),
+    ...(entry.networks === undefined ? {} : { parts: entry.networks.map(copyPart) }),
     ...(rewrites === undefined ? {} : { optimised: optimised(rewrites) }),
   }
 }
@@ -323,6 +336,10 @@ function optimised({ engine, plan, rewrites, originalMs, chosenMs }: RewriteChoi
 
 function round2(value: number): number {
   return Math.round(value * 100) / 100
+}
+
+function copyPart({ labels, ...part }: ModelPart): z.infer<typeof Part> {
+  return labels ? { ...part, labels: { ...labels } } : part
 }
 
 function copyQuestion({ choices, ...rest }: DraftQuestion) {

@@ -13,8 +13,8 @@ it.each<[string, string[], string[]]>([
   ['a number twice stays', ['c_0000.nii.gz', 'c_0000.nii.gz'], ['c_0000.nii.gz', 'c_0000.nii.gz']],
   ['slices of a series have more digits', ['I_00002.dcm', 'I_00001.dcm'], ['I_00002.dcm', 'I_00001.dcm']],
 ])('%s', (_, names, want) => {
-  const files = names.map((path, i) => ({ field: i === 0 ? 'image' : `image${i}`, path }))
-  const ordered = inChannelOrder(files, names)
-  expect(ordered.map(({ path }) => path)).toEqual(want)
+  const files = names.map((filename, i) => ({ field: i === 0 ? 'image' : `image${i}`, filename }))
+  const ordered = inChannelOrder(files)
+  expect(ordered.map(({ filename }) => filename)).toEqual(want)
   expect(ordered.map(({ field }) => field)).toEqual(files.map(({ field }) => field))
 })

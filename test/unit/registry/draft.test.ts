@@ -106,7 +106,7 @@ let count = 0
 function look(bytes: Uint8Array) {
   const path = join(folder, `${count++}.bin`)
   writeFileSync(path, bytes)
-  return draftOf(undefined, path, `${path}.work`, LIMITS)
+  return draftOf({ data: path }, `${path}.work`, LIMITS)
 }
 
 describe('a look at an upload', () => {

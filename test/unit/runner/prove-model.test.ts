@@ -11,6 +11,7 @@ const settings = {
   arena: true,
   rewriteTrialMs: 0,
   cacheBytes: 0,
+  networkBytes: 0,
   fetch: { allow: [], deadlineMs: 1000, maxBytes: 1 },
 } as const
 
