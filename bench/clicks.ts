@@ -15,6 +15,7 @@ import { writeVolume } from '../src/formats/write-volume.js'
 import { createOnnxPredictor } from '../src/predictors/onnxruntime.js'
 import { makeVolume, type Vec3 } from '../src/volume/volume.js'
 import { memoryOf, startCompiledServer } from './compiled-server.js'
+import { record } from './record.js'
 
 const WARM_CLICKS = 21
 const BARE_RUNS = 11
@@ -218,6 +219,15 @@ async function manyClients(): Promise<void> {
     `${CLIENTS} clients: a click alone ${ms(single)}, together p50 ${ms(median(times))}, slowest ${ms(slowest)} = ` +
       `${(slowest / single).toFixed(1)} x (allowed ${CLIENTS - 1 + 1.5} x); ${times.length} of ${CLIENTS * CLICKS_EACH} answered`,
   )
+  record({
+    work: `${CLIENTS} clients clicking in ${subject.name} at once, the slowest answer`,
+    unit: 'ms',
+    ours: slowest,
+    against: 'a click alone',
+    other: single,
+    compared: 'ratio',
+    goal: 5,
+  })
   const ps = (await (await fetch(`${server.url}/admin/ps`)).json()) as { pid?: number; rss_bytes?: number }[]
   const mb = (bytes: number) => `${Math.round(bytes / 2 ** 20)} MB`
   const runners = (Array.isArray(ps) ? ps : []).map(({ pid }) => (pid ? mb(memoryOf(pid, 'VmHWM')) : '?'))
@@ -261,6 +271,15 @@ try {
       `${subject.name.padEnd(12)}  ${isBundled ? 'bundled' : 'fixture'}  ${ms(bare)}   ${ms(p50)}   ${ms(p50 - bare)}   ${(p50 / bare).toFixed(2).padStart(6)}  ${ms(upload)}   ${ms(first)}       ${ms(median(plain))}`,
     )
     console.log(`              the last click: ${timing}`)
+    record({
+      work: `a warm click of ${subject.name} in a session of ${SIZE.join('x')}`,
+      unit: 'ms',
+      ours: p50,
+      against: 'the network alone',
+      other: bare,
+      compared: 'difference',
+      ...(subject.name === 'deepgrow_2d' ? { goal: 20 } : {}),
+    })
   }
   await manyClients()
 } finally {

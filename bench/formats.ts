@@ -13,6 +13,7 @@ import { gunzipSync } from 'node:zlib'
 import { readVolume } from '../src/formats/read-volume.js'
 import { writeVolume } from '../src/formats/write-volume.js'
 import { makeVolume, type Vec3, type Volume } from '../src/volume/volume.js'
+import { record } from './record.js'
 
 const LIMITS = { maxVolumeBytes: 2 ** 32, maxVoxels: 2 ** 31 }
 const ROUNDS = 7
@@ -105,6 +106,15 @@ async function main(): Promise<void> {
       const ours = await best(() => readVolume([path], LIMITS))
       const nibabel = nibabelBest(path)
       const peak = await peakBytes(path)
+      if (nibabel !== undefined)
+        record({
+          work: `reading ${size.join('x')} int16 .nii.gz`,
+          unit: 'ms',
+          ours,
+          against: 'nibabel',
+          other: nibabel,
+          compared: 'ratio',
+        })
       console.log(
         `${size.join('x').padEnd(12)} int16 .nii.gz ${(bytes / MB).toFixed(0).padStart(7)} ${gunzip.toFixed(0).padStart(11)} ${ours
           .toFixed(0)

@@ -16,6 +16,7 @@ import { createScheduler } from '../src/scheduler/create-scheduler.js'
 import { schedulerSettings } from '../src/services.js'
 import { sharedData } from '../test/helpers/shared-data.js'
 import { memoryOf } from './compiled-server.js'
+import { record } from './record.js'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const entry = { path: join(root, 'dist/runner/main.js'), execArgv: [] }
@@ -73,7 +74,7 @@ function job(path: string): InferenceJob {
   }
 }
 
-async function measure(ref: ModelRef, path: string, runs: number, float32Bytes: number): Promise<void> {
+async function measure(ref: ModelRef, path: string, runs: number, float32Bytes: number, goal?: number): Promise<void> {
   const before = freemem()
   await scheduler.load(ref)
   const { pid } = scheduler.status().find(({ model: name }) => name === ref.name)!
@@ -93,6 +94,16 @@ async function measure(ref: ModelRef, path: string, runs: number, float32Bytes: 
       `${ref.name} run ${run}: ${seconds} s (${stages.join(', ')}); runner ${mb(base)} loaded, peak ${mb(peak)}, ` +
         `${mb(memoryOf(pid!, 'VmRSS'))} after; over loaded ${((peak - base) / float32Bytes).toFixed(2)} x ${mb(float32Bytes)} float32`,
     )
+    if (run === runs)
+      record({
+        work: `memory of a runner at ${ref.name}, over what it takes loaded`,
+        unit: 'MB',
+        ours: (peak - base) / MB,
+        against: 'the scan as float32',
+        other: float32Bytes / MB,
+        compared: 'ratio',
+        ...(goal === undefined ? {} : { goal }),
+      })
   }
   await scheduler.retire(ref.name)
   console.log(`${ref.name} retired: free memory ${mb(before)} before, ${mb(freemem())} after`)
@@ -121,7 +132,7 @@ try {
   const ct = join(folder, 'ct.nii')
   writeCt(ct)
   const plain = { ...base, pre_transforms: [...load, range], inference: windows }
-  await measure(model('ct_as_it_is', threshold, plain), ct, 2, 512 * 512 * 400 * 4)
+  await measure(model('ct_as_it_is', threshold, plain), ct, 2, 512 * 512 * 400 * 4, 2.2)
   const scale = { name: 'ScaleByResolution', args: { fields: 'image', target_resolution: [1, 1, 1] } }
   const resampled = { ...base, pre_transforms: [...load, scale, range], inference: windows }
   await measure(model('ct_at_1_mm', threshold, resampled), ct, 2, 410 * 410 * 400 * 4)

@@ -16,6 +16,7 @@ import { runTool } from '../../src/pipelines/run-tool.js'
 import { makeVolume } from '../../src/volume/volume.js'
 import { idleControl } from '../../test/helpers/pipeline.js'
 import { ServerProcess } from '../../test/helpers/server-process.js'
+import { record } from '../record.js'
 
 const RUNS = 7
 const python = process.env.AIDANT_PYTHON ?? 'python3'
@@ -96,6 +97,15 @@ try {
           `${shown('in process', best.aidant)} = ${times(best.aidant)}; ` +
           `${shown('over HTTP', best.http)} = ${times(best.http)}; ${text.length} bytes, equal: ${equal}`,
       )
+      record({
+        work: `mask2polygon of 512x512x200 as ${extension} over HTTP, more_points ${morePoints}`,
+        unit: 'ms',
+        ours: best.http * 1000,
+        against: 'nibabel and OpenCV',
+        other: best.python * 1000,
+        compared: 'ratio',
+        ...(extension === '.nii' ? { goal: 1.3 } : {}),
+      })
     }
   }
 } finally {
