@@ -18,7 +18,9 @@ import { AppError } from './errors.js'
 import { createHostGuard } from './http/admin-hosts.js'
 import { isAdminPath, isDatastorePath } from './http/admin-paths.js'
 import { acceptBareBodies } from './http/bare-bodies.js'
+import { hopAddress } from './http/client-address.js'
 import { refuseConnection, sendError, toAppError } from './http/error-reply.js'
+import { createHostList } from './http/host-list.js'
 import { authRoutes } from './http/monailabel/auth.js'
 import { datastoreRoutes } from './http/monailabel/datastore.js'
 import { inferRoutes } from './http/monailabel/infer.js'
@@ -54,6 +56,7 @@ const JSON_BODY_BYTES = 8 * 1024 * 1024
 const MODEL_CONFIG_BYTES = 4 * 1024 * 1024
 
 export async function buildApp(services: Services, config: Config): Promise<FastifyInstance> {
+  const isTrusted = await createHostList(config.trustedProxies, '--trusted-proxies')
   const app = Fastify({
     loggerInstance: services.logger as FastifyBaseLogger,
     logController: new LogController({ disableRequestLogging: true }),
@@ -61,13 +64,15 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
     bodyLimit: JSON_BODY_BYTES,
     requestTimeout: config.uploadDeadline * 1000,
     forceCloseConnections: 'idle',
-    trustProxy: false,
+    trustProxy: config.trustedProxies.length > 0 && ((address) => isTrusted(hopAddress(address))),
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: 1024 },
     return503OnClosing: true,
     ...(services.tokens.guards('admin') ? { rewriteUrl: takeTokenOffPath } : {}),
     frameworkErrors: (error, request, reply) =>
       void sendError(toAppError(error), request as FastifyRequest, reply as FastifyReply),
     clientErrorHandler: refuseConnection,
+    // The same server in every other respect; its type is the plain one's, so that routes need not care.
+    ...(services.tls ? ({ https: services.tls.options } as object) : {}),
   })
   app.setValidatorCompiler(validatorCompiler)
   app.setSerializerCompiler(serializerCompiler)

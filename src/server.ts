@@ -1,4 +1,5 @@
 /** From a Config to a listening server, and to an orderly end. */
+import type { Server as HttpsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import closeWithGrace from 'close-with-grace'
 import { buildApp } from './app.js'
@@ -24,6 +25,8 @@ export async function startServer(config: Config, socket?: { readonly socketPath
   const services = await createServices(config)
   try {
     const app = await buildApp(services, config)
+    const { tls } = services
+    if (tls) tls.onChange = (options) => (app.server as unknown as HttpsServer).setSecureContext(options)
     const host = config.host.replace(/^\[|\]$/g, '')
     await app.listen(socket ? { path: socket.socketPath } : { host, port: config.port })
     const port = socket ? 0 : (app.server.address() as AddressInfo).port
@@ -34,7 +37,7 @@ export async function startServer(config: Config, socket?: { readonly socketPath
       await app.close()
       await services.close()
     }
-    return { url: `http://${urlHost(config.host)}:${port}`, services, close }
+    return { url: `${tls ? 'https' : 'http'}://${urlHost(config.host)}:${port}`, services, close }
   } catch (error) {
     await services.stopJobs(0)
     await services.close()
@@ -45,8 +48,9 @@ export async function startServer(config: Config, socket?: { readonly socketPath
 /** `unknown` names variables of the environment that look like settings and are none. Starts, says where everything is, and closes with grace on SIGTERM, SIGINT or an uncaught error. */
 export async function serve(config: Config, unknown: readonly string[] = []): Promise<void> {
   const server = await startServer(config)
-  // A hang-up asks for new tokens where there are some, and ends the server, as a closed terminal does, where not.
-  const skip = server.services.tokens.guards('admin') ? (['SIGHUP'] as const) : []
+  // A hang-up asks for new tokens and certificates where there are some, and ends the server, as a closed terminal does, where not.
+  const { tokens, tls } = server.services
+  const skip = tokens.guards('admin') || tls ? (['SIGHUP'] as const) : []
   for (const signal of skip) process.on(signal, () => void server.services.reload())
   closeWithGrace(
     { delay: config.shutdownGrace * 1000 + CLOSE_MS, logger: false, skip: [...skip] },

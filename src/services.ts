@@ -3,6 +3,7 @@ import { access, readFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Logger } from 'pino'
+import { TlsIdentity, TlsRefused } from './access/tls-identity.js'
 import { Tokens, TokensRefused } from './access/tokens.js'
 import { ConfigError } from './config/load.js'
 import type { Config } from './config/schema.js'
@@ -40,6 +41,8 @@ export interface Services {
   readonly logger: Logger
   readonly logs: LogRing
   readonly tokens: Tokens
+  /** Undefined where the server speaks plain HTTP. */
+  readonly tls: TlsIdentity | undefined
   readonly registry: ModelRegistry
   readonly scheduler: Scheduler
   readonly sessions: Sessions
@@ -53,7 +56,7 @@ export interface Services {
   readonly tmpRoot: string
   /** Undefined when the server can answer; else why not. */
   readonly readiness: () => string | undefined
-  /** Reads anew what an operator may change while the server runs: tokens. */
+  /** Reads anew what an operator may change while the server runs: tokens, the certificate. */
   reload(): Promise<void>
   /** First: lets running jobs finish for `graceMs`, then cancels them; leaves no child process. */
   stopJobs(graceMs: number): Promise<void>
@@ -82,6 +85,7 @@ export async function createServices(config: Config): Promise<Services> {
   const logs = new LogRing()
   const logger = createLogger(config.logLevel, logs)
   const tokens = await openTokens(config, logger)
+  const tls = await openTls(config, logger)
   const workspace = await openOurs(config.workspace, logger)
   const sessions = await createSessions({
     workspace,
@@ -111,16 +115,19 @@ export async function createServices(config: Config): Promise<Services> {
     log: logger,
   })
   const preload = startPreload(config.preload, { registry, scheduler, log: logger })
+  const reload = async (always: boolean) => {
+    await tokens.reload(always)
+    await tls?.reload(always)
+  }
   const background = new Background(logger)
-  background.every(RELOAD_MS, 'looking for new tokens', async () => {
-    await tokens.reload(false)
-  })
+  background.every(RELOAD_MS, 'looking for new tokens and certificates', () => reload(false))
   let closing = false
 
   return {
     logger,
     logs,
     tokens,
+    tls,
     registry,
     scheduler,
     sessions,
@@ -130,9 +137,7 @@ export async function createServices(config: Config): Promise<Services> {
     workspace: workspace.path,
     tmpRoot: workspace.requests,
     readiness: () => (closing ? 'the server is shutting down' : preload.reason()),
-    async reload() {
-      await tokens.reload(true)
-    },
+    reload: () => reload(true),
     async stopJobs(graceMs) {
       closing = true
       preload.close()
@@ -154,6 +159,25 @@ async function openTokens(config: Config, log: Log): Promise<Tokens> {
     return await Tokens.open({ api: config.apiTokenFile, admin: config.adminTokenFile }, log)
   } catch (error) {
     if (error instanceof TokensRefused) throw new ConfigError([`--${error.right}-token-file: ${error.message}`])
+    throw error
+  }
+}
+
+async function openTls(config: Config, log: Log): Promise<TlsIdentity | undefined> {
+  const { ssl, sslCert: cert, sslKey: key, sslKeyPassphraseFile: passphrase } = config
+  const problems = []
+  if (cert === '' && (ssl === true || key !== '' || passphrase !== ''))
+    problems.push('--ssl-cert: must name the certificate of this server')
+  if (key === '' && (ssl === true || cert !== ''))
+    problems.push('--ssl-key: must name the private key of the certificate')
+  if (ssl !== false && problems.length > 0) throw new ConfigError(problems)
+  if (ssl === false && cert !== '')
+    log.warn({ flag: '--ssl' }, 'plain http, as --ssl false says, though there is a certificate')
+  if (ssl === false || cert === '') return undefined
+  try {
+    return await TlsIdentity.open({ cert, key, passphrase }, log)
+  } catch (error) {
+    if (error instanceof TlsRefused) throw new ConfigError([`${error.flag}: ${error.message}`])
     throw error
   }
 }

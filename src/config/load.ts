@@ -78,7 +78,9 @@ function squeezed(name: string): string {
 }
 
 function readFlags(words: readonly string[]): { values: Map<string, unknown>; problems: string[] } {
-  const byFlag = new Map<string, Setting>(SETTINGS.map((setting) => [setting.flag, setting]))
+  const byFlag = new Map<string, Setting>(
+    SETTINGS.flatMap((setting) => [setting.flag, ...(setting.aliases ?? [])].map((flag) => [flag, setting] as const)),
+  )
   const values = new Map<string, unknown>()
   const problems: string[] = []
   for (let i = 0; i < words.length; i++) {

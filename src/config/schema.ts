@@ -114,6 +114,10 @@ export interface SettingMeta {
   readonly value: string
   readonly group: 'server' | 'access' | 'models' | 'limits' | 'sessions' | 'datastore' | 'fetching'
   readonly help: string
+  /** Further names of the flag, of AIAA's. */
+  readonly aliases?: readonly string[]
+  /** The flag without a value means true, though its values are more than true and false. */
+  readonly standsAlone?: boolean
 }
 
 const about = (group: SettingMeta['group'], value: string, help: string): SettingMeta & Record<string, unknown> => ({
@@ -148,7 +152,19 @@ export const Config = z.object({
       about(
         'server',
         'HOSTS',
-        'who may call /admin and /logs: *, or addresses, CIDR blocks and names, by comma; checked on the socket',
+        'who may call /admin and /logs: *, or addresses, CIDR blocks and names, by comma; see --trusted-proxies',
+      ),
+    ),
+  trustedProxies: hostList()
+    .refine((entries) => !entries.includes('*'), {
+      error: 'a proxy is named by its address; * would let everybody say who they are',
+    })
+    .default([])
+    .meta(
+      about(
+        'server',
+        'HOSTS',
+        'reverse proxies whose X-Forwarded-For, -Proto and -Host are believed: addresses, CIDR blocks, names',
       ),
     ),
   allowedHosts: nameList()
@@ -206,6 +222,40 @@ export const Config = z.object({
     .meta(
       about('access', 'COUNT', 'wrong tokens a minute from one address; the next get 429, a right one is always taken'),
     ),
+
+  ssl: z
+    .preprocess(toBoolean, z.union([z.boolean(), z.literal('auto')], { error: 'must be true, false or auto' }))
+    .default('auto')
+    .meta({
+      ...about(
+        'access',
+        'WORD',
+        'true: https, which needs the two below; false: http in any case; auto: https with them',
+      ),
+      standsAlone: true,
+    }),
+  sslCert: z
+    .string()
+    .default('')
+    .meta({
+      ...about(
+        'access',
+        'FILE',
+        "certificate (PEM) of this server, with those between it and the root; AIAA's --ssl_cert_file",
+      ),
+      aliases: ['--ssl-cert-file'],
+    }),
+  sslKey: z
+    .string()
+    .default('')
+    .meta({
+      ...about('access', 'FILE', "its private key (PEM); both are read again when they change; AIAA's --ssl_pkey_file"),
+      aliases: ['--ssl-pkey-file'],
+    }),
+  sslKeyPassphraseFile: z
+    .string()
+    .default('')
+    .meta(about('access', 'FILE', "file with the key's passphrase, where it has one")),
 
   device: z
     .string()
@@ -463,7 +513,7 @@ export const SETTINGS: readonly Setting[] = (Object.keys(Config.shape) as Settin
     name,
     flag: `--${kebab}`,
     env: `AIDANT_${kebab.replaceAll('-', '_').toUpperCase()}`,
-    boolean: typeof fallback === 'boolean',
+    boolean: typeof fallback === 'boolean' || meta.standsAlone === true,
     list: Array.isArray(fallback),
     fallback,
   }

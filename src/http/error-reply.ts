@@ -74,6 +74,11 @@ function errorText(error: AppError, requestId: string): string {
 /** Answers bytes that are no HTTP request, or one that was not complete in time: there is no request to reply to yet. */
 export function refuseConnection(error: NodeJS.ErrnoException, socket: Socket): void {
   if (error.code === 'ECONNRESET' || socket.destroyed) return
+  // Before the two have agreed on a key nothing can be said.
+  if (error.code?.startsWith('ERR_SSL_')) {
+    socket.destroy()
+    return
+  }
   const [status, message] = CONNECTION_FAULTS[error.code ?? ''] ?? [400, 'this is not an HTTP request']
   const body = errorText(new AppError('BAD_REQUEST', message), randomUUID())
   if (socket.writable)

@@ -77,6 +77,7 @@ export async function testApp({ answer, flags = [], services: overrides = {} }: 
     logger: pino({ level: 'info', base: null }, logs),
     logs,
     tokens: await Tokens.open({ api: config.apiTokenFile, admin: config.adminTokenFile }),
+    tls: undefined,
     registry: fakeRegistry(['spleen', 'deepgrow']),
     scheduler,
     sessions,

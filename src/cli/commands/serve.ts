@@ -5,7 +5,7 @@ import { serve } from '../../server.js'
 
 const GROUPS: Readonly<Record<SettingMeta['group'], string>> = {
   server: 'Server',
-  access: 'Who may call',
+  access: 'Who may call, and encryption',
   models: 'Models and jobs',
   limits: 'Limits',
   sessions: 'Sessions',

@@ -21,8 +21,8 @@ export interface CrossOriginOptions {
 }
 
 /** Whether a request may use what is guarded: it comes from no page, from one of ours, or from one that `origins` names. */
-export function mayUseGuarded({ headers }: FastifyRequest, origins: readonly string[]): boolean {
-  const { origin, host } = headers
+export function mayUseGuarded({ headers, host }: FastifyRequest, origins: readonly string[]): boolean {
+  const { origin } = headers
   return origin === undefined || namesOf(origins).has(origin.toLowerCase()) || isOwn(origin, host)
 }
 
@@ -69,6 +69,6 @@ export const crossOrigin = fp(
 )
 
 /** Whether the page came from this server, by the name that this request was sent to as well. */
-function isOwn(origin: string, host: string | undefined): boolean {
-  return host !== undefined && /^https?:\/\/(.*)$/i.exec(origin)?.[1]?.toLowerCase() === host.toLowerCase()
+function isOwn(origin: string, host: string): boolean {
+  return host !== '' && /^https?:\/\/(.*)$/i.exec(origin)?.[1]?.toLowerCase() === host.toLowerCase()
 }

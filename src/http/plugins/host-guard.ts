@@ -28,8 +28,9 @@ export const hostGuard = fp(
     app.addHook('onRequest', async (request) => {
       // The route that was found, since a path can be spelled in many ways.
       if (!everywhere && !isGuarded(request.routeOptions.url ?? request.url)) return
-      const header = request.headers.host
-      if (header === undefined || header === '') return
+      // What a trusted proxy was called, where one is in between.
+      const header = request.host
+      if (header === '') return
       const name = hostName(header)
       if (isIP(name) !== 0 || isLoopback(name) || names.has(name)) return
       throw new AppError(
