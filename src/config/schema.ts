@@ -365,8 +365,14 @@ export const Config = z.object({
     .default(4 * GiB)
     .meta(about('limits', 'BYTES', 'one model upload, and what an archive may unpack to')),
   maxVolumeBytes: bytes(1)
-    .default(4 * GiB)
-    .meta(about('limits', 'BYTES', 'one unpacked image; a gzip bomb ends here, long before memory does')),
+    .default(8 * GiB)
+    .meta(
+      about(
+        'limits',
+        'BYTES',
+        'memory that the images of one request and the work on them may take at once; a CT of 512x512x1500 takes 4 GiB to segment',
+      ),
+    ),
   maxVoxels: count(1, Number.MAX_SAFE_INTEGER)
     .default(1024 * MiB)
     .meta(about('limits', 'COUNT', 'voxels of one image, channels included')),

@@ -11,8 +11,13 @@ export type DtypeName = z.infer<typeof DtypeName>
 
 export const ReadLimits = z
   .object({
-    /** Bytes of one unpacked image: checked against the header before allocating, and while inflating. */
+    /**
+     * Bytes of memory that the images of one request and the work on them may take at once (see volume/room.ts); also of
+     * one unpacked file.
+     */
     maxVolumeBytes: z.number(),
+    /** How many of them are taken already, by images of the same request. */
+    heldBytes: z.number().optional(),
     /** Voxels of one image, channels included. */
     maxVoxels: z.number(),
     /** Voxels that a transform may make of one image, or twice the image's own where those are more. */

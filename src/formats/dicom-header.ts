@@ -289,6 +289,9 @@ function pixelsOf(set: DataSet): PixelLocation | undefined {
   return undefined
 }
 
+/** What a deflated data set takes while it is inflated, times its bytes: zlib holds the pieces when it joins them. */
+export const INFLATING = 2
+
 function inflateDataSet(file: DicomBytes, start: number, limits: ReadLimits, name: string): Found {
   const { size } = file
   if (size > limits.maxVolumeBytes) throw tooLarge(name, size, limits)
@@ -296,10 +299,10 @@ function inflateDataSet(file: DicomBytes, start: number, limits: ReadLimits, nam
   file.read(packed, start)
   let inflated: Uint8Array
   try {
-    inflated = inflateRawSync(packed, { maxOutputLength: limits.maxVolumeBytes })
+    inflated = inflateRawSync(packed, { maxOutputLength: Math.max(1, Math.floor(limits.maxVolumeBytes / INFLATING)) })
   } catch (cause) {
     const code = (cause as NodeJS.ErrnoException)?.code
-    if (code === 'ERR_BUFFER_TOO_LARGE') throw tooLarge(name, limits.maxVolumeBytes, limits)
+    if (code === 'ERR_BUFFER_TOO_LARGE') throw tooLarge(name, Math.floor(limits.maxVolumeBytes / INFLATING), limits)
     throw unreadable(name, 'is damaged: its deflated data set cannot be read', cause)
   }
   const { set } = parseDataSet(inflated, 0, encodingOf(DEFLATED_LITTLE), { until: isPixelData })
@@ -444,7 +447,7 @@ function unreadable(name: string, what: string, cause?: unknown): AppError {
 function tooLarge(name: string, bytes: number, limits: ReadLimits): AppError {
   return new AppError(
     'TOO_LARGE',
-    `${name} unpacks to over ${bytes} bytes; at most ${limits.maxVolumeBytes} are accepted`,
+    `${name} unpacks to over ${bytes} bytes; at most ${limits.maxVolumeBytes} of memory may be used for one request's images`,
     {
       hint: 'The limit is --max-volume-bytes.',
     },

@@ -53,6 +53,9 @@ const UNDEFINED_LENGTH = 0xffffffff
 const ITEM = 0xe000fffe
 const SEQUENCE_END = 0xe0ddfffe
 
+/** Whether a decoder of its own makes the frames, as for JPEG and its kin. */
+export const isDecoded = ({ transferSyntax }: DicomHeader): boolean => CODECS.has(transferSyntax)
+
 /** Bytes of one frame once decoded: rows x columns x samples, each in its allocated bytes, single bits in a byte each. */
 export function frameBytes({ rows, columns, samples, bitsAllocated }: DicomHeader): number {
   return rows * columns * samples * Math.ceil(bitsAllocated / 8)

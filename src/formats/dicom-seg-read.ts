@@ -45,7 +45,9 @@ export async function readDicomSeg(object: DicomObject, limits: ReadLimits, sign
   const { frames, depth, affine, picture, notes } = placeFrames(set, header)
   const { rows, columns } = header
   const voxels = rows * columns
-  checkedVoxels([columns, rows, depth], 2, limits, { mostBytes: Number.POSITIVE_INFINITY, compressed: true })
+  const room = { mostBytes: Number.POSITIVE_INFINITY, compressed: true }
+  // labels of two bytes, then of one where those hold them
+  checkedVoxels([columns, rows, depth], 2, limits, room, { peak: 3 })
   const data = new Uint16Array(voxels * depth)
   const bytes = openDicomBytes(path, header, limits, name)
   let overlaps = 0
@@ -72,7 +74,7 @@ export async function readDicomSeg(object: DicomObject, limits: ReadLimits, sign
     bytes.close()
   }
   if (overlaps > 0) notes.push(`${overlaps} voxel(s) belong to several segments: the highest number was taken`)
-  const labels = data.some((label) => label > 255) ? data : Uint8Array.from(data)
+  const labels = data.some((label) => label > 255) ? data : new Uint8Array(data)
   const volume: Volume = makeVolume([columns, rows, depth], affine, labels)
   return { volume, format: 'dicom', extension: picture ? '.png' : '.nii.gz', notes }
 }

@@ -5,12 +5,19 @@ import { identity4 } from '../volume/affine.js'
 import { makeVolume, type Volume, type VoxelArray } from '../volume/volume.js'
 import { colourPlanes, isColour, samplesOf } from './dicom-colour.js'
 import { ORIENTATION_TOLERANCE, type Stack, stackFrames } from './dicom-geometry.js'
-import { type DicomFrame, type DicomHeader, openDicomBytes, readDicomHeader } from './dicom-header.js'
-import { type FrameReader, frameBytes, openFrames } from './dicom-pixels.js'
+import {
+  DEFLATED_LITTLE,
+  type DicomFrame,
+  type DicomHeader,
+  INFLATING,
+  openDicomBytes,
+  readDicomHeader,
+} from './dicom-header.js'
+import { type FrameReader, frameBytes, isDecoded, openFrames } from './dicom-pixels.js'
 import { turnRows } from './dicom-rows.js'
 import { isSegmentation, readDicomSeg } from './dicom-seg-read.js'
 import type { DtypeName, ReadLimits, ReadResult } from './format.js'
-import { checkedVoxels } from './voxel-data.js'
+import { askFor, checkedVoxels } from './voxel-data.js'
 import { DTYPES, firstFitting, rangeOf } from './voxel-types.js'
 
 /** A series of this many files is no series; each costs a header in memory. */
@@ -259,7 +266,9 @@ async function readSlices(
   const storedBytes = Math.max(...slices.map(({ object }) => Math.ceil(object.header.bitsAllocated / 8)))
   const bytesPerVoxel = Math.max(DTYPES[plan.dtype].bytes, storedBytes)
   const sizes = [first.columns, first.rows, slices.length]
-  const voxels = checkedVoxels(sizes, bytesPerVoxel, limits, { mostBytes: Number.POSITIVE_INFINITY, compressed: true })
+  const beside = Math.max(...slices.map(({ object: { header } }) => besideVoxels(header)))
+  const room = { mostBytes: Number.POSITIVE_INFINITY, compressed: true }
+  const voxels = checkedVoxels(sizes, bytesPerVoxel, limits, room, { beside })
   let data: VoxelArray | undefined
   let scratch = new Uint8Array(0)
   for (const [object, places] of placesByObject(slices)) {
@@ -284,7 +293,17 @@ async function readSlices(
       bytes.close()
     }
   }
-  return plan.scaled ? data! : settle(data!, first.bitsAllocated, slices[0]!.frame)
+  return plan.scaled ? data! : realValues(data!, first.bitsAllocated, slices[0]!.frame, limits)
+}
+
+/**
+ * Bytes that reading takes beside the volume's: a frame before it is placed, once more as planes of colours, and twice more
+ * where a decoder has it, in its own memory and out of it; a deflated file as a whole.
+ */
+function besideVoxels(header: DicomHeader): number {
+  const frames = 1 + (isColour(header) ? 1 : 0) + (isDecoded(header) ? 2 : 0)
+  const whole = header.transferSyntax === DEFLATED_LITTLE ? INFLATING * header.frames.length : 0
+  return (frames + whole) * frameBytes(header)
 }
 
 /** A colour slice as shades of grey, rows upwards: ITU-R BT.601's luma, as for pictures. */
@@ -341,13 +360,19 @@ function planVoxels(slices: readonly DicomSlice[]): Plan {
 }
 
 /** Whole stored values to real ones, in the smallest type that holds those that occur; in place where it can be. */
-function settle(data: VoxelArray, bitsAllocated: number, { slope, intercept }: DicomFrame): VoxelArray {
+function realValues(
+  data: VoxelArray,
+  bitsAllocated: number,
+  { slope, intercept }: DicomFrame,
+  limits: ReadLimits,
+): VoxelArray {
   const found = rangeOf(data)
   const ends = [found.min * slope + intercept, found.max * slope + intercept]
   const range = { min: Math.min(...ends), max: Math.max(...ends), integral: true }
   const choices: DtypeName[] = bitsAllocated === 32 ? ['int32', 'uint32'] : ['int16', 'uint16', 'int32']
   const dtype = firstFitting(choices, range) ?? (bitsAllocated === 32 ? 'float64' : 'float32')
   const same = DTYPES[dtype].bytes === data.BYTES_PER_ELEMENT
+  if (!same) askFor(data.length * DTYPES[dtype].bytes, limits, 'reading the series', data.byteLength)
   const target = same ? viewAs(data, dtype) : DTYPES[dtype].make(data.length)
   if (same && slope === 1 && intercept === 0) return target
   for (let i = 0; i < data.length; i++) target[i] = data[i]! * slope + intercept
@@ -438,7 +463,8 @@ async function readPicture(object: DicomObject, limits: ReadLimits, reading: Set
   const bytes = openDicomBytes(path, header, limits, name)
   try {
     const sizes = [header.columns, header.rows, 3]
-    checkedVoxels(sizes, header.bitsAllocated / 8, limits, { mostBytes: Number.POSITIVE_INFINITY, compressed: true })
+    const room = { mostBytes: Number.POSITIVE_INFINITY, compressed: true }
+    checkedVoxels(sizes, header.bitsAllocated / 8, limits, room, { beside: besideVoxels(header) })
     const frames = openFrames(header, bytes, limits, name)
     for (const note of frames.notes) reading.add(note)
     const frame = new Uint8Array(frameBytes(header))

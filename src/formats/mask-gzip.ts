@@ -18,7 +18,7 @@ const HEADER = Buffer.from([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff])
 const LAST_BLOCK = Buffer.from([0x03, 0x00])
 
 /** Yields the pieces of the gzip file of `parts`, one after the other. */
-export function* gzipMask(parts: readonly Uint8Array[]): Generator<Buffer> {
+export function* gzipMask(parts: Iterable<Uint8Array>): Generator<Buffer> {
   yield HEADER
   let crc = 0
   let length = 0

@@ -4,7 +4,7 @@ import { openBytes, openChain } from './byte-source.js'
 import { checkDataFiles } from './data-files.js'
 import type { ReadLimits, ReadResult } from './format.js'
 import type { MetaHeader } from './meta-header.js'
-import { readTextVoxels } from './text-voxels.js'
+import { readTextVoxels, TEXT_BYTES } from './text-voxels.js'
 import { checkedVoxels, framesToPlanes, readVoxels } from './voxel-data.js'
 import { bytesOf } from './voxel-types.js'
 
@@ -26,13 +26,16 @@ export async function readMetaVoxels(
     const sizes = [...size, times * samples].slice(0, times * samples > 1 ? 4 : 3)
     const width = bytesOf(type)
     const room = text ? { ...source, mostBytes: Number.POSITIVE_INFINITY } : source
-    const count = checkedVoxels(sizes, width, limits, room, Math.max(0, skip))
+    const count = checkedVoxels(sizes, width, limits, room, {
+      leadBytes: Math.max(0, skip),
+      peak: text ? TEXT_BYTES + width : width,
+    })
     await source.skip(skip >= 0 ? skip : header.compressed ? 0 : Math.max(0, source.mostBytes - count * width))
-    const data = text
-      ? await readTextVoxels(source, type, count)
-      : await readVoxels(source, type, count, header.littleEndian)
+    const { littleEndian } = header
+    const planes = text
+      ? framesToPlanes(await readTextVoxels(source, type, count), samples, times, limits)
+      : await readVoxels(source, { type, count, littleEndian, samples, frames: times }, limits)
     await source.finish()
-    const planes = framesToPlanes(data, samples, times)
     const volume = makeVolume(size, header.affine, planes, { channels: times * samples })
     // Bytes in threes or fours are colours to ITK as well.
     const colours = type === 'uint8' && (samples === 3 || samples === 4) ? { colours: samples as 3 | 4 } : {}

@@ -4,7 +4,7 @@ import type { ByteSource } from './byte-source.js'
 import type { ReadLimits, ReadResult } from './format.js'
 import { niftiAffine } from './nifti-affine.js'
 import { HEADER_BYTES, type NiftiHeader, skipExtensions } from './nifti-header.js'
-import { checkedVoxels, framesToPlanes, readVoxels, scaleVoxels } from './voxel-data.js'
+import { checkedVoxels, readVoxels, scaledPeak, scaleVoxels } from './voxel-data.js'
 import { bytesOf } from './voxel-types.js'
 
 /**
@@ -19,26 +19,21 @@ export async function readNiftiVoxels(
   const { shape, samples, geometry } = header
   const size: Vec3 = [shape[0] ?? 1, shape[1] ?? 1, shape[2] ?? 1]
   const sizes = samples > 1 ? [...shape, samples] : shape
-  const count = checkedVoxels(sizes, bytesOf(header.type), limits, source, header.voxelOffset)
+  const { type, scaling, littleEndian, voxelOffset } = header
+  const peak = scaling ? scaledPeak(type, scaling.slope, scaling.inter) : bytesOf(type)
+  const count = checkedVoxels(sizes, bytesOf(type), limits, source, { leadBytes: voxelOffset, peak })
   if (header.detached) await source.skip(header.voxelOffset)
   else await skipExtensions(source, HEADER_BYTES[geometry.version], header)
 
-  const stored = await readVoxels(source, header.type, count, header.littleEndian)
+  const frames = count / (size[0] * size[1] * size[2]) / samples
+  const data = await readVoxels(source, { type, count, littleEndian, samples, frames }, limits)
   await source.finish()
-  const voxels = size[0] * size[1] * size[2]
-  const frames = count / voxels / samples
-  const data = framesToPlanes(stored, samples, frames)
   const { affine, notes } = niftiAffine(geometry, shape)
   return {
-    volume: makeVolume(
-      size,
-      affine,
-      header.scaling ? scaleVoxels(data, header.scaling.slope, header.scaling.inter) : data,
-      {
-        channels: frames * samples,
-        nifti: geometry,
-      },
-    ),
+    volume: makeVolume(size, affine, scaling ? scaleVoxels(data, scaling.slope, scaling.inter, limits) : data, {
+      channels: frames * samples,
+      nifti: geometry,
+    }),
     format: 'nifti',
     extension: source.compressed ? '.nii.gz' : '.nii',
     ...(samples === 1 ? {} : { colours: samples }),

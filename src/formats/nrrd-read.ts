@@ -5,8 +5,8 @@ import { checkDataFiles } from './data-files.js'
 import type { ReadLimits, ReadResult } from './format.js'
 import type { NrrdHeader } from './nrrd-header.js'
 import { isSegmentation, mergeSegments } from './seg-nrrd.js'
-import { hexSource, readTextVoxels } from './text-voxels.js'
-import { checkedVoxels, readVoxels, toPlanes } from './voxel-data.js'
+import { hexSource, readTextVoxels, TEXT_BYTES } from './text-voxels.js'
+import { checkedVoxels, framesToPlanes, readVoxels } from './voxel-data.js'
 import { bytesOf } from './voxel-types.js'
 
 /**
@@ -32,18 +32,21 @@ export async function readNrrdVoxels(
     const sizes = channels > 1 ? [...size, channels] : size
     const width = bytesOf(type)
     const room = encoding === 'text' ? { ...source, mostBytes: Number.POSITIVE_INFINITY } : source
-    const count = checkedVoxels(sizes, width, limits, room, Math.max(0, header.byteSkip))
+    const count = checkedVoxels(sizes, width, limits, room, {
+      leadBytes: Math.max(0, header.byteSkip),
+      peak: encoding === 'text' ? TEXT_BYTES + width : width,
+    })
     const last = encoding === 'raw' ? source.mostBytes - count * width : 0
     await source.skip(header.byteSkip >= 0 ? header.byteSkip : last)
-    const data =
+    const samples = header.channelsFirst ? channels : 1
+    const planes =
       encoding === 'text'
-        ? await readTextVoxels(source, type, count)
-        : await readVoxels(source, type, count, header.littleEndian)
+        ? framesToPlanes(await readTextVoxels(source, type, count), samples, 1, limits)
+        : await readVoxels(source, { type, count, littleEndian: header.littleEndian, samples, frames: 1 }, limits)
     await source.finish()
-    const planes = header.channelsFirst ? toPlanes(data, channels) : data
     const volume = makeVolume(size, header.affine, planes, { channels })
     const read: ReadResult = { volume, format: 'nrrd', extension: '.nrrd', notes: header.notes }
-    if (isSegmentation(header.keyValues)) return mergeSegments(read, header.keyValues)
+    if (isSegmentation(header.keyValues)) return mergeSegments(read, header.keyValues, limits)
     return header.colours === undefined ? read : { ...read, colours: header.colours }
   } finally {
     await bytes.close()

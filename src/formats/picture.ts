@@ -12,7 +12,7 @@ import { decodeBmp, decodeBmpHeader, isBmp } from './bmp.js'
 import type { DtypeName, ReadLimits, ReadResult } from './format.js'
 import { paletteAsGrey as palettePngAsGrey } from './png-palette.js'
 import { signedAsUnsigned, paletteAsGrey as tiffPaletteAsGrey } from './tiff-tags.js'
-import { toPlanes, toSamples } from './voxel-data.js'
+import { askFor, toPlanes, toSamples } from './voxel-data.js'
 import { DTYPES, dtypeOf } from './voxel-types.js'
 
 export type PictureFormat = 'png' | 'jpeg' | 'tiff' | 'bmp'
@@ -42,8 +42,7 @@ export async function readPicture(path: string, format: PictureFormat, limits: R
   const bytes = await readFile(path)
   try {
     if (format === 'bmp') return readBmp(bytes, limits)
-    const pages = await readPages(bytes, format, limits)
-    const { volume, notes } = joinPages(pages)
+    const { volume, notes } = await readPages(bytes, format, limits)
     const { orientation = UPRIGHT } = await (await open(bytes)).metadata()
     if (orientation !== UPRIGHT)
       notes.push(
@@ -174,48 +173,62 @@ function signed({ data, ...rest }: Samples): Samples {
   return { ...rest, data: new make(buffer as ArrayBuffer, byteOffset, length) }
 }
 
-/** Pages of a TIFF; one of every other format. */
-async function readPages(bytes: Uint8Array, format: PictureFormat, limits: ReadLimits): Promise<Samples[]> {
-  const first = await (await open(bytes)).metadata()
-  const count = format === 'tiff' ? (first.pages ?? 1) : 1
-  const width8 = DTYPES[DEPTHS[first.depth] ?? 'uint8'].bytes
-  checkPixels(first.width, first.height, isGrey(first) ? count : 3 * count, width8, limits)
-  const unsigned = first.depth === 'short' || first.depth === 'char' ? signedAsUnsigned(bytes) : undefined
-  const pages: Samples[] = []
-  for (let page = 0; page < count; page++) {
+/** Pages of a TIFF of one size and kind as slices of a volume; else the first page, and a note. */
+async function readPages(
+  bytes: Uint8Array,
+  format: PictureFormat,
+  limits: ReadLimits,
+): Promise<{ volume: Volume; notes: string[] }> {
+  const meta = await (await open(bytes)).metadata()
+  const count = format === 'tiff' ? (meta.pages ?? 1) : 1
+  const width8 = DTYPES[DEPTHS[meta.depth] ?? 'uint8'].bytes
+  const page8 = meta.width * meta.height * (isGrey(meta) ? 1 : 3) * width8
+  checkPixels(meta.width, meta.height, isGrey(meta) ? count : 3 * count, limits)
+  // the file, all pages, and of the one that is decoded its samples and their planes
+  askFor(page8 * (count + 2), limits, 'reading the picture', bytes.byteLength)
+  const unsigned = meta.depth === 'short' || meta.depth === 'char' ? signedAsUnsigned(bytes) : undefined
+  const pageAt = async (page: number) => {
     const samples = await decode(unsigned?.bytes ?? bytes, { page })
-    pages.push(unsigned ? signed(samples) : samples)
+    return unsigned ? signed(samples) : samples
   }
-  return pages
+  const first = await pageAt(0)
+  const joined = count > 1 ? await joinPages(first, count, pageAt) : undefined
+  if (joined) {
+    const note = `the ${count} pages of the TIFF became slices; it says nothing of their distance: 1 mm was used`
+    return { volume: joined, notes: [note] }
+  }
+  const { width, height, channels } = first
+  const volume = makeVolume([width, height, 1], identity4(), toPlanes(first.data, channels), { channels })
+  const note = `the TIFF's ${count} pages differ in size or kind; the first was used`
+  return { volume, notes: count > 1 ? [note] : [] }
 }
 
-/** Pages of one size and kind as slices of a volume; else the first page, and a note. */
-function joinPages(pages: readonly Samples[]): { volume: Volume; notes: string[] } {
-  const first = pages[0]!
+/** Undefined when the pages are not alike. */
+async function joinPages(
+  first: Samples,
+  count: number,
+  pageAt: (page: number) => Promise<Samples>,
+): Promise<Volume | undefined> {
   const { width, height, channels } = first
   const dtype = dtypeOf(first.data)
-  const alike = pages.every(
-    (page) =>
-      page.width === width && page.height === height && page.channels === channels && dtypeOf(page.data) === dtype,
-  )
-  const used = alike ? pages : [first]
   const area = width * height
-  const data = DTYPES[dtype].make(area * used.length * channels)
-  for (const [z, page] of used.entries()) {
+  const data = DTYPES[dtype].make(area * count * channels)
+  for (let z = 0; z < count; z++) {
+    const page = z === 0 ? first : await pageAt(z)
+    if (page.width !== width || page.height !== height || page.channels !== channels || dtypeOf(page.data) !== dtype)
+      return undefined
     const planes = toPlanes(page.data, channels)
-    for (let c = 0; c < channels; c++) data.set(planes.subarray(c * area, (c + 1) * area), (c * used.length + z) * area)
+    for (let c = 0; c < channels; c++) data.set(planes.subarray(c * area, (c + 1) * area), (c * count + z) * area)
   }
-  const volume = makeVolume([width, height, used.length], identity4(), data, { channels })
-  const notes: string[] = []
-  if (used.length > 1)
-    notes.push(`the ${used.length} pages of the TIFF became slices; it says nothing of their distance: 1 mm was used`)
-  else if (pages.length > 1) notes.push(`the TIFF's ${pages.length} pages differ in size or kind; the first was used`)
-  return { volume, notes }
+  return makeVolume([width, height, count], identity4(), data, { channels })
 }
 
 function readBmp(bytes: Uint8Array, limits: ReadLimits): ReadResult {
   const header = decodeBmpHeader(bytes)
-  checkPixels(header.width, header.height, 3, 1, limits)
+  const { width: columns, height: rows } = header
+  checkPixels(columns, rows, 3, limits)
+  // red, green and blue beside one another and as planes, the palette's indices, transparency
+  askFor(columns * rows * 8, limits, 'reading the picture', bytes.byteLength)
   const { rgb, width, height } = decodeBmp(bytes, header)
   const grey = rgb.every((value, i) => value === rgb[i - (i % 3)])
   const data = grey ? rgb.filter((_, i) => i % 3 === 0) : toPlanes(rgb, 3)
@@ -223,7 +236,7 @@ function readBmp(bytes: Uint8Array, limits: ReadLimits): ReadResult {
   return { volume, format: 'bmp', extension: '.png', ...(grey ? {} : { colours: 3 }), notes: [] }
 }
 
-function checkPixels(width: number, height: number, channels: number, width8: number, limits: ReadLimits): void {
+function checkPixels(width: number, height: number, channels: number, limits: ReadLimits): void {
   const voxels = width * height * channels
   if (voxels > limits.maxVoxels)
     throw new AppError(
@@ -231,14 +244,6 @@ function checkPixels(width: number, height: number, channels: number, width8: nu
       `the picture is ${width}x${height}x${channels}; at most ${limits.maxVoxels} voxels are accepted`,
       {
         hint: 'The limit is --max-voxels.',
-      },
-    )
-  if (voxels * width8 > limits.maxVolumeBytes)
-    throw new AppError(
-      'TOO_LARGE',
-      `the picture unpacks to ${voxels * width8} bytes; at most ${limits.maxVolumeBytes} are accepted`,
-      {
-        hint: 'The limit is --max-volume-bytes.',
       },
     )
 }

@@ -5,6 +5,7 @@ import { makeVolume, type Volume, type VoxelArray, voxelCount } from '../volume/
 import type { FormatName, ReadLimits, ReadResult, ResultExtension } from './format.js'
 import { type PictureFormat, type PictureLabels, readPictureLabels } from './picture.js'
 import { readVolume } from './read-volume.js'
+import { askFor } from './voxel-data.js'
 import { dtypeOf, isFloat } from './voxel-types.js'
 
 /**
@@ -43,6 +44,9 @@ export async function readMask(
     throw new AppError('BAD_GEOMETRY', `the mask has ${volume.channels} channels or time points; polygons need one`, {
       hint: `name one with params {"image_index": 0} to {"image_index": ${volume.channels - 1}}`,
     })
+  // the voxels that are found; and of a picture its file, indices and transparency anew
+  const planes = flat && isPicture(format) ? 4 : 1
+  askFor(planes * voxelCount(volume), limits, 'looking for the mask in the image', volume.data.byteLength)
   const beside = flat && isPicture(format) ? await readPictureLabels((read.files ?? paths)[0]!, format) : {}
   const data = label === undefined ? foregroundOf(volume, beside) : labelOf(volume, beside, label)
   const { size, affine, nifti } = volume

@@ -39,7 +39,7 @@ export async function readVolume(
   const note = replaceNonFinite(found.volume)
   const read = {
     ...found,
-    volume: { ...found.volume, data: toWorkingType(found.volume.data) },
+    volume: { ...found.volume, data: toWorkingType(found.volume.data, limits) },
     notes: [...notes, ...found.notes, ...(note === undefined ? [] : [note])],
   }
   return paths === given ? read : { ...read, files: paths }

@@ -3,7 +3,8 @@
  * several layers, which are channels. Source: Slicer's vtkMRMLSegmentationStorageNode.
  */
 import { makeVolume, type Volume, voxelCount } from '../volume/volume.js'
-import type { ReadResult } from './format.js'
+import type { ReadLimits, ReadResult } from './format.js'
+import { askFor } from './voxel-data.js'
 
 /** What a segmentation calls one label. */
 export interface Segment {
@@ -24,13 +25,18 @@ export function isSegmentation(keyValues: ReadonlyMap<string, string>): boolean 
  * One label map of all layers. Segments keep their label values, or, where two of different layers have the same, become
  * 1, 2, 3 … in their order; where segments overlap, the later one counts. Notes say both.
  */
-export function mergeSegments(read: ReadResult, keyValues: ReadonlyMap<string, string>): ReadResult {
+export function mergeSegments(
+  read: ReadResult,
+  keyValues: ReadonlyMap<string, string>,
+  limits: ReadLimits,
+): ReadResult {
   const { volume } = read
   if (volume.channels === 1) return read
   const segments = segmentsOf(keyValues).filter(({ layer }) => layer < volume.channels)
   const distinct = new Set(segments.map(({ value }) => value)).size === segments.length
   const voxels = voxelCount(volume)
   const largest = Math.max(0, ...segments.map(({ value }, i) => (distinct ? value : i + 1)))
+  askFor(voxels * (largest <= 255 ? 1 : 4), limits, 'reading the segmentation', volume.data.byteLength)
   const data = largest <= 255 ? new Uint8Array(voxels) : new Int32Array(voxels)
   let overlaps = 0
   for (const [i, { value, layer }] of segments.entries()) {

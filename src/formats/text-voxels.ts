@@ -6,6 +6,8 @@ import { exactType } from './voxel-data.js'
 import { DTYPES, isFloat, type StoredType } from './voxel-types.js'
 
 const CHUNK_BYTES = 1024 * 1024
+/** Bytes that a number takes while it is read, beside those of its own type. */
+export const TEXT_BYTES = 8
 /** A number is not longer than this in any notation. */
 const MOST_DIGITS = 400
 
@@ -30,6 +32,7 @@ export async function readTextVoxels(source: ByteSource, type: StoredType, count
   }
   if (found < count) throw tooFew(count, found)
   const dtype = type === 'int64' || type === 'uint64' ? exactType(values) : type
+  if (dtype === 'float64') return values
   const data = DTYPES[dtype].make(count)
   data.set(values)
   return data

@@ -1,6 +1,7 @@
 /** Stored voxels -> a typed array: checked against the limits, read once, swapped in place, scaled. */
 import { AppError } from '../errors.js'
 import { asPlainWidth, mapBlocks } from '../volume/blocks.js'
+import { askRoom } from '../volume/room.js'
 import type { VoxelArray } from '../volume/volume.js'
 import type { ByteSource } from './byte-source.js'
 import type { DtypeName, ReadLimits } from './format.js'
@@ -15,18 +16,26 @@ import {
   type ValueRange,
 } from './voxel-types.js'
 
+interface CheckOptions {
+  /** Bytes before the voxels: headers, extensions, padding. */
+  readonly leadBytes?: number
+  /** Bytes of memory a voxel that reading takes at its peak, where those are more than the file's. */
+  readonly peak?: number
+  /** Bytes of memory beside the voxels: a packed file as a whole, a frame before it is placed. */
+  readonly beside?: number
+}
+
 /**
  * Product of the sizes, as voxels of an image this server may hold. Call before any allocation: throws TOO_LARGE with
- * the limit and its flag, UNREADABLE_IMAGE when the bytes that could still come are fewer than the header claims.
- * `leadBytes` lie before the voxels (headers, extensions, padding); they may not pass the limit either, since a packed
- * file could make us inflate them for hours.
+ * the limit and its flag, UNREADABLE_IMAGE when the bytes that could still come are fewer than the header claims. The
+ * bytes before the voxels may not pass the limit either, since a packed file could make us inflate them for hours.
  */
 export function checkedVoxels(
   sizes: readonly number[],
   bytesPerVoxel: number,
   limits: ReadLimits,
   { mostBytes, compressed }: Pick<ByteSource, 'mostBytes' | 'compressed'>,
-  leadBytes = 0,
+  { leadBytes = 0, peak = bytesPerVoxel, beside = 0 }: CheckOptions = {},
 ): number {
   const voxels = sizes.reduce((product, n) => product * n, 1)
   const bytes = voxels * bytesPerVoxel
@@ -40,13 +49,7 @@ export function checkedVoxels(
       },
     )
   }
-  if (!(bytes <= limits.maxVolumeBytes)) {
-    throw new AppError(
-      'TOO_LARGE',
-      `the image unpacks to ${bytes} bytes (${words} of ${bytesPerVoxel}); at most ${limits.maxVolumeBytes} are accepted`,
-      { hint: 'The limit is --max-volume-bytes.' },
-    )
-  }
+  askFor(voxels * peak, limits, `reading the image (${words} of ${bytesPerVoxel} bytes)`, beside)
   if (leadBytes > limits.maxVolumeBytes) {
     throw new AppError(
       'TOO_LARGE',
@@ -59,20 +62,69 @@ export function checkedVoxels(
   return voxels
 }
 
-/** Reads exactly `voxels` numbers. 64-bit integers come out as `workingType` says. */
-export async function readVoxels(
-  source: ByteSource,
-  type: StoredType,
-  voxels: number,
-  littleEndian: boolean,
-): Promise<VoxelArray> {
-  const wide = type === 'int64' || type === 'uint64'
-  const data = allocate(wide ? voxels * 2 : voxels, wide ? (n) => new Uint32Array(n) : DTYPES[type].make)
+/** Throws TOO_LARGE when reading an image would take `bytes` more than its request may. */
+export function askFor(bytes: number, limits: ReadLimits, what = 'reading the image', held = 0): void {
+  askRoom(bytes, held + (limits.heldBytes ?? 0), limits.maxVolumeBytes, what)
+}
+
+/** How voxels lie in a file. */
+export interface StoredVoxels {
+  readonly type: StoredType
+  /** Numbers, samples included. */
+  readonly count: number
+  readonly littleEndian: boolean
+  /** Samples of a voxel that lie side by side, such as colours; and how many images of such voxels follow one another. */
+  readonly samples: number
+  readonly frames: number
+}
+
+/**
+ * Reads exactly `count` numbers. Samples side by side become planes as they are read (channel slowest). 64-bit integers
+ * come out as `workingType` says.
+ */
+export async function readVoxels(source: ByteSource, stored: StoredVoxels, limits: ReadLimits): Promise<VoxelArray> {
+  const { type, count, littleEndian, samples, frames } = stored
+  if (type === 'int64' || type === 'uint64') {
+    const words = allocate(count * 2, (n) => new Uint32Array(n)) as Uint32Array
+    await readInto(source, words, 8, littleEndian)
+    return framesToPlanes(narrow(words, type === 'int64', limits), samples, frames, limits)
+  }
+  const data = allocate(count, DTYPES[type].make)
+  if (samples === 1) await readInto(source, data, bytesOf(type), littleEndian)
+  else await readPlanes(source, data, stored)
+  return data
+}
+
+async function readInto(source: ByteSource, data: VoxelArray, width: number, littleEndian: boolean): Promise<void> {
   const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
   const found = await source.read(bytes)
   if (found < bytes.length) throw cutShort(bytes.length, `${found} are`)
-  if (!littleEndian) swapInPlace(bytes, bytesOf(type))
-  return wide ? narrow(data as Uint32Array, type === 'int64') : data
+  if (!littleEndian) swapInPlace(bytes, width)
+}
+
+/** Voxels whose samples are put into their planes at once. */
+const PIECE_VOXELS = 64 * 1024
+
+async function readPlanes(
+  source: ByteSource,
+  data: VoxelArray,
+  { littleEndian, samples, frames }: StoredVoxels,
+): Promise<void> {
+  const to = asPlainWidth(data)
+  const voxels = data.length / samples / frames
+  const piece = DTYPES[dtypeOf(data)].make(Math.min(PIECE_VOXELS, voxels) * samples)
+  for (let frame = 0; frame < frames; frame++) {
+    for (let first = 0; first < voxels; first += PIECE_VOXELS) {
+      const length = Math.min(PIECE_VOXELS, voxels - first)
+      const part = piece.subarray(0, length * samples) as VoxelArray
+      await readInto(source, part, data.BYTES_PER_ELEMENT, littleEndian)
+      const from = asPlainWidth(part)
+      for (let c = 0; c < samples; c++) {
+        const offset = (frame * samples + c) * voxels + first
+        for (let i = 0, at = c; i < length; i++, at += samples) to[offset + i] = from[at]!
+      }
+    }
+  }
 }
 
 function allocate(length: number, make: (length: number) => VoxelArray): VoxelArray {
@@ -106,7 +158,7 @@ function swapInPlace({ buffer, byteOffset, byteLength }: Uint8Array, width: numb
 }
 
 /** Pairs of 32-bit words, low word first, to plain numbers. Beyond 2^53 they round as numpy's astype(float64) does. */
-function narrow(words: Uint32Array, signed: boolean): VoxelArray {
+function narrow(words: Uint32Array, signed: boolean, limits: ReadLimits): VoxelArray {
   const count = words.length / 2
   const high = signed ? new Int32Array(words.buffer) : words
   let min = Infinity
@@ -117,6 +169,12 @@ function narrow(words: Uint32Array, signed: boolean): VoxelArray {
     if (value > max) max = value
   }
   const dtype = workingType({ min, max, integral: true })
+  askFor(
+    count * DTYPES[dtype].bytes,
+    limits,
+    `reading the image, whose 64-bit numbers become ${dtype},`,
+    words.byteLength,
+  )
   const data = DTYPES[dtype].make(count)
   mapBlocks(data, data, (block, length, start) => {
     for (let i = 0, at = 2 * start; i < length; i++, at += 2) block[i] = high[at + 1]! * 4294967296 + words[at]!
@@ -140,21 +198,29 @@ function workingType(range: ValueRange): DtypeName {
  * this door meets these four kinds of array only: V8 keeps loops over at most four kinds fast, and a runner that has
  * met the eight that files may hold was 12 to 30 times slower from then on.
  */
-export function toWorkingType(data: VoxelArray): VoxelArray {
+export function toWorkingType(data: VoxelArray, limits: ReadLimits): VoxelArray {
   const have = dtypeOf(data)
   if (have === 'uint8' || have === 'int16' || isFloat(have)) return data
   const want = data.length === 0 ? 'int16' : have === 'int8' ? 'int16' : workingType(rangeOf(data))
-  const target = roomFor(want, data)
+  const target = roomFor(want, data, limits)
   mapBlocks(data, target, () => {})
   return target
 }
 
-/** An array to turn `data` into: its own memory where the numbers are as wide. */
-function roomFor(dtype: DtypeName, data: VoxelArray): VoxelArray {
+/** An array to turn `data` into: its own memory where the numbers are as wide. Throws TOO_LARGE where both are too much. */
+function roomFor(dtype: DtypeName, data: VoxelArray, limits: ReadLimits): VoxelArray {
   const { bytes, make, over } = DTYPES[dtype]
-  return bytes === data.BYTES_PER_ELEMENT
-    ? over(data.buffer as ArrayBuffer, data.byteOffset, data.length)
-    : make(data.length)
+  if (bytes === data.BYTES_PER_ELEMENT) return over(data.buffer as ArrayBuffer, data.byteOffset, data.length)
+  const what = `reading the image, whose ${dtypeOf(data)} numbers become ${dtype},`
+  askFor(data.length * bytes, limits, what, data.byteLength)
+  return make(data.length)
+}
+
+/** Bytes a voxel that `scaleVoxels` is sure to take, the stored ones included. */
+export function scaledPeak(type: StoredType, slope: number, inter: number): number {
+  const width = bytesOf(type)
+  const whole = Number.isInteger(slope) && Number.isInteger(inter)
+  return whole || isFloat(type) || width === 4 ? width : width + DTYPES.float32.bytes
 }
 
 /**
@@ -162,7 +228,7 @@ function roomFor(dtype: DtypeName, data: VoxelArray): VoxelArray {
  * 16 bits hold them, in place where their own type does; everything else becomes float32, or float64 where that is
  * what came, or what float32 cannot say.
  */
-export function scaleVoxels(data: VoxelArray, slope: number, inter: number): VoxelArray {
+export function scaleVoxels(data: VoxelArray, slope: number, inter: number, limits: ReadLimits): VoxelArray {
   if (slope === 1 && inter === 0) return data
   const stored = dtypeOf(data)
   const { min, max } = rangeOf(data)
@@ -170,7 +236,7 @@ export function scaleVoxels(data: VoxelArray, slope: number, inter: number): Vox
   const range = { min: Math.min(...ends), max: Math.max(...ends), integral: true }
   const whole = !isFloat(stored) && Number.isInteger(slope) && Number.isInteger(inter)
   const dtype = whole ? workingType(range) : scaledType(stored, range)
-  const target = roomFor(dtype, data)
+  const target = roomFor(dtype, data, limits)
   mapBlocks(data, target, (block, count) => {
     for (let i = 0; i < count; i++) block[i] = block[i]! * slope + inter
   })
@@ -197,11 +263,12 @@ export function toPlanes<T extends VoxelArray>(data: T, channels: number): T {
   return planes
 }
 
-/** The same for each of `frames` images that follow one another. */
-export function framesToPlanes<T extends VoxelArray>(data: T, samples: number, frames: number): T {
+/** The same for each of `frames` images that follow one another. Throws TOO_LARGE where the copy of one is too much. */
+export function framesToPlanes<T extends VoxelArray>(data: T, samples: number, frames: number, limits: ReadLimits): T {
   if (samples === 1) return data
-  if (frames === 1) return toPlanes(data, samples)
   const frame = data.length / frames
+  askFor((data.byteLength / frames) * (frames === 1 ? 1 : 2), limits, 'reading the image', data.byteLength)
+  if (frames === 1) return toPlanes(data, samples)
   for (let t = 0; t < frames; t++) {
     const interleaved = data.slice(t * frame, (t + 1) * frame) as T
     data.set(toPlanes(interleaved, samples), t * frame)

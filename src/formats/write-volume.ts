@@ -3,10 +3,9 @@ import { createWriteStream } from 'node:fs'
 import { rm, writeFile } from 'node:fs/promises'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { promisify } from 'node:util'
-import { constants, createGzip, deflate, type ZlibOptions } from 'node:zlib'
+import { constants, createDeflate, createGzip, type ZlibOptions } from 'node:zlib'
 import { AppError } from '../errors.js'
-import type { Volume, VoxelArray } from '../volume/volume.js'
+import type { Volume } from '../volume/volume.js'
 import type { DtypeName, ResultExtension } from './format.js'
 import { gzipMask } from './mask-gzip.js'
 import { metaHeaderBytes } from './meta-write.js'
@@ -14,15 +13,13 @@ import { niftiHeaderBytes } from './nifti-write.js'
 import { nrrdHeaderBytes } from './nrrd-write.js'
 import { writePicture } from './picture.js'
 import { type Segment, segmentLines } from './seg-nrrd.js'
-import { castVoxels } from './voxel-cast.js'
-import { toSamples } from './voxel-data.js'
-import { dtypeOf } from './voxel-types.js'
+import { castBytes, castVoxels, writtenType } from './voxel-cast.js'
 
 export interface WriteOptions {
   readonly extension: ResultExtension
   /** NRRD and MetaImage: pack the voxels. The extension decides for NIfTI, and pictures are compressed anyway. */
   readonly compress?: boolean | undefined
-  /** Values that do not fit are refused. Default: see castVoxels. */
+  /** Values that do not fit are refused. Default: see writtenType. */
   readonly dtype?: DtypeName | undefined
   readonly kind: 'labels' | 'intensity'
   /** What the labels are called: .seg.nrrd says so. */
@@ -43,11 +40,12 @@ export async function writeVolume(
   const { extension, kind } = options
   // A picture's samples are whole numbers like labels, whatever they mean.
   const picture = extension === '.png' || extension === '.jpg'
-  const data = castVoxels(volume.data, picture ? 'labels' : kind, options.dtype)
+  const dtype = writtenType(volume.data, picture ? 'labels' : kind, options.dtype)
   switch (extension) {
     case '.nii':
     case '.nii.gz':
-      await writeParts(path, [niftiHeaderBytes(volume, dtypeOf(data)), bytesOfVoxels(data)], {
+      await writeParts(path, castBytes(volume.data, dtype), {
+        head: niftiHeaderBytes(volume, dtype),
         gzip: extension === '.nii.gz' ? kind : undefined,
       })
       return { contentType: 'application/octet-stream' }
@@ -60,22 +58,26 @@ export async function writeVolume(
         })
       // Slicer writes its segmentations compressed.
       const gzip = options.compress ?? segmentation
-      const keyValues = segmentation ? segmentLines({ ...volume, data }, options.segments ?? []) : []
-      const header = nrrdHeaderBytes(volume, dtypeOf(data), { gzip, keyValues })
-      await writeParts(path, [bytesOfVoxels(data)], { plain: header, gzip: gzip ? kind : undefined })
+      const keyValues = segmentation ? segmentLines(volume, options.segments ?? []) : []
+      const header = nrrdHeaderBytes(volume, dtype, { gzip, keyValues })
+      await writeParts(path, castBytes(volume.data, dtype), { plain: header, gzip: gzip ? kind : undefined })
       return { contentType: 'application/octet-stream' }
     }
     case '.mha': {
-      const samples = bytesOfVoxels(toSamples(data, volume.channels))
+      const samples = castBytes(volume.data, dtype, volume.channels)
       const packed = options.compress ? await deflated(samples, kind) : undefined
-      await writeParts(path, [packed ?? samples], {
-        plain: metaHeaderBytes(volume, dtypeOf(data), packed?.length),
+      await writeParts(path, packed ?? samples, {
+        plain: metaHeaderBytes(
+          volume,
+          dtype,
+          packed?.reduce((sum, piece) => sum + piece.length, 0),
+        ),
         gzip: undefined,
       })
       return { contentType: 'application/octet-stream' }
     }
     case '.png':
-      await writePicture(volume, data, path, 'png')
+      await writePicture(volume, castVoxels(volume.data, dtype), path, 'png')
       return { contentType: 'image/png' }
     case '.jpg':
       if (kind === 'labels') {
@@ -83,7 +85,7 @@ export async function writeVolume(
           hint: "Ask for result_extension '.png'.",
         })
       }
-      await writePicture(volume, data, path, 'jpeg')
+      await writePicture(volume, castVoxels(volume.data, dtype), path, 'jpeg')
       return { contentType: 'image/jpeg' }
   }
 }
@@ -91,23 +93,30 @@ export async function writeVolume(
 /** Scans hardly shrink further at higher levels, which take several times as long. */
 const INTENSITY_GZIP: ZlibOptions = { level: 1, chunkSize: 256 * 1024 }
 
-const deflateAsync = promisify<Uint8Array, ZlibOptions, Buffer>(deflate)
-
 /** In memory, since a MetaImage's header says how many bytes they are. */
-function deflated(bytes: Uint8Array, kind: WriteOptions['kind']): Promise<Uint8Array> {
-  return deflateAsync(bytes, kind === 'labels' ? { level: 1, strategy: constants.Z_RLE } : INTENSITY_GZIP)
+async function deflated(parts: Iterable<Uint8Array>, kind: WriteOptions['kind']): Promise<readonly Uint8Array[]> {
+  const deflate = createDeflate(kind === 'labels' ? { level: 1, strategy: constants.Z_RLE } : INTENSITY_GZIP)
+  const packed: Uint8Array[] = []
+  await pipeline(
+    Readable.from(slices(parts), { objectMode: false }),
+    deflate,
+    async (pieces: AsyncIterable<Buffer>) => {
+      for await (const piece of pieces) packed.push(piece)
+    },
+  )
+  return packed
 }
 
-function bytesOfVoxels(data: VoxelArray): Uint8Array {
-  return new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
+interface Framing {
+  /** Goes first and unpacked. */
+  readonly plain?: Uint8Array
+  /** Goes before the parts, and through gzip with them. */
+  readonly head?: Uint8Array
+  readonly gzip: WriteOptions['kind'] | undefined
 }
 
-/** `plain` goes first and unpacked, then `parts`, through gzip where asked. */
-async function writeParts(
-  path: string,
-  parts: readonly Uint8Array[],
-  { plain, gzip }: { plain?: Uint8Array; gzip: WriteOptions['kind'] | undefined },
-): Promise<void> {
+async function writeParts(path: string, voxels: Iterable<Uint8Array>, { plain, head, gzip }: Framing): Promise<void> {
+  const parts = head ? chain([head], voxels) : voxels
   const pieces = gzip === 'labels' ? gzipMask(parts) : slices(parts)
   const source = Readable.from(pieces, { objectMode: false })
   try {
@@ -121,7 +130,11 @@ async function writeParts(
   }
 }
 
-function* slices(parts: readonly Uint8Array[]): Generator<Uint8Array> {
+function* chain<T>(...lists: readonly Iterable<T>[]): Generator<T> {
+  for (const list of lists) yield* list
+}
+
+function* slices(parts: Iterable<Uint8Array>): Generator<Uint8Array> {
   for (const part of parts) {
     for (let at = 0; at < part.length; at += CHUNK_BYTES) yield part.subarray(at, at + CHUNK_BYTES)
   }

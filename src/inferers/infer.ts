@@ -5,6 +5,7 @@
 
 import type { Predict, Tensor, TensorSpec } from '../contract/tensor.js'
 import { AppError } from '../errors.js'
+import { askBeside } from '../transforms/new-grid.js'
 import { makeSink, type Reduction, reduceStretch, type Sink } from '../transforms/reduction.js'
 import { type Layer, type LayerEnd, ScoreRestorer } from '../transforms/restore-scores.js'
 import type { Content, ImageField } from '../transforms/types.js'
@@ -112,6 +113,7 @@ function floatsFor({ type }: TensorSpec, field: ImageField): ImageField {
   const { volume } = field
   if (volume.data instanceof Float32Array || volume.data instanceof Uint8Array || type === 'float64') return field
   if (type !== 'float32' && type !== 'float16') return field
+  askBeside(field, 4 * volume.data.length, "the network's input")
   const data = new Float32Array(volume.data.length)
   data.set(volume.data)
   return { ...field, volume: { ...volume, data } }
@@ -140,6 +142,7 @@ function perStep({ rank }: Layout, value: number | readonly number[], sliceAxis:
 
 async function inferWhole(request: InferenceRequest, layouts: readonly Layout[]) {
   const main = layouts[0]!
+  askForWhole(request.output, main)
   const feeds = feedsOf(layouts, [[0, 0, 0]], main.extent)
   const output = await wholeOutput(request, main, feeds)
   if (isScores(output, main)) return { scores: Array.from(output.data) }
@@ -147,6 +150,7 @@ async function inferWhole(request: InferenceRequest, layouts: readonly Layout[])
   const [n0, n1, n2] = shape.extent
   const voxels = n0 * n1 * n2
   const { channels, channelStride, step } = shape
+  askBeside(main.field, output.data.byteLength + answerBytes(request, shape) * voxels, "taking the network's answer")
   const last = membersOf(request).length
   await request.onProgress(last, last, last - 1)
   if (holdsLabels(request, shape)) {
@@ -202,6 +206,14 @@ function refuseLabels(request: InferenceRequest, shape: OutputShape): void {
   throw new AppError('BAD_MODEL', `output '${request.output.name}' holds labels, of which there is no mean`, {
     hint: 'let the networks vote: inference.ensemble {"method": "vote"}',
   })
+}
+
+/** The tensors of a run over the whole image: what goes in, and what comes out as far as the network says how much. */
+function askForWhole({ dims }: TensorSpec, main: Layout): void {
+  const [n0, n1, n2] = main.extent
+  const channels = dims.length === main.rank + 2 ? (main.channelLast ? dims.at(-1) : dims[1]) : 1
+  const values = n0 * n1 * n2 * (main.channels + (typeof channels === 'number' ? channels : 1))
+  askBeside(main.field, 4 * values, "the network's input and output")
 }
 
 /** What becomes of the scores: a network whose answer is of another size than the image keeps them, to be resized first. */
@@ -369,6 +381,7 @@ async function inferWindows(request: InferenceRequest, layouts: readonly Layout[
             const places = unseen.map(({ place }) => place)
             const output = pickOutput(await predict(feedsOf(padded ?? layouts, places, roi, buffers)), request.output)
             shape = windowShape(output, request, main, roi)
+            if (!stitch) askForStitch(request, main, plan, shape)
             stitch ??= stitchFor(request, main, plan, shape, weights)
             scores = stitch instanceof LabelStitch ? output.data : stitch.weighted(member, output).data
           }
@@ -409,6 +422,23 @@ function windowShape(output: Tensor, request: InferenceRequest, main: Layout, ro
       `output '${name}' is ${shape.extent.join(' x ')} for a window of ${roi.join(' x ')}`,
     )
   return shape
+}
+
+/** The open layers of summed windows, and what they are reduced to. */
+function askForStitch(request: InferenceRequest, main: Layout, { roi, padded }: WindowPlan, shape: OutputShape): void {
+  const [n0, n1, n2] = main.extent
+  const answer = 4 * shape.channels * roi[0] * roi[1] * roi[2]
+  const layers = 4 * (shape.channels + 1) * roi[0] * padded[1] * padded[2]
+  const open = answer + layers * membersOf(request).length
+  askBeside(main.field, open + answerBytes(request, shape) * n0 * n1 * n2, "putting the network's answer together")
+}
+
+/** Bytes a voxel of what is kept of the network's answer: labels, those of 32 bits once more in fewer, or all scores. */
+function answerBytes(request: InferenceRequest, shape: OutputShape): number {
+  const { channels } = shape
+  if (holdsLabels(request, shape)) return channels * (labelTarget(request.output.type, 0) instanceof Uint8Array ? 1 : 6)
+  const { kind } = request.reduction
+  return kind === 'argmax' ? (channels > 256 ? 2 : 1) : kind === 'threshold' ? channels : 4 * channels
 }
 
 /** Where windows are put together, as what they hold wants it. */

@@ -1,5 +1,6 @@
 /** An image smaller than the window, continued beyond its edges in the ways of torch's `pad`. */
 import { AppError } from '../errors.js'
+import { askBeside } from '../transforms/new-grid.js'
 import { type AxisMap, gather } from '../volume/resample.js'
 import type { Layout } from './layout.js'
 import type { WindowPlan } from './windows.js'
@@ -17,8 +18,10 @@ export function padLayouts(
 ): Layout[] | undefined {
   const grows = layouts[0]!.extent.some((n, i) => padded[i]! > n)
   if (!grows || (padding === 'constant' && fill === 0)) return undefined
+  const [p0, p1, p2] = padded
   return layouts.map((layout) => {
     const { order, extent, field } = layout
+    askBeside(field, 4 * (field.volume.data.length + p0 * p1 * p2 * layout.channels), 'the padded image')
     const index: Int32Array[] = []
     order.forEach((axis, i) => {
       index[axis] = paddedIndex(extent[i]!, padded[i]!, before[i]!, padding)
@@ -27,7 +30,7 @@ export function padLayouts(
     // an array of whole numbers cannot hold the fill
     const source = Number.isInteger(fill)
       ? field.volume
-      : { ...field.volume, data: Float32Array.from(field.volume.data) }
+      : { ...field.volume, data: new Float32Array(field.volume.data) }
     const volume = gather(source, map, field.volume.affine, fill)
     return { ...layout, field: { ...field, volume }, extent: padded }
   })

@@ -4,7 +4,7 @@
  */
 import { AppError } from '../errors.js'
 import type { ReadResult } from '../formats/format.js'
-import type { ImageField } from '../transforms/types.js'
+import type { ImageField, SourceGrid } from '../transforms/types.js'
 import { makeVolume, type Vec3, type Volume, type VoxelArray, voxelCount } from '../volume/volume.js'
 import type { ImageNeeds } from './image-needs.js'
 
@@ -120,7 +120,7 @@ function luminance(volume: Volume): Volume {
 export function fieldOf(
   { volume }: Pick<ReadResult, 'volume'>,
   view: ImageNeeds['view'],
-  mostVoxels?: number,
+  most: Pick<SourceGrid, 'mostVoxels' | 'room'> = {},
 ): ImageField {
   const { size, affine, nifti } = volume
   const slice = sliceAxis(size)
@@ -130,7 +130,7 @@ export function fieldOf(
     volume,
     content: 'intensity',
     axes: `${axes}${volume.channels > 1 ? 'C' : ''}`,
-    source: { size, affine, nifti, ...(mostVoxels === undefined ? {} : { mostVoxels }) },
+    source: { size, affine, nifti, ...most },
     undo: [],
   }
 }

@@ -6,6 +6,7 @@ import { AppError } from '../errors.js'
 import { writeDicomSeg } from '../formats/dicom-seg.js'
 import { readVolume } from '../formats/read-volume.js'
 import { readVersion } from '../util/version.js'
+import { askRoom } from '../volume/room.js'
 import { makeVolume } from '../volume/volume.js'
 
 /** The field under which the session's slices come; the label map comes as `image`. */
@@ -49,13 +50,18 @@ export async function labelMapToSeg(job: ToolJob, control: JobControl): Promise<
 
   await control.checkpoint('read', 0, 2)
   const started = performance.now()
-  const source = await readVolume(series.paths, job.limits, control.signal)
+  // Its pixels are looked at, and not kept beside the label map's.
+  const source = await readVolume(series.paths, job.limits, control.signal).then(({ dicom, notes }) => ({
+    dicom,
+    notes,
+  }))
   await control.checkpoint('read', 1, 2)
   const labels = await readVolume(map.paths, job.limits, control.signal)
   const readMs = performance.now() - started
   if (source.dicom === undefined)
     throw new AppError('BAD_PARAMS', "query parameter 'session_id': its image is no DICOM series")
   const { volume } = labels
+  askRoom(volume.data.length, volume.data.byteLength, job.limits.maxVolumeBytes, 'numbering the segments')
   const data = new Uint8Array(volume.data.length)
   for (let i = 0; i < data.length; i++) {
     const label = volume.data[i]!

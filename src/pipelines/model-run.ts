@@ -12,6 +12,7 @@ import { mirrored } from '../inferers/mirror.js'
 import { type BuiltTransform, buildTransform } from '../transforms/catalog.js'
 import { requireImage, withImage, withNote, withValue } from '../transforms/fields.js'
 import { inverseMoves, moveMap } from '../transforms/flip-rotate.js'
+import { askForStep } from '../transforms/new-grid.js'
 import { nearestMap, resizeVolume, resizeWeights, scaledGrid } from '../transforms/resize.js'
 import type { ImageField, Item } from '../transforms/types.js'
 import { axisStep, moved, resizeStep } from '../transforms/undo.js'
@@ -127,6 +128,8 @@ export async function applyAll(
   let current = item
   for (const [i, step] of steps.entries()) {
     await control.checkpoint(stage, i, steps.length)
+    const { identity, axesOnly, loads } = step.traits
+    if (!identity && !axesOnly && !loads) askForStep(current, step.keys, `transform '${step.name}'`)
     current = await step.apply(current)
   }
   return current

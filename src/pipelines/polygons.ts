@@ -10,7 +10,8 @@ import { fixPolygons } from '../geometry/fix-polygon.js'
 import { type RowAxis, slicePolygons, sliceScratch } from '../geometry/mask-to-polygon.js'
 import { fillPolygons } from '../geometry/raster.js'
 import type { Ring } from '../geometry/ring.js'
-import { makeVolume, type Volume } from '../volume/volume.js'
+import { askRoom } from '../volume/room.js'
+import { makeVolume, type Volume, voxelCount } from '../volume/volume.js'
 import { imageIndexOf, imageNumber } from './fit-image.js'
 import { JsonInts } from './json-ints.js'
 import {
@@ -83,6 +84,7 @@ export async function fixpolygon(job: ToolJob, control: JobControl): Promise<Job
   const extension = maskExtension(wish, read)
   const path = join(job.outDir, `result${extension}`)
   const { dtype, compress } = wish
+  askRoom(voxelCount(volume), volume.data.byteLength, job.limits.maxVolumeBytes, 'drawing the mask')
   const mask = maskOf(volume, rowAxis, rings)
   const { contentType } = await writeVolume(mask, path, { extension, dtype, compress, kind: 'labels' })
   return {

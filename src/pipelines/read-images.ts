@@ -5,6 +5,7 @@ import { AppError } from '../errors.js'
 import { turnRows } from '../formats/dicom-rows.js'
 import type { ReadResult } from '../formats/format.js'
 import type { Item } from '../transforms/types.js'
+import { askRoom } from '../volume/room.js'
 import { makeVolume, spacingOf, type VoxelArray, voxelCount } from '../volume/volume.js'
 import { fieldOf, fitImage, imageIndexOf, sliceAxis } from './fit-image.js'
 import { type ImageNeeds, imageNeeds } from './image-needs.js'
@@ -29,8 +30,10 @@ export async function readImages(
   signal: AbortSignal,
 ): Promise<ReadImages> {
   const results: ReadResult[] = []
+  const most = job.limits.maxVolumeBytes
   for (const image of job.images) {
-    const read = await readJobImage(image, job.limits, signal)
+    const heldBytes = results.reduce((sum, { volume }) => sum + volume.data.byteLength, 0)
+    const read = await readJobImage(image, { ...job.limits, heldBytes }, signal)
     const fromDicom = image.fromDicom || (read.format === 'dicom' && read.extension !== '.png')
     if (read.uneven && isVolumetric(plan))
       throw new AppError('BAD_GEOMETRY', `this model works in three dimensions, and ${read.uneven}`, {
@@ -61,13 +64,22 @@ export async function readImages(
   const stacked = wanted.length === 1 && results.length > 1
   const index = imageIndexOf(job.params)
   const needs = names.map((name) => needsOf(plan, parts, name, stacked ? results.length : 1))
+  const bytes = results.reduce((sum, { volume }) => sum + volume.data.byteLength, 0)
+  for (const [i, { volume, colours }] of results.entries()) {
+    // luminance as float32, or grey three times over
+    const beside =
+      colours === undefined ? (needs[i]!.view === 'flat' ? 3 * volume.data.byteLength : 0) : 4 * voxelCount(volume)
+    askRoom(beside, bytes, most, 'fitting the image to the model')
+  }
   const fitting = results.map((result, i) => fitImage(result, needs[i]!, index))
   const source = fitting[0]!
   checkSlice(plan, source, needs[0]!)
+  if (stacked)
+    askRoom(4 * fitting.reduce((sum, { volume }) => sum + volume.data.length, 0), bytes, most, 'stacking the channels')
   const loaded = stacked ? [stackChannels(fitting)] : fitting
-  const images = new Map(
-    loaded.map((result, i) => [names[i]!, fieldOf(result, needs[i]!.view, job.limits.maxGridVoxels)] as const),
-  )
+  const held = [source, ...loaded].map(({ volume }) => volume.data.buffer)
+  const mostWork = { mostVoxels: job.limits.maxGridVoxels, room: { bytes: most, held } }
+  const images = new Map(loaded.map((result, i) => [names[i]!, fieldOf(result, needs[i]!.view, mostWork)] as const))
   return { item: { images, values: new Map(), result: {} }, source, notes: fitting.flatMap(({ notes }) => notes) }
 }
 

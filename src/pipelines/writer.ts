@@ -7,6 +7,7 @@ import { writeDicomSeg } from '../formats/dicom-seg.js'
 import type { DtypeName, ReadResult } from '../formats/format.js'
 import { writeVolume } from '../formats/write-volume.js'
 import { requireImage } from '../transforms/fields.js'
+import { askBeside } from '../transforms/new-grid.js'
 import type { Item } from '../transforms/types.js'
 import { restore } from '../transforms/undo.js'
 import { readVersion } from '../util/version.js'
@@ -26,6 +27,9 @@ export interface FinishedResult {
 /** Undoes what is still to be undone, and counts. `source` is the image as it was read. */
 export function finishResult(item: Item, fieldName: string, source: ReadResult, config: ModelConfig): FinishedResult {
   const field = requireImage(item, fieldName)
+  // a copy on the file's grid, and one of all classes as one map
+  const each = field.content === 'labels' ? field.volume.data.BYTES_PER_ELEMENT : 4
+  askBeside(field, (each * field.volume.channels + 2) * voxelCount(source.volume), 'the result on the grid of the file')
   const { volume } = restore(field)
   if (field.content !== 'labels') return { volume, kind: 'intensity', params: item.result, notes: [] }
   const { labels, notes } =

@@ -9,12 +9,15 @@
 import type { z } from 'zod'
 import type { AxisWeights } from '../volume/axis-weights.js'
 import type { AxisMap } from '../volume/resample.js'
+import type { Room } from '../volume/room.js'
 import type { Grid, NiftiGeometry, Volume } from '../volume/volume.js'
 import type { Reduction } from './reduction.js'
 
 export interface SourceGrid extends Grid {
   /** Voxels that a transform may make of the image (`--max-grid-voxels`); absent: as many as by default. */
   readonly mostVoxels?: number | undefined
+  /** The memory that work on the image may take (`--max-volume-bytes`); absent: no bound. */
+  readonly room?: Room | undefined
   readonly nifti?: NiftiGeometry | undefined
 }
 

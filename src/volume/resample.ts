@@ -290,7 +290,7 @@ export function resampleArea(
   size: Vec3,
   affine: Float64Array,
 ): Volume<Float32Array> {
-  let current = { size: source.size, channels: source.channels, data: Float32Array.from(source.data) }
+  let current = { size: source.size, channels: source.channels, data: new Float32Array(source.data) }
   for (const axis of [0, 1, 2] as const) {
     if (current.size[axis] !== size[axis]) current = poolAxis(current, axis, size[axis])
   }

@@ -6,7 +6,7 @@ import sharp from 'sharp'
 import { describe, expect, it } from 'vitest'
 import type { DtypeName, ResultExtension } from '../../../src/formats/format.js'
 import { readVolume } from '../../../src/formats/read-volume.js'
-import { castVoxels } from '../../../src/formats/voxel-cast.js'
+import { castVoxels, writtenType } from '../../../src/formats/voxel-cast.js'
 import { writeVolume } from '../../../src/formats/write-volume.js'
 import { makeVolume, type Volume, type VoxelArray } from '../../../src/volume/volume.js'
 import { niftiBytes } from '../../helpers/nifti-bytes.js'
@@ -52,7 +52,7 @@ describe('the type of a result', () => {
       want: Float64Array.of(-5, 0, 1, 2),
     },
   ])('$name', async ({ data, dtype, want, kind = 'labels' }) => {
-    expect(castVoxels(data, kind, dtype)).toEqual(want)
+    expect(castVoxels(data, writtenType(data, kind, dtype))).toEqual(want)
     for (const extension of ['.nii', '.nii.gz', '.nrrd'] as const) {
       const back = await writeAndRead(four(data), { extension, dtype, kind })
       expect(Array.from(back.data)).toEqual(Array.from(want))

@@ -1,0 +1,40 @@
+/**
+ * Room for voxels, asked for before it is taken: what one request's images and the work on them hold at once stays under
+ * `--max-volume-bytes`. Asked for are arrays as large as the image; rows, slices and windows beside them are not.
+ */
+import { AppError } from '../errors.js'
+import { collectGarbage } from '../util/collect-garbage.js'
+
+/** What work on an image may take. */
+export interface Room {
+  /** Bytes that may be held at once. */
+  readonly bytes: number
+  /** What is held for as long as the work lasts: the voxels of the request's images as they were read. */
+  readonly held: readonly ArrayBufferLike[]
+}
+
+/** Not worth a look at what is held already. */
+const SMALL = 1024 * 1024
+
+/**
+ * Throws TOO_LARGE, naming the flag and what would be needed, when `wanted` bytes beside the `held` ones pass `most`; else
+ * sees to it that what was dropped before does not stand in the way. `what` begins the sentence: "reading the image".
+ */
+export function askRoom(wanted: number, held: number, most: number, what: string): void {
+  const needed = held + wanted
+  if (!(needed <= most)) {
+    throw new AppError(
+      'TOO_LARGE',
+      `${what} takes ${needed} bytes of memory at once; at most ${most} may be used for the images of one request`,
+      { hint: `The limit is --max-volume-bytes; ${needed} would be needed.` },
+    )
+  }
+  if (wanted >= SMALL && process.memoryUsage().arrayBuffers + wanted > most) collectGarbage()
+}
+
+/** Bytes of different arrays; two views of the same memory count once. */
+export function bytesHeld(buffers: Iterable<ArrayBufferLike>): number {
+  let bytes = 0
+  for (const buffer of new Set(buffers)) bytes += buffer.byteLength
+  return bytes
+}
