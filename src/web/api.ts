@@ -48,6 +48,7 @@ export interface ImageFacts {
   readonly format: string
   readonly size: Vec3
   readonly channels: number
+  readonly colours?: 3 | 4
   readonly spacing: Vec3
   readonly dtype: string
   readonly notes?: readonly string[]

@@ -31,14 +31,8 @@ export class Banner {
 
 /** An error as a sentence or two for the person at the screen. */
 export function inWords(error: unknown): string {
-  if (!(error instanceof ApiError)) {
-    if (error instanceof Error && error.message === 'WEBGL2_MISSING')
-      return (
-        'This browser has no WebGL2, which the image is drawn with. Switch on graphics acceleration in its settings, or ' +
-        'use another browser. The API works without it.'
-      )
+  if (!(error instanceof ApiError))
     return `The page met a fault of its own: ${error instanceof Error ? error.message : String(error)}`
-  }
   const { status, message, hint, requestId, retryAfterSeconds } = error
   const more = [hint && `${sentence(hint)}`, status >= 500 && requestId && `Request ${requestId}.`]
     .filter(Boolean)

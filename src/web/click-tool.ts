@@ -101,7 +101,10 @@ export class ClickTool implements Tool {
     }
     try {
       const params = { foreground: told.foreground, background: told.background, ...RESULT_PARAMS }
-      const answer = await api.infer('deepgrow', model.name, scan.session, params, new AbortController().signal)
+      const { signal } = new AbortController()
+      const answer = await this.#bench.asking(model, (image) =>
+        api.infer('deepgrow', model.name, scan.session, { ...params, ...image }, signal),
+      )
       if (this.#bench.scan !== scan) return
       const { labels, doc } = store
       const mask = await maskOf(answer, labels.size)
@@ -132,8 +135,7 @@ export class ClickTool implements Tool {
   #segmentFor(model: string): Segment | undefined {
     const { store } = this.#bench
     const { active } = store
-    if (active && (store.doc.clicks[active.id]?.model === model || !store.labels.data.includes(active.id)))
-      return active
+    if (active && (store.doc.clicks[active.id]?.model === model || store.labels.count(active.id) === 0)) return active
     const id = store.freeLabel()
     return id === undefined ? undefined : { id, name: `Segment ${id}`, color: colorFor(id), visible: true, model }
   }

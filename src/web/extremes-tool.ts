@@ -1,5 +1,6 @@
 /** Six extreme points of a structure for a dextr3d model: one at each end of each axis. The sixth runs the model. */
 import { maskOf, RESULT_PARAMS, takeOver } from './answer.js'
+import type { RequestState } from './api.js'
 import { makeSvg } from './dom.js'
 import type { Vec3 } from './geometry.js'
 import type { Opener } from './open.js'
@@ -65,13 +66,9 @@ export class ExtremesTool implements Tool {
     try {
       await job.run(`${model.name} starts`, async (signal) => {
         const params = { points, ...RESULT_PARAMS }
-        const answer = await api.watch(
-          'dextr3d',
-          model.name,
-          scan.session,
-          params,
-          (state) => job.follow(model.name, state),
-          signal,
+        const follow = (state: RequestState) => job.follow(model.name, state)
+        const answer = await this.#bench.asking(model, (image) =>
+          api.watch('dextr3d', model.name, scan.session, { ...params, ...image }, follow, signal),
         )
         this.#bench.note(
           `${model.name} ${Math.round(answer.elapsed)} ms on ${answer.device} request ${answer.requestId}`,

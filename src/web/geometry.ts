@@ -49,6 +49,31 @@ export function isUsable(affine: Float64Array): boolean {
   return Number.isFinite(volume) && volume > 1e-6 * sx * sy * sz && volume > 0
 }
 
+/** The voxel axis that lies nearest to an axis of the patient, and whether its indices run against that axis. */
+export interface PatientAxis {
+  readonly axis: 0 | 1 | 2
+  readonly backwards: boolean
+}
+
+const PAIRINGS = [
+  [0, 1, 2],
+  [0, 2, 1],
+  [1, 0, 2],
+  [1, 2, 0],
+  [2, 0, 1],
+  [2, 1, 0],
+] as const
+
+/** The voxel axes along R, A and S: of the six pairings the one whose cosines together are greatest. The affine has to be usable. */
+export function patientAxes(affine: Float64Array): readonly PatientAxis[] {
+  const spacing = spacingOf(affine)
+  const cosine = (row: number, column: 0 | 1 | 2) => affine[4 * row + column]! / spacing[column]
+  const sum = (pairing: readonly (0 | 1 | 2)[]) =>
+    pairing.reduce<number>((total, column, row) => total + Math.abs(cosine(row, column)), 0)
+  const best = PAIRINGS.reduce((a, b) => (sum(b) > sum(a) + 1e-9 ? b : a))
+  return best.map((axis, row) => ({ axis, backwards: cosine(row, axis) < 0 }))
+}
+
 function determinant(a: Float64Array): number {
   return (
     a[0]! * (a[5]! * a[10]! - a[6]! * a[9]!) -

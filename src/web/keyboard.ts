@@ -42,10 +42,10 @@ export class Keyboard {
 
 /** Whether a key belongs to the element that has the focus. */
 function isTyping(target: EventTarget | null, key: string, modified: boolean): boolean {
-  if (!(target instanceof HTMLElement) || modified)
-    return target instanceof HTMLInputElement && target.type === 'text' && key !== 's'
+  const takesText = target instanceof HTMLInputElement && (target.type === 'text' || target.type === 'number')
+  if (!(target instanceof HTMLElement) || modified) return takesText && key !== 's'
   if (target.id === 'stage') return false
-  if (target instanceof HTMLInputElement && target.type === 'text') return key !== 'Escape'
+  if (takesText) return key !== 'Escape'
   const own =
     key.startsWith('Arrow') ||
     key === 'Enter' ||
@@ -91,9 +91,6 @@ export function viewActions(bench: Workbench, pointer: Pointer, toolInHand: () =
     viewer.window = [low + (dl - dw / 2) * by, high + (dl + dw / 2) * by]
     byId<HTMLSelectElement>('preset').value = 'custom'
   }
-  const zoom = (to: number) => {
-    viewer.zoom = to
-  }
   const nextPlane = () => {
     const tiles = viewer.tiles()
     const at = tiles.findIndex(({ across }) => across === pointer.across)
@@ -112,9 +109,9 @@ export function viewActions(bench: Workbench, pointer: Pointer, toolInHand: () =
     { keys: ['a'], text: 'keys move in the next plane', act: nextPlane },
     { keys: ['Enter'], text: 'press with the tool at the crosshair', act: press(false) },
     { keys: ['Ctrl+Enter'], text: 'press with the right button at the crosshair', act: press(true) },
-    { keys: ['+', '='], text: 'zoom in', act: () => zoom(viewer.zoom * 1.15) },
-    { keys: ['-'], text: 'zoom out', act: () => zoom(viewer.zoom / 1.15) },
-    { keys: ['0'], text: 'fit the image', act: () => zoom(1) },
+    { keys: ['+', '='], text: 'zoom in', act: () => viewer.zoomBy(1.15) },
+    { keys: ['-'], text: 'zoom out', act: () => viewer.zoomBy(1 / 1.15) },
+    { keys: ['0'], text: 'fit the image', act: () => viewer.fit() },
     { keys: ['m'], text: 'crosshair into the middle', act: () => viewer.centre() },
     { keys: ['.'], text: 'brighter', act: window(0, -1) },
     { keys: [','], text: 'darker', act: window(0, 1) },

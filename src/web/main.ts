@@ -24,7 +24,7 @@ import { type Layout, Viewer } from './viewer.js'
 import { type ToolName, Workbench } from './workbench.js'
 
 const store = new Store()
-const viewer = new Viewer(byId<HTMLCanvasElement>('gl'))
+const viewer = new Viewer(byId<HTMLCanvasElement>('slices'), byId('render'))
 const banner = new Banner()
 const bench = new Workbench({ api: new Api(new URL('.', location.href)), store, viewer, banner, job: new Job() })
 const memory = new Memory()
@@ -126,23 +126,33 @@ bench.on('scan', () => {
   setRadius(finest * 6)
   byId<HTMLSelectElement>('preset').value = ''
   showLayout(viewer.layout)
-  for (const input of document.querySelectorAll<HTMLInputElement>('#layouts input'))
-    input.disabled = viewer.isFlat && input.value !== 'axial'
-  viewer.colors = store.doc.segments
-  // A new scan has no labels yet, and the viewer starts without any.
-  if (store.doc.segments.length > 0) viewer.updateLabels(store.labels)
-  showHint()
+  for (const input of document.querySelectorAll<HTMLInputElement>('#layouts input')) {
+    const none = input.value === 'render' ? viewer.noRender : undefined
+    input.disabled = (viewer.isFlat && input.value !== viewer.layout) || none !== undefined
+    if (none) input.parentElement!.title = none
+  }
+  const { frames } = viewer
+  byId('frames').hidden = frames < 2
+  byId<HTMLInputElement>('frame').max = String(frames)
+  byId('frame-count').textContent = `of ${frames}`
+  setFrame(0)
+  showState()
 })
 
-store.subscribe((box) => {
-  if (!bench.scan) return
+/** What follows from the segments and their history. */
+function showState(): void {
   viewer.colors = store.doc.segments
-  if (box) viewer.updateLabels(store.labels, box)
   byId<HTMLButtonElement>('undo').disabled = store.undoable === undefined
   byId<HTMLButtonElement>('redo').disabled = store.redoable === undefined
   byId('undo').title = `Ctrl+Z${store.undoable ? `: ${store.undoable}` : ''}`
   byId('redo').title = `Ctrl+Y${store.redoable ? `: ${store.redoable}` : ''}`
   showHint()
+}
+
+store.subscribe((box) => {
+  if (!bench.scan) return
+  if (box) viewer.updateLabels(store.labels, box)
+  showState()
   void memory.keep(bench.scan, store)
 })
 
@@ -177,6 +187,12 @@ function setRadius(mm: number): void {
   nib.radius = Number(input.value)
   byId('radius-text').textContent = bench.scan?.isPicture ? `${nib.radius} px` : `${nib.radius.toFixed(1)} mm`
   overlay.draw()
+}
+
+/** Which of several images on one grid, time points or echoes, is shown and sent to models. */
+function setFrame(frame: number): void {
+  viewer.frame = frame
+  byId<HTMLInputElement>('frame').value = String(viewer.frame + 1)
 }
 
 const undo = () => {
@@ -223,6 +239,12 @@ byId<HTMLInputElement>('outline').addEventListener('change', ({ target }) => {
 byId<HTMLInputElement>('smooth').addEventListener('change', ({ target }) => {
   viewer.smooth = (target as HTMLInputElement).checked
 })
+byId<HTMLInputElement>('scan-opacity').addEventListener('input', ({ target }) => {
+  viewer.scanOpacity = Number((target as HTMLInputElement).value)
+})
+byId<HTMLInputElement>('frame').addEventListener('change', ({ target }) =>
+  setFrame(Number((target as HTMLInputElement).value) - 1),
+)
 byId<HTMLSelectElement>('preset').addEventListener('change', ({ target }) => {
   const { value } = target as HTMLSelectElement
   if (value === '') viewer.resetWindow()
@@ -238,6 +260,8 @@ const actions: readonly Action[] = [
   })),
   ...LAYOUTS.map(([name, text, key]) => ({ keys: [key], text: `view: ${text}`, act: () => setLayout(name) })),
   ...viewActions(bench, pointer, toolInHand),
+  { keys: ['t'], text: 'next image of several (time points, echoes)', act: () => setFrame(viewer.frame + 1) },
+  { keys: ['r'], text: 'previous image of several', act: () => setFrame(viewer.frame - 1) },
   { keys: ['['], text: 'smaller brush', act: nudgeRadius(-1) },
   { keys: [']'], text: 'larger brush', act: nudgeRadius(1) },
   { keys: ['d'], text: 'brush: disc or ball', act: toggle('ball') },
@@ -266,7 +290,7 @@ async function loadModels(): Promise<void> {
 async function start(): Promise<void> {
   bench.tool = 'look'
   await loadModels()
-  await viewer.start()
+  if (viewer.noRender) banner.show(viewer.noRender)
   const session = /^#session=([\w-]+)$/.exec(location.hash)?.[1]
   if (session) await opener.restore(session)
 }

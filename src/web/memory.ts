@@ -21,7 +21,7 @@ const MOST_SESSIONS = 20
 const PAUSE_MS = 400
 
 export interface Kept {
-  readonly name: string
+  readonly name?: string
   readonly doc: Doc
   readonly labels: LabelMap
 }
@@ -30,7 +30,8 @@ export class Memory {
   readonly #opened: Promise<IDBDatabase>
   /** Writes one after the other, so that the last state is the one that stays. */
   #writing: Promise<void> = Promise.resolve()
-  #waiting = false
+  /** What is to be written, by session: work on one goes on while another is opened. */
+  readonly #waiting = new Map<string, { readonly scan: Scan; readonly doc: Doc; readonly labels: LabelMap }>()
 
   constructor() {
     this.#opened = new Promise((resolve, reject) => {
@@ -50,27 +51,30 @@ export class Memory {
     return { name: record.name, doc: record.doc, labels: new LabelMap(record.size, new Uint8Array(labels)) }
   }
 
-  /** Writes the state as it is when its turn comes. Calls that come meanwhile become one. */
-  keep(scan: Scan, store: Store): Promise<void> {
-    if (this.#waiting) return this.#writing
-    this.#waiting = true
-    this.#writing = this.#writing.then(async () => {
-      await new Promise((resolve) => setTimeout(resolve, PAUSE_MS))
-      this.#waiting = false
-      const { doc, labels } = store
-      const packed = await gzip(labels.data)
-      const record: Record = {
-        session: scan.session,
-        name: scan.name,
-        savedAt: Date.now(),
-        doc,
-        size: labels.size,
-        labels: packed,
-      }
-      await this.#do('readwrite', (kept) => kept.put(record))
-      await this.#forget()
-    })
-    this.#writing = this.#writing.catch(() => undefined)
+  /** Writes the state of a session in a moment. Calls that come meanwhile become one. */
+  keep(scan: Scan, { doc, labels }: Pick<Store, 'doc' | 'labels'>): Promise<void> {
+    const isAwaited = this.#waiting.size > 0
+    this.#waiting.set(scan.session, { scan, doc, labels })
+    if (isAwaited) return this.#writing
+    this.#writing = this.#writing
+      .then(async () => {
+        await new Promise((resolve) => setTimeout(resolve, PAUSE_MS))
+        const kept = [...this.#waiting.values()]
+        this.#waiting.clear()
+        for (const { scan, doc, labels } of kept) {
+          const record: Record = {
+            session: scan.session,
+            name: scan.name,
+            savedAt: Date.now(),
+            doc,
+            size: labels.size,
+            labels: await gzip(labels.data),
+          }
+          await this.#do('readwrite', (store) => store.put(record))
+        }
+        await this.#forget()
+      })
+      .catch(() => undefined)
     return this.#writing
   }
 

@@ -1,6 +1,6 @@
 /** The models by what they are for, each with its card; running the automatic ones. */
 import { maskOf, RESULT_PARAMS, takeOver } from './answer.js'
-import type { Answer, Model } from './api.js'
+import type { Answer, Model, RequestState } from './api.js'
 import { button, byId, make } from './dom.js'
 import { union } from './geometry.js'
 import type { Opener } from './open.js'
@@ -73,13 +73,9 @@ export class ModelsPanel {
     const params = model.type === 'classification' ? {} : RESULT_PARAMS
     try {
       await job.run(`${model.name} starts`, async (signal) => {
-        const answer = await api.watch(
-          task,
-          model.name,
-          scan.session,
-          params,
-          (state) => job.follow(model.name, state),
-          signal,
+        const follow = (state: RequestState) => job.follow(model.name, state)
+        const answer = await this.#bench.asking(model, (image) =>
+          api.watch(task, model.name, scan.session, { ...params, ...image }, follow, signal),
         )
         this.#bench.note(
           `${model.name} ${Math.round(answer.elapsed)} ms on ${answer.device} request ${answer.requestId}`,

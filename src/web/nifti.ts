@@ -1,5 +1,5 @@
 /** NIfTI-1 and 2 as this server writes them: one file, little endian, unpacked. Read here, and written with other voxels. */
-import { isUsable, spacingOf, type Vec3 } from './geometry.js'
+import type { Vec3 } from './geometry.js'
 
 export type Voxels =
   | Uint8Array
@@ -33,7 +33,6 @@ const ARRAYS = {
 } as const
 
 const UINT8 = 2
-const RGBA32 = 2304
 
 /** Where NIfTI-1 and 2 keep what is read and written here. Dimensions and sizes are 16 and 32 bits in 1, 64 bits in 2. */
 const PLACES = {
@@ -163,85 +162,40 @@ export function labelNifti(header: Uint8Array, labels: Uint8Array): Uint8Array<A
   return bytes
 }
 
-/**
- * What the viewer is given: NIfTI-1 in the same voxel order, with an affine that it can draw. A picture's rows run
- * downwards on a screen and are turned round for it; an affine that cannot be drawn is replaced by the voxel sizes; of
- * several time points the first is shown; three channels of bytes are a colour. May take over the buffer of `image`.
- */
-export function forDisplay(image: NiftiImage, isPicture: boolean): ArrayBuffer {
-  const { size, channels, data } = image
-  const voxels = size[0] * size[1] * size[2]
-  const isColour = isPicture && channels >= 3 && data instanceof Uint8Array
-  const shown = isColour ? interleave(data as Uint8Array, voxels) : shrink(data.subarray(0, voxels))
-  if (isPicture) turnRows(shown, size, isColour ? 4 : 1)
-  // A large scan is not copied: where its voxels lie at the usual place, the header before them is written anew.
-  const inPlace = shown.byteOffset === 352 && shown.buffer.byteLength === 352 + shown.byteLength
-  const bytes = inPlace ? new Uint8Array(shown.buffer as ArrayBuffer) : new Uint8Array(352 + shown.byteLength)
-  if (inPlace) bytes.fill(0, 0, 352)
-  else bytes.set(new Uint8Array(shown.buffer, shown.byteOffset, shown.byteLength), 352)
-  const view = new DataView(bytes.buffer)
-  view.setInt32(0, 348, true)
-  setDims(view, 1, [3, ...size, 1, 1, 1, 1])
-  const type = Number(Object.entries(ARRAYS).find(([, ArrayType]) => shown instanceof ArrayType)![0])
-  if (isColour) setType(view, 1, RGBA32, 32)
-  else setType(view, 1, type, shown.BYTES_PER_ELEMENT * 8)
-  const affine = displayAffine(image, isPicture)
-  setReal(view, 1, PLACES[1].pixdim, [1, ...spacingOf(affine), 1])
-  setReal(view, 1, PLACES[1].offset, [352, 1, 0])
-  bytes[123] = 2
-  view.setInt16(PLACES[1].sform, 1, true)
-  setReal(view, 1, PLACES[1].srow, [...affine.subarray(0, 12)])
-  bytes.set([0x6e, 0x2b, 0x31], 344)
-  return bytes.buffer
+/** A volume in the axes R, A, S as a file: what the 3-D view is given. */
+export function displayNifti(data: Voxels, size: Vec3, spacing: Vec3): ArrayBuffer {
+  const shown = data instanceof Float64Array ? Float32Array.from(data) : data
+  const centred = spacing.map((mm, axis) => (-mm * (size[axis]! - 1)) / 2)
+  const srow = [0, 1, 2].flatMap((row) => [0, 1, 2].map((c) => (c === row ? spacing[c]! : 0)).concat(centred[row]!))
+  return imageNifti(shown, [3, ...size, 1, 1, 1, 1], spacing, srow).buffer
 }
 
 /** One slice as an image of its own, for the tools that work on slices. */
 export function sliceNifti(data: Voxels, width: number, height: number): Uint8Array<ArrayBuffer> {
+  return imageNifti(data, [2, width, height, 1, 1, 1, 1, 1], [1, 1, 1], [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0])
+}
+
+function imageNifti(
+  data: Voxels,
+  dims: readonly number[],
+  spacing: Vec3,
+  srow: readonly number[],
+): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(352 + data.byteLength)
   bytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), 352)
   const view = new DataView(bytes.buffer)
   view.setInt32(0, 348, true)
-  setDims(view, 1, [2, width, height, 1, 1, 1, 1, 1])
+  setDims(view, 1, dims)
   const type = Number(Object.entries(ARRAYS).find(([, ArrayType]) => data instanceof ArrayType)![0])
   setType(view, 1, type, data.BYTES_PER_ELEMENT * 8)
-  setReal(view, 1, PLACES[1].pixdim, [1, 1, 1, 1])
+  setReal(view, 1, PLACES[1].pixdim, [1, ...spacing, 1])
   setReal(view, 1, PLACES[1].offset, [352, 1, 0])
+  // NIFTI_UNITS_MM
+  bytes[123] = 2
   view.setInt16(PLACES[1].sform, 1, true)
-  setReal(view, 1, PLACES[1].srow, [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0])
+  setReal(view, 1, PLACES[1].srow, srow)
   bytes.set([0x6e, 0x2b, 0x31], 344)
   return bytes
-}
-
-function displayAffine({ affine }: NiftiImage, isPicture: boolean): Float64Array {
-  if (!isPicture && isUsable(affine)) return affine
-  const [sx, sy, sz] = spacingOf(affine).map((mm) => (Number.isFinite(mm) && mm > 0 ? mm : 1)) as [
-    number,
-    number,
-    number,
-  ]
-  return Float64Array.from([sx, 0, 0, 0, 0, sy, 0, 0, 0, 0, sz, 0, 0, 0, 0, 1])
-}
-
-/** Doubles are drawn no finer than floats. */
-function shrink(data: Voxels): Voxels {
-  return data instanceof Float64Array ? Float32Array.from(data) : data
-}
-
-function turnRows(data: Voxels, [nx, ny, nz]: Vec3, channels: number): void {
-  const row = nx * channels
-  for (let z = 0; z < nz; z++)
-    for (let y = 0; y < ny >> 1; y++) {
-      const [a, b] = [(y + ny * z) * row, (ny - 1 - y + ny * z) * row]
-      const kept = data.slice(a, a + row)
-      data.copyWithin(a, b, b + row)
-      data.set(kept as never, b)
-    }
-}
-
-function interleave(planes: Uint8Array, voxels: number): Uint8Array {
-  const pixels = new Uint8Array(4 * voxels).fill(255)
-  for (let c = 0; c < 3; c++) for (let i = 0; i < voxels; i++) pixels[4 * i + c] = planes[c * voxels + i]!
-  return pixels
 }
 
 function setDims(view: DataView, version: 1 | 2, dims: readonly number[]): void {

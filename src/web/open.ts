@@ -2,7 +2,7 @@
 import { inWords, isSessionGone } from './banner.js'
 import { byId } from './dom.js'
 import { LabelMap } from './label-map.js'
-import type { Memory } from './memory.js'
+import type { Kept, Memory } from './memory.js'
 import { scanOf } from './scan.js'
 import { EMPTY } from './store.js'
 import type { Workbench } from './workbench.js'
@@ -31,8 +31,8 @@ export class Opener {
     this.#acceptDrops()
   }
 
-  /** Uploads files as a new session and shows it. */
-  async open(files: readonly File[]): Promise<void> {
+  /** Uploads files as a new session and shows it, with segments that were made on them before. */
+  async open(files: readonly File[], kept?: Kept): Promise<void> {
     const chosen = files.filter(({ name }) => !name.startsWith('.'))
     if (chosen.length === 0) return
     const name = chosen.length === 1 ? chosen[0]!.name : (folderOf(chosen[0]!) ?? 'series')
@@ -47,7 +47,7 @@ export class Opener {
         signal,
       )
       this.#files = chosen
-      await this.#show(info.session_id, name, signal)
+      await this.#show(info.session_id, name, signal, kept)
       this.#bench.note(`opened ${info.image.format} ${info.image.size.join('x')} ${info.image.dtype}`)
     })
   }
@@ -69,9 +69,7 @@ export class Opener {
       return
     }
     const { store } = this.#bench
-    const kept = { labels: store.labels, doc: store.doc }
-    await this.open(this.#files)
-    if (this.#bench.scan && sameSize(store.labels.size, kept.labels.size)) store.reset(kept.labels, kept.doc)
+    await this.open(this.#files, { labels: store.labels, doc: store.doc })
   }
 
   /** An error, with the way out of it. */
@@ -81,16 +79,17 @@ export class Opener {
     this.#bench.banner.show(inWords(error), ...(isSessionGone(error) ? [again] : []))
   }
 
-  async #show(session: string, name: string | undefined, signal: AbortSignal): Promise<void> {
+  async #show(session: string, name: string | undefined, signal: AbortSignal, made?: Kept): Promise<void> {
     const { api, job, viewer, store } = this.#bench
     const info = await api.session(session)
     job.say('Fetching the volume')
     const volume = await api.volume(session, (fraction) => job.progress(fraction), signal)
-    const kept = await this.#memory.recall(session)
-    const { scan, image } = scanOf(info, name ?? kept?.name ?? 'scan', volume)
-    await viewer.show(scan, image)
+    const recalled = made ? undefined : await this.#memory.recall(session)
+    const { scan, image } = scanOf(info, name ?? recalled?.name ?? 'scan', volume)
+    const kept = made ?? recalled
     const fits = kept !== undefined && sameSize(kept.labels.size, scan.size)
     store.reset(fits ? kept.labels : new LabelMap(scan.size), fits ? kept.doc : EMPTY)
+    viewer.show(scan, image, store.labels)
     this.#bench.scan = scan
     this.#bench.banner.clear()
     const notes = scan.facts.notes ?? []

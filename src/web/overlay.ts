@@ -1,4 +1,4 @@
-/** Marks over the slices: the crosshair and what the tool in hand draws, cut off at the edge of each slice. */
+/** Marks over the slices: how they lie in the patient, the crosshair and what the tool in hand draws, cut off at each slice's edge. */
 import { makeSvg } from './dom.js'
 import type { Tool } from './tool.js'
 import type { Tile, Viewer } from './viewer.js'
@@ -25,7 +25,14 @@ export class Overlay {
     const { left, top, width, height } = tile
     const id = `tile-${index}`
     const clip = makeSvg('clipPath', { id }, makeSvg('rect', { x: left, y: top, width, height }))
-    return makeSvg('g', { 'clip-path': `url(#${id})` }, clip, this.#crosshair(tile), ...(tool.marks?.(tile) ?? []))
+    return makeSvg(
+      'g',
+      { 'clip-path': `url(#${id})` },
+      clip,
+      this.#crosshair(tile),
+      ...(tool.marks?.(tile) ?? []),
+      ...this.#letters(tile),
+    )
   }
 
   #crosshair(tile: Tile): SVGElement {
@@ -34,5 +41,26 @@ export class Overlay {
     const across = `M${left} ${y}H${x - GAP}M${x + GAP} ${y}H${left + width}`
     const down = `M${x} ${top}V${y - GAP}M${x} ${y + GAP}V${top + height}`
     return makeSvg('path', { class: 'crosshair', d: across + down })
+  }
+
+  /** Which side of the patient is where, and which slice this is, counted from 1 as people do. */
+  #letters({ left, top, width, height, plane, slice, across }: Tile): SVGElement[] {
+    const [x, y] = [left + width / 2, top + height / 2]
+    const text = (word: string, at: Readonly<Record<string, number>>, anchor: 'start' | 'middle' | 'end') =>
+      makeSvg('text', { class: 'letter', 'text-anchor': anchor, ...at }, word)
+    const slices = this.#viewer.slicesAcross(across)
+    const caption =
+      slices > 1
+        ? [text(`${width < 330 ? '' : plane.name} ${slice + 1} / ${slices}`, { x: left + 8, y: top + 18 }, 'start')]
+        : []
+    if (!plane.edges) return caption
+    const [leftmost, rightmost, uppermost, lowest] = plane.edges
+    return [
+      ...caption,
+      text(leftmost, { x: left + 8, y: y + 5 }, 'start'),
+      text(rightmost, { x: left + width - 8, y: y + 5 }, 'end'),
+      text(uppermost, { x, y: top + 18 }, 'middle'),
+      text(lowest, { x, y: top + height - 8 }, 'middle'),
+    ]
   }
 }

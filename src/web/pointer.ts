@@ -117,7 +117,7 @@ export class Pointer {
     event.preventDefault()
     const place = this.#place(event)
     const tile = viewer.tileAt(place.x, place.y)
-    if (event.ctrlKey || viewer.isFlat) viewer.zoom *= event.deltaY < 0 ? 1.15 : 1 / 1.15
+    if (event.ctrlKey || viewer.isFlat) viewer.zoomBy(event.deltaY < 0 ? 1.15 : 1 / 1.15, tile && { tile, ...place })
     else if (tile) {
       this.across = tile.across
       viewer.scroll(tile.across, Math.sign(event.deltaY))

@@ -1,7 +1,7 @@
 /** The image on the screen: a session's volume, where it came from and how it lies. */
 import type { ImageFacts, SessionInfo } from './api.js'
 import type { Vec3 } from './geometry.js'
-import { type NiftiImage, readNifti } from './nifti.js'
+import { readNifti, type Voxels } from './nifti.js'
 
 export interface Scan {
   readonly session: string
@@ -17,11 +17,20 @@ export interface Scan {
   readonly isPicture: boolean
 }
 
+/** The voxels: x fastest; colours are planes of their own, time points come after each other. */
+export interface ScanImage {
+  readonly data: Voxels
+  /** Three, or four with transparency; undefined for grey. */
+  readonly colours: 3 | 4 | undefined
+  /** Time points, echoes: images on one grid. */
+  readonly frames: number
+}
+
 const PICTURES = new Set(['png', 'jpeg', 'tiff', 'bmp'])
 
-export function scanOf(info: SessionInfo, name: string, volume: ArrayBuffer): { scan: Scan; image: NiftiImage } {
-  const image = readNifti(volume)
-  const { size, affine, header } = image
+export function scanOf(info: SessionInfo, name: string, volume: ArrayBuffer): { scan: Scan; image: ScanImage } {
+  const { size, affine, header, data, channels } = readNifti(volume)
+  const { colours } = info.image
   const scan: Scan = {
     session: info.session_id,
     name,
@@ -32,7 +41,7 @@ export function scanOf(info: SessionInfo, name: string, volume: ArrayBuffer): { 
     header,
     isPicture: PICTURES.has(info.image.format),
   }
-  return { scan, image }
+  return { scan, image: { data, colours, frames: channels / (colours ?? 1) } }
 }
 
 /** 'liver.nii.gz' → 'liver'. */

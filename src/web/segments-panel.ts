@@ -8,12 +8,11 @@ import type { Workbench } from './workbench.js'
 export class SegmentsPanel {
   readonly #bench: Workbench
   readonly #list = byId('segments')
-  #counting = 0
-  #counts: Float64Array = new Float64Array(256)
 
   constructor(bench: Workbench) {
     this.#bench = bench
-    bench.store.subscribe((box) => this.#changed(box))
+    bench.store.subscribe(() => this.#show())
+    bench.on('scan', () => this.#show())
     byId('new-segment').addEventListener('click', () => this.add())
     byId('fill').addEventListener('click', () => this.fill())
     byId('largest').addEventListener('click', () => this.largest())
@@ -72,18 +71,6 @@ export class SegmentsPanel {
     store.change(name, { segments })
   }
 
-  #changed(box: Box | undefined): void {
-    this.#show()
-    if (box === undefined && this.#counting !== 0) return
-    // Counting a large volume takes a while; the list need not wait for it.
-    clearTimeout(this.#counting)
-    this.#counting = setTimeout(() => {
-      this.#counting = 0
-      this.#counts = this.#bench.store.labels.counts()
-      this.#show()
-    }, 80)
-  }
-
   #show(): void {
     const { doc } = this.#bench.store
     byId('no-segments').hidden = doc.segments.length > 0
@@ -117,6 +104,7 @@ export class SegmentsPanel {
       type: 'text',
       id: `segment-${id}-name`,
       value: name,
+      title: name,
       'aria-label': `Name of segment ${id}`,
     })
     text.addEventListener('change', () => this.#edit(segment, 'rename', { name: text.value.trim() || name }))
@@ -134,9 +122,9 @@ export class SegmentsPanel {
   }
 
   #volume(id: number): string {
-    const { scan } = this.#bench
-    const voxels = this.#counts[id]!
+    const { scan, store } = this.#bench
     if (!scan) return ''
+    const voxels = store.labels.count(id)
     if (scan.isPicture) return `${voxels} pixels`
     const ml = (voxels * scan.spacing[0] * scan.spacing[1] * scan.spacing[2]) / 1000
     return `${ml < 10 ? ml.toFixed(2) : ml.toFixed(0)} ml · ${voxels} voxels`

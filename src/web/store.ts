@@ -84,13 +84,12 @@ export class Store {
     this.#listeners.add(listener)
   }
 
-  /** Another scan, or one that is back: nothing to undo. */
+  /** Another scan, or one that is back: nothing to undo. Told with the scan, not to those who listen for changes. */
   reset(labels: LabelMap, doc = EMPTY): void {
     this.#labels = labels
     this.#doc = doc
     this.#past = []
     this.#future = []
-    this.#tell(undefined)
   }
 
   /** One step. `patch` may have been written already by a tool that draws as it goes; `before` is then what was there. */

@@ -1,5 +1,5 @@
 /** What the parts of the page share. Everything is created once, in main.ts, and handed on. */
-import type { Api, Model } from './api.js'
+import { type Api, ApiError, type Model } from './api.js'
 import type { Banner } from './banner.js'
 import type { Job } from './job.js'
 import type { Scan } from './scan.js'
@@ -26,6 +26,7 @@ export class Workbench {
   #scan: Scan | undefined
   #models: readonly Model[] = []
   #tool: ToolName = 'look'
+  readonly #takeOneImage = new Set<string>()
   #chosen: Partial<Record<'click' | 'extremes', string>> = {}
   readonly #listeners: { [E in keyof Events]: Set<() => void> } = {
     scan: new Set(),
@@ -85,6 +86,23 @@ export class Workbench {
   choose(tool: 'click' | 'extremes', model: string): void {
     this.#chosen = { ...this.#chosen, [tool]: model }
     this.tool = tool
+  }
+
+  /**
+   * Runs `work` with what every request to a model says: where the scan holds several images (time points, echoes) and the
+   * model turns out to take one, the one on the screen.
+   */
+  async asking<T>({ name }: Model, work: (params: object) => Promise<T>): Promise<T> {
+    const { viewer } = this
+    const params = () => (viewer.frames > 1 && this.#takeOneImage.has(name) ? { image_index: viewer.frame } : {})
+    try {
+      return await work(params())
+    } catch (error) {
+      const wantsOne = error instanceof ApiError && error.hint?.includes('image_index')
+      if (!wantsOne || viewer.frames < 2 || this.#takeOneImage.has(name)) throw error
+      this.#takeOneImage.add(name)
+      return work(params())
+    }
   }
 
   on(event: keyof Events, listener: () => void): void {
