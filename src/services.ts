@@ -10,7 +10,11 @@ import type { Config } from './config/schema.js'
 import { createDatastore } from './datastore/create-datastore.js'
 import type { Datastore } from './datastore/datastore.js'
 import { DatastoreRefused } from './datastore/open-folder.js'
+import { readAuthorization } from './fetchers/credentials.js'
+import { createDicomwebServer, type DicomwebServer } from './fetchers/dicomweb-server.js'
+import type { FetchLimits } from './fetchers/fetch-context.js'
 import { createFetchSource, type FetchSource } from './fetchers/fetch-source.js'
+import { createSeriesIndex, type SeriesIndex } from './fetchers/series-index.js'
 import { LogRing } from './observability/log-ring.js'
 import { createLogger } from './observability/logger.js'
 import { parseDevice } from './predictors/device.js'
@@ -37,6 +41,11 @@ const MOST_CONFIG_BYTES = 4 * 1024 * 1024
 /** How often files that may change while the server runs are looked at. */
 const RELOAD_MS = 5000
 
+export interface Dicomweb {
+  readonly server: DicomwebServer
+  readonly index: SeriesIndex
+}
+
 export interface Services {
   readonly logger: Logger
   readonly logs: LogRing
@@ -48,6 +57,8 @@ export interface Services {
   readonly sessions: Sessions
   /** Undefined unless the operator wants one. */
   readonly datastore: Datastore | undefined
+  /** The DICOMweb service whose series are images; undefined unless the operator names one. */
+  readonly dicomweb: Dicomweb | undefined
   readonly board: RequestBoard
   /** Fetches a session's image from another server, if the operator allows it. */
   readonly fetchSource: FetchSource
@@ -73,17 +84,13 @@ export async function createServices(config: Config): Promise<Services> {
   // First what only reads settings, so that a wrong one is told before anything is open.
   const fetchSource = openFetching({
     allow: config.allowFetch,
-    limits: {
-      maxBytes: config.maxUploadBytes,
-      maxFiles: config.maxUploadFiles,
-      seconds: config.fetchDeadline,
-      silenceSeconds: config.fetchSilence,
-    },
+    limits: fetchLimits(config),
     dicom: { aeTitle: config.dicomAeTitle, scpPort: config.dicomPort, tls: await readTls(config) },
   })
   await checkCatalog(config.modelCatalog)
   const logs = new LogRing()
   const logger = createLogger(config.logLevel, logs)
+  const dicomweb = await createDicomweb(config, logger)
   const tokens = await openTokens(config, logger)
   const tls = await openTls(config, logger)
   const workspace = await openOurs(config.workspace, logger)
@@ -132,6 +139,7 @@ export async function createServices(config: Config): Promise<Services> {
     scheduler,
     sessions,
     datastore,
+    dicomweb,
     board,
     fetchSource,
     workspace: workspace.path,
@@ -147,6 +155,7 @@ export async function createServices(config: Config): Promise<Services> {
       await board.close()
     },
     async close() {
+      dicomweb?.index.close()
       await datastore?.close()
       await sessions.close()
       await workspace.close()
@@ -206,6 +215,55 @@ async function openDatastore(config: Config, workspace: Workspace, log: Log): Pr
     if (error instanceof DatastoreRefused) throw new ConfigError([`--datastore: ${error.message}`])
     throw error
   }
+}
+
+function fetchLimits(config: Config): FetchLimits {
+  return {
+    maxBytes: config.maxUploadBytes,
+    maxFiles: config.maxUploadFiles,
+    seconds: config.fetchDeadline,
+    silenceSeconds: config.fetchSilence,
+  }
+}
+
+/** The service that `--dicomweb-url` names, undefined where it names none. Throws ConfigError; asks the service nothing. */
+export async function createDicomweb(config: Config, log: Log): Promise<Dicomweb | undefined> {
+  const { dicomwebUrl: url, dicomwebCredentials: credentials, storeLabels } = config
+  if (url === '') {
+    const idle = { '--dicomweb-credentials': credentials !== '', '--store-labels': storeLabels }
+    const problems = Object.entries(idle).filter(([, isSet]) => isSet)
+    if (problems.length > 0) throw new ConfigError(problems.map(([flag]) => `${flag}: needs --dicomweb-url`))
+    return undefined
+  }
+  let authorization: string | undefined
+  try {
+    authorization = credentials === '' ? undefined : await readAuthorization(credentials, process.env)
+  } catch (error) {
+    if (error instanceof RangeError) throw new ConfigError([`--dicomweb-credentials: ${error.message}`])
+    throw error
+  }
+  let server: DicomwebServer
+  try {
+    server = createDicomwebServer({
+      url,
+      authorization,
+      allow: config.allowFetch,
+      limits: fetchLimits(config),
+      maxAnswerBytes: config.dicomwebMaxAnswer,
+      maxSeries: config.dicomwebMaxSeries,
+      filter: config.dicomwebFilter,
+    })
+  } catch (error) {
+    if (error instanceof RangeError) throw new ConfigError([`--dicomweb-url: ${error.message}`])
+    throw error
+  }
+  const index = createSeriesIndex({
+    server,
+    clock: systemClock,
+    maxAgeMs: config.dicomwebRefresh * 1000,
+    onFailure: (err) => log.warn({ err }, 'the DICOMweb service could not be listed'),
+  })
+  return { server, index }
 }
 
 function openFetching(settings: Parameters<typeof createFetchSource>[0]): FetchSource {

@@ -100,6 +100,27 @@ function isOrigin(entry: string): boolean {
   return !plain.startsWith('http') || new URL(plain).origin === plain
 }
 
+/** The base of an HTTP service; a login in it would end up in logs and process lists. */
+const serviceUrl = () =>
+  z.string().superRefine((entry, context) => {
+    const wrong = wrongServiceUrl(entry)
+    if (entry !== '' && wrong !== undefined) context.addIssue({ code: 'custom', message: wrong })
+  })
+
+function wrongServiceUrl(entry: string): string | undefined {
+  const url = URL.canParse(entry) ? new URL(entry) : undefined
+  if (url === undefined || !/^https?:$/.test(url.protocol) || url.hostname === '')
+    return 'must be a URL, as in https://pacs.example/dicom-web'
+  if (url.username !== '' || url.password !== '') return 'must have no login in it; see --dicomweb-credentials'
+  return url.search === '' && url.hash === '' ? undefined : 'must be the base of the service, without ? and #'
+}
+
+/** Keys of a QIDO-RS search; those that page through it are ours. */
+function isSearch(entry: string): boolean {
+  const keys = [...new URLSearchParams(entry)]
+  return keys.every(([key, value]) => /^[A-Za-z0-9.]+$/.test(key) && value !== '' && !/^(limit|offset)$/i.test(key))
+}
+
 /** Names and addresses are looked up at start; a block can be wrong before that. */
 function isHostEntry(entry: string): boolean {
   const [address, bits, rest] = entry.split('/')
@@ -112,7 +133,7 @@ function isHostEntry(entry: string): boolean {
 export interface SettingMeta {
   /** What stands for the value in `--help`: PORT, BYTES, SECONDS … */
   readonly value: string
-  readonly group: 'server' | 'access' | 'models' | 'limits' | 'sessions' | 'datastore' | 'fetching'
+  readonly group: 'server' | 'access' | 'models' | 'limits' | 'sessions' | 'datastore' | 'fetching' | 'dicomweb'
   readonly help: string
   /** Further names of the flag, of AIAA's. */
   readonly aliases?: readonly string[]
@@ -494,6 +515,59 @@ export const Config = z.object({
     .string()
     .default('')
     .meta(about('fetching', 'FILE', 'certificates (PEM) we trust in DICOM over TLS')),
+
+  dicomwebUrl: serviceUrl()
+    .default('')
+    .meta(
+      about(
+        'dicomweb',
+        'URL',
+        "DICOMweb service, the part before /studies: MONAI Label's clients name its series as images; empty: none",
+      ),
+    ),
+  dicomwebCredentials: z
+    .string()
+    .default('')
+    .meta(
+      about(
+        'dicomweb',
+        'FILE',
+        'file with one line, basic USER:PASSWORD or bearer TOKEN, for that service; env:NAME: a variable that holds it',
+      ),
+    ),
+  dicomwebFilter: z
+    .string()
+    .refine(isSearch, { error: 'must be QIDO-RS keys, as in Modality=CT&StudyDate=20260101-' })
+    .default('')
+    .meta(
+      about(
+        'dicomweb',
+        'KEYS',
+        'which series are listed and given as next sample, as in Modality=CT&StudyDate=20260101-; empty: all images',
+      ),
+    ),
+  dicomwebMaxSeries: count(1, 100_000)
+    .default(1000)
+    .meta(
+      about(
+        'dicomweb',
+        'COUNT',
+        'series of images, and segmentations, that one listing asks for; the rest is left out',
+      ),
+    ),
+  dicomwebMaxAnswer: bytes(1024)
+    .default(32 * MiB)
+    .meta(
+      about('dicomweb', 'BYTES', 'one answer of the service in JSON, which is read in memory; a series takes 2 KiB'),
+    ),
+  dicomwebRefresh: seconds(0)
+    .default(60)
+    .meta(about('dicomweb', 'SECONDS', 'how old a listing may be before the service is asked again')),
+  storeLabels: flag()
+    .default(false)
+    .meta(
+      about('dicomweb', 'BOOLEAN', 'final labels of its series are sent back to that service as DICOM SEG (STOW-RS)'),
+    ),
 })
 export type Config = z.infer<typeof Config>
 export type SettingName = keyof Config

@@ -56,3 +56,24 @@ export function createBudget(limits: FetchLimits): FetchBudget {
     },
   }
 }
+
+/**
+ * One fetch, with a budget of its own: `work` gets a context whose signal fires when `signal` does, or when the fetch has
+ * taken its time; then with FETCH_FAILED.
+ */
+export async function withinLimits<T>(
+  { policy, folder, limits, signal }: Omit<FetchContext, 'budget'>,
+  work: (context: FetchContext) => Promise<T>,
+): Promise<T> {
+  const late = new AbortController()
+  const timer = setTimeout(
+    () => late.abort(new AppError('FETCH_FAILED', `the retrieval took over ${limits.seconds} s and was given up`)),
+    limits.seconds * 1000,
+  )
+  try {
+    const both = AbortSignal.any([signal, late.signal])
+    return await work({ policy, folder, limits, budget: createBudget(limits), signal: both })
+  } finally {
+    clearTimeout(timer)
+  }
+}

@@ -4,7 +4,7 @@ import { AppError } from '../errors.js'
 import { createFetchPolicy, type Lookup } from '../util/fetch-policy.js'
 import { DicomwebSource, fetchDicomweb } from './dicomweb.js'
 import { createDimse, DicomSource, type DimseOptions } from './dimse.js'
-import { createBudget, type Fetched, type FetchLimits } from './fetch-context.js'
+import { type Fetched, type FetchLimits, withinLimits } from './fetch-context.js'
 import { fetchHttp, HttpSource } from './http-fetch.js'
 
 export interface FetchSettings {
@@ -38,25 +38,11 @@ export function createFetchSource({ allow, limits, dicom, lookup }: FetchSetting
   return async (body, folder, signal) => {
     if (!Body.safeParse(body).success)
       throw new AppError('BAD_PARAMS', 'the body must have exactly one of dicom, dicomweb and http')
-    const late = new AbortController()
-    const timer = setTimeout(
-      () => late.abort(new AppError('FETCH_FAILED', `the retrieval took over ${limits.seconds} s and was given up`)),
-      limits.seconds * 1000,
-    )
-    const context = {
-      policy,
-      folder,
-      limits,
-      budget: createBudget(limits),
-      signal: AbortSignal.any([signal, late.signal]),
-    }
-    try {
-      if ('dicom' in body) return await fetchDicom(parse(DicomSource, 'dicom', body.dicom), context)
-      if ('dicomweb' in body) return await fetchDicomweb(parse(DicomwebSource, 'dicomweb', body.dicomweb), context)
-      return await fetchHttp(parse(HttpSource, 'http', body.http), context)
-    } finally {
-      clearTimeout(timer)
-    }
+    return withinLimits({ policy, folder, limits, signal }, (context) => {
+      if ('dicom' in body) return fetchDicom(parse(DicomSource, 'dicom', body.dicom), context)
+      if ('dicomweb' in body) return fetchDicomweb(parse(DicomwebSource, 'dicomweb', body.dicomweb), context)
+      return fetchHttp(parse(HttpSource, 'http', body.http), context)
+    })
   }
 }
 

@@ -34,11 +34,17 @@ export const HttpSource = z.strictObject({
 })
 export type HttpSource = z.infer<typeof HttpSource>
 
+/** A body that is read from a file while it is sent, once for every hop. */
+export interface FileBody {
+  readonly bytes: number
+  open(): Readable
+}
+
 export interface HttpRequest {
   readonly method: 'GET' | 'POST'
   readonly url: URL
   readonly headers: Readonly<Record<string, string>>
-  readonly body?: string | undefined
+  readonly body?: string | FileBody | undefined
   readonly verify: boolean
   readonly redirects: boolean
   readonly silenceMs: number
@@ -181,7 +187,9 @@ async function send(hop: HttpRequest, { policy, signal }: FetchContext): Promise
       ...headers,
       host: url.host,
       'accept-encoding': 'identity',
-      ...(body === undefined ? {} : { 'content-length': Buffer.byteLength(body) }),
+      ...(body === undefined
+        ? {}
+        : { 'content-length': typeof body === 'string' ? Buffer.byteLength(body) : body.bytes }),
     },
     agent: false,
     rejectUnauthorized: verify,
@@ -193,7 +201,8 @@ async function send(hop: HttpRequest, { policy, signal }: FetchContext): Promise
     const silent = () => request.destroy(failed(`${endpoint.host} was silent for ${silenceMs / 1000} s`))
     request.setTimeout(silenceMs, silent)
     request.on('error', (error) => reject(connectionFault(error, endpoint.host, signal)))
-    request.end(body)
+    if (body === undefined || typeof body === 'string') request.end(body)
+    else pipeline(body.open(), request).catch((error: unknown) => reject(connectionFault(error, endpoint.host, signal)))
   })
 }
 

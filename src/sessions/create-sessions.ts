@@ -58,6 +58,7 @@ const Meta: z.ZodType<SessionMeta> = z.object({
   source: z.object({ file: z.string().regex(/^[\w.-]+$/), contentType: z.string() }),
   image: z.record(z.string(), z.unknown()),
   received: z.object({ files: z.number(), announced: z.number().optional() }).optional(),
+  origin: z.string().optional(),
 })
 
 /** One session in memory. */
@@ -130,6 +131,7 @@ class SessionStore implements Sessions {
       source: session.source,
       image: session.image,
       ...(session.received ? { received: session.received } : {}),
+      ...(session.origin === undefined ? {} : { origin: session.origin }),
     }
     await writeFileAtomic(join(session.folder, META), JSON.stringify(meta))
     await moveFolder(session.folder, join(this.#folder, id), join(this.#folder, `${workspace.server}.${id}.part`))
@@ -145,6 +147,15 @@ class SessionStore implements Sessions {
     throw new AppError('SESSION_EXPIRED', 'the session is unknown or has expired', {
       hint: 'upload the image again with PUT /session/',
     })
+  }
+
+  async holdOrigin(origin: string): Promise<HeldSession | undefined> {
+    for (const { meta, gone } of [...this.#entries.values()]) {
+      if (gone || meta.origin !== origin) continue
+      const held = await this.#use(meta.id, true)
+      if (held) return held
+    }
+    return undefined
   }
 
   async get(id: string, { renew }: { renew: boolean }): Promise<HeldSession> {

@@ -17,6 +17,8 @@ export interface SessionMeta {
   readonly image: Readonly<Record<string, unknown>>
   /** How many files came, and how many the peer had announced, when the image was fetched. */
   readonly received?: { readonly files: number; readonly announced?: number | undefined } | undefined
+  /** Where the server itself fetched the image, when it did: by this the session is found again. Never told to a client. */
+  readonly origin?: string | undefined
 }
 
 export interface Session {
@@ -43,6 +45,7 @@ export interface NewSession {
   readonly source: SessionMeta['source']
   readonly image: SessionMeta['image']
   readonly received?: SessionMeta['received']
+  readonly origin?: SessionMeta['origin']
 }
 
 export interface Sessions {
@@ -50,6 +53,8 @@ export interface Sessions {
   create(session: NewSession): Promise<Session>
   /** For inference: renews the session and holds it. Rejects SESSION_EXPIRED (440) when it is unknown, expired or malformed. */
   hold(id: string): Promise<HeldSession>
+  /** As `hold`, by the origin; undefined when no live session is of it. */
+  holdOrigin(origin: string): Promise<HeldSession | undefined>
   /** For GET: rejects SESSION_NOT_FOUND (404). `renew` counts as a use. */
   get(id: string, options: { renew: boolean }): Promise<HeldSession>
   /** Rejects SESSION_NOT_FOUND (404). A request that holds the session keeps its files until it ends. */

@@ -13,7 +13,7 @@ import { AppError } from '../../src/errors.js'
 import { LogRing } from '../../src/observability/log-ring.js'
 import type { ModelEntry, ModelRegistry } from '../../src/registry/registry.js'
 import { BOARD_DEFAULTS, RequestBoard } from '../../src/scheduler/request-board.js'
-import type { Services } from '../../src/services.js'
+import { createDicomweb, type Services } from '../../src/services.js'
 import { createSessions } from '../../src/sessions/create-sessions.js'
 import { systemClock } from '../../src/util/clock.js'
 import { silentLog } from '../../src/util/log.js'
@@ -64,6 +64,7 @@ export async function testApp({ answer, flags = [], services: overrides = {} }: 
           maxImages: config.datastoreMaxImages,
           expirySeconds: config.datastoreExpiry,
         })
+  const dicomweb = await createDicomweb(config, silentLog)
   const board = new RequestBoard({
     ...BOARD_DEFAULTS,
     clock: systemClock,
@@ -82,6 +83,7 @@ export async function testApp({ answer, flags = [], services: overrides = {} }: 
     scheduler,
     sessions,
     datastore,
+    dicomweb,
     board,
     fetchSource: async () => {
       throw new AppError('FETCH_FORBIDDEN', 'fetching is off')
@@ -92,6 +94,7 @@ export async function testApp({ answer, flags = [], services: overrides = {} }: 
     reload: async () => {},
     stopJobs: () => board.close(),
     async close() {
+      dicomweb?.index.close()
       await datastore?.close()
       await sessions.close()
       await workspace.close()

@@ -11,6 +11,7 @@ const GROUPS: Readonly<Record<SettingMeta['group'], string>> = {
   sessions: 'Sessions',
   datastore: 'Datastore',
   fetching: 'Fetching images from elsewhere',
+  dicomweb: 'The DICOMweb service of this installation',
 }
 
 /** Returns the exit code when the server could not be started; a started one runs until it is stopped. */
