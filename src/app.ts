@@ -25,7 +25,10 @@ import { authRoutes } from './http/monailabel/auth.js'
 import { datastoreRoutes } from './http/monailabel/datastore.js'
 import { inferRoutes } from './http/monailabel/infer.js'
 import { infoRoutes } from './http/monailabel/info.js'
+import { labelRoutes } from './http/monailabel/labels.js'
 import { nextSampleRoutes } from './http/monailabel/next-sample.js'
+import { createSeriesImages } from './http/monailabel/series-images.js'
+import { createStoredImages } from './http/monailabel/stored-images.js'
 import { crossOrigin, mayUseGuarded } from './http/plugins/cross-origin.js'
 import { docs } from './http/plugins/docs.js'
 import { drainUpload } from './http/plugins/drain-upload.js'
@@ -86,8 +89,8 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
   await app.register(errorHandler)
   await app.register(drainUpload)
   await app.register(stalledReplies, { seconds: config.replySilence })
-  const { datastore, tokens } = services
-  const isGuarded = datastore ? (url: string) => isAdminPath(url) || isDatastorePath(url) : isAdminPath
+  const { datastore, dicomweb, tokens } = services
+  const isGuarded = datastore || dicomweb ? (url: string) => isAdminPath(url) || isDatastorePath(url) : isAdminPath
   await app.register(hostGuard, { host: config.host, allowedHosts: config.allowedHosts, isGuarded })
   await app.register(helmet, {
     contentSecurityPolicy: {
@@ -137,6 +140,9 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
       })
   }
 
+  const series = dicomweb && createSeriesImages({ server: dicomweb.server, sessions, scheduler, readLimits })
+  const images = createStoredImages({ datastore, series, access })
+
   await app.register(serverRoutes, {
     version: readVersion(),
     readiness: services.readiness,
@@ -155,9 +161,10 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
       uploadLimits: config,
       readLimits,
     })
-    const stored = { datastore, access, scheduler, sessions, board, scope, uploadLimits: config, readLimits }
+    const stored = { datastore, dicomweb, images, scheduler, sessions, board, scope, uploadLimits: config, readLimits }
     await uploads.register(inferRoutes, { ...stored, registry })
     await uploads.register(datastoreRoutes, stored)
+    await uploads.register(labelRoutes, { ...stored, storeLabels: config.storeLabels })
     const tools = { scheduler, sessions, board, scope, uploadLimits: config, readLimits }
     await uploads.register(mask2polygonRoutes, tools)
     await uploads.register(fixpolygonRoutes, tools)
@@ -173,9 +180,9 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
     })
   })
   await app.register(modelRoutes, { registry, scheduler })
-  await app.register(infoRoutes, { version: readVersion(), registry, datastore })
+  await app.register(infoRoutes, { version: readVersion(), registry, datastore, dicomweb })
   await app.register(authRoutes, { tokens, failures })
-  await app.register(nextSampleRoutes, { datastore, access })
+  await app.register(nextSampleRoutes, { datastore, dicomweb, images })
   await app.register(async (admin) => {
     admin.addHook('onRequest', adminGuard)
     acceptBareBodies(admin, MODEL_CONFIG_BYTES)

@@ -46,7 +46,7 @@ export type InferenceTask = z.infer<typeof InferenceTask>
 const base = {
   /** What is known to be one image each: those of a session, and what was fetched. */
   images: z.array(JobImage).readonly(),
-  /** What was uploaded instead: which files belong together, only a look into them tells. */
+  /** What was uploaded, which comes before those: which files belong together, only a look into them tells. */
   files: z.array(JobFile).readonly().optional(),
   /** The request's params, JSON decoded, not yet checked. */
   params: z.record(z.string(), z.unknown()).readonly(),
@@ -77,7 +77,7 @@ export type InferenceJob = z.infer<typeof InferenceJob>
 
 /** Jobs of a tool runner: they need no model. */
 export const ToolJob = z
-  .object({ ...base, kind: z.enum(['mask2polygon', 'fixpolygon', 'dicomSeg', 'ingest']) })
+  .object({ ...base, kind: z.enum(['mask2polygon', 'fixpolygon', 'dicomSeg', 'ingest', 'ingestLabel']) })
   .readonly()
 export type ToolJob = z.infer<typeof ToolJob>
 

@@ -4,7 +4,7 @@
  * that names them is replaced in one step, so that a crash leaves the old state or the new. The index file's modification
  * time is the last use.
  */
-import { createHash, randomInt, randomUUID } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { mkdir, readdir, rename, rm, stat, utimes } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -18,20 +18,11 @@ import type { Lease } from '../util/lease.js'
 import type { Log } from '../util/log.js'
 import { moveFolder } from '../util/move-folder.js'
 import type { Timers } from '../util/timers.js'
-import {
-  type Datastore,
-  FINAL,
-  type HeldItem,
-  type ImageVersion,
-  type LabelVersion,
-  type NewImage,
-  type NewLabel,
-  type StoredItem,
-  type Strategy,
-} from './datastore.js'
+import type { Datastore, HeldItem, ImageVersion, LabelVersion, NewImage, NewLabel, StoredItem } from './datastore.js'
 import { INDEX, type Index, readIndex, writeIndex } from './index-file.js'
 import { checkImageId, checkTag, folderOf, IMAGE_FOLDER, LEFTOVER, VERSION } from './names.js'
 import { openFolder } from './open-folder.js'
+import { FINAL } from './strategies.js'
 
 export interface DatastoreOptions {
   /** Absolute. */
@@ -171,13 +162,6 @@ class FolderDatastore implements Datastore {
         return { ...index, labels: [...others, { tag, versions: [...before, { ...version, ...label }] }] }
       })
     })
-  }
-
-  next(strategy: Strategy): StoredItem | undefined {
-    const open = this.list().filter(({ labels }) =>
-      strategy === 'unlabelled' ? labels.size === 0 : !labels.has(FINAL),
-    )
-    return open[strategy === 'random' && open.length > 0 ? randomInt(open.length) : 0]
   }
 
   async close(): Promise<void> {

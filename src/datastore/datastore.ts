@@ -60,17 +60,6 @@ export interface NewLabel extends Pick<LabelVersion, 'file' | 'contentType' | 'i
   readonly folder: string
 }
 
-/** Ways to choose the next image for somebody to label. */
-export const STRATEGIES = {
-  first: 'the first image, in order of arrival, without a final label',
-  random: 'any image without a final label',
-  unlabelled: 'the first image without a label of any tag',
-} as const
-export type Strategy = keyof typeof STRATEGIES
-
-/** The tag of labels that somebody has finished. */
-export const FINAL = 'final'
-
 export interface Datastore {
   /** In order of arrival. */
   list(): readonly StoredItem[]
@@ -85,7 +74,5 @@ export interface Datastore {
   /** Keeps what was there before as a version. Rejects BAD_PARAMS for an id that is none, TOO_LARGE when the datastore is full. */
   putImage(id: string, image: NewImage): Promise<StoredItem>
   putLabel(id: string, tag: string, label: NewLabel): Promise<StoredItem>
-  /** Undefined when no image is left. */
-  next(strategy: Strategy): StoredItem | undefined
   close(): Promise<void>
 }

@@ -46,8 +46,8 @@ export interface SeriesFacts {
 export interface Listing {
   /** Series of images, as the server orders them. */
   readonly images: readonly SeriesFacts[]
-  /** By the UID of the series that it labels: the newest segmentation that says so. */
-  readonly labels: ReadonlyMap<string, SeriesFacts>
+  /** By the UID of the series that it labels: the newest segmentation that says so; undefined: one that was stored just now. */
+  readonly labels: ReadonlyMap<string, SeriesFacts | undefined>
   /** False: there are more than `maxSeries`. */
   readonly complete: boolean
 }

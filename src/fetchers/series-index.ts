@@ -1,6 +1,6 @@
 /** What the DICOMweb server holds, as it was at the last look: asked for again when that is older than it may be. */
 import type { Clock } from '../util/clock.js'
-import type { DicomwebServer, Listing, SeriesFacts } from './dicomweb-server.js'
+import type { DicomwebServer, Listing } from './dicomweb-server.js'
 
 export interface SeriesIndexOptions {
   readonly server: Pick<DicomwebServer, 'list'>
@@ -12,12 +12,12 @@ export interface SeriesIndexOptions {
 }
 
 export interface SeriesIndex {
-  /** Waits for a look where the last one is too old. Rejects as `DicomwebServer.list`, and with the signal's reason. */
-  list(signal: AbortSignal): Promise<Listing>
+  /** Waits for a look where the last one is too old. Rejects as `DicomwebServer.list`. */
+  list(): Promise<Listing>
   /** At once, however old; undefined before the first look. One that is too old is renewed meanwhile. */
   known(): Listing | undefined
   /** A label of this series was stored just now: it counts as labelled at once, and the next list is a new look. */
-  labelled(series: SeriesFacts): void
+  labelled(seriesUid: string): void
   close(): void
 }
 
@@ -27,7 +27,7 @@ export function createSeriesIndex({ server, clock, maxAgeMs, onFailure }: Series
   let looking: Promise<Listing> | undefined
   let triedAt = Number.NEGATIVE_INFINITY
   /** Labels stored while a look was under way: it may have come before them. */
-  let stored: SeriesFacts[] = []
+  let stored: string[] = []
 
   const look = (): Promise<Listing> => {
     if (looking) return looking
@@ -47,9 +47,8 @@ export function createSeriesIndex({ server, clock, maxAgeMs, onFailure }: Series
   const isFresh = () => last !== undefined && clock.now() - last.at < maxAgeMs
 
   return {
-    async list(signal) {
-      if (isFresh()) return last!.listing
-      return untilAborted(look(), signal)
+    async list() {
+      return isFresh() ? last!.listing : look()
     },
     known() {
       // After a failure as well: a server that is down is not asked by every request.
@@ -59,9 +58,9 @@ export function createSeriesIndex({ server, clock, maxAgeMs, onFailure }: Series
         })
       return last?.listing
     },
-    labelled(series) {
-      if (looking) stored.push(series)
-      if (last) last = { listing: withLabels(last.listing, [series]), at: Number.NEGATIVE_INFINITY }
+    labelled(seriesUid) {
+      if (looking) stored.push(seriesUid)
+      if (last) last = { listing: withLabels(last.listing, [seriesUid]), at: Number.NEGATIVE_INFINITY }
     },
     close() {
       end.abort(new Error('the server closes'))
@@ -69,19 +68,8 @@ export function createSeriesIndex({ server, clock, maxAgeMs, onFailure }: Series
   }
 }
 
-/** Of a label that was stored just now only its series is known, which stands for it until the next look. */
-function withLabels(listing: Listing, stored: readonly SeriesFacts[]): Listing {
+function withLabels(listing: Listing, stored: readonly string[]): Listing {
   if (stored.length === 0) return listing
-  const more = stored.filter(({ seriesUid }) => !listing.labels.has(seriesUid))
-  return { ...listing, labels: new Map([...listing.labels, ...more.map((one) => [one.seriesUid, one] as const)]) }
-}
-
-/** The promise, or the signal's reason as soon as it fires; the work itself goes on. */
-export function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  if (signal.aborted) return Promise.reject(signal.reason)
-  return new Promise((resolve, reject) => {
-    const stop = () => reject(signal.reason)
-    signal.addEventListener('abort', stop, { once: true })
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop))
-  })
+  const more = stored.filter((seriesUid) => !listing.labels.has(seriesUid))
+  return { ...listing, labels: new Map([...listing.labels, ...more.map((uid) => [uid, undefined] as const)]) }
 }

@@ -21,8 +21,10 @@ export interface SegSource {
 export interface SegDescription {
   /** Names of labels 1, 2, … in order; labels beyond them are numbered. */
   readonly names: readonly string[]
-  /** Who made it, for the algorithm's name. */
-  readonly model: string
+  /** The model that drew them, for the algorithm's name; undefined: a person alone did. */
+  readonly model: string | undefined
+  /** True where a person has gone over what a model drew. Default: false. */
+  readonly edited?: boolean | undefined
   readonly version: string
   readonly now: Date
 }
@@ -171,7 +173,7 @@ function packFrames({ data, size: [columns, rows] }: Volume, frames: readonly Se
 function seriesAttributes({ now, model, version }: SegDescription, seriesUid: string): Attribute[] {
   const date = now.toISOString().slice(0, 10).replaceAll('-', '')
   const time = now.toISOString().slice(11, 19).replaceAll(':', '')
-  const description = words(`Segmentation by ${model}`)
+  const description = model === undefined ? 'Segmentation' : words(`Segmentation by ${model}`)
   return [
     [0x00080060, 'CS', 'SEG'],
     [0x0020000e, 'UI', seriesUid],
@@ -209,17 +211,17 @@ function imageAttributes({ size: [columns, rows] }: Volume, frames: number): Att
   ]
 }
 
-function segment(number: number, { names, model }: SegDescription): Attribute[] {
+function segment(number: number, { names, model, edited }: SegDescription): Attribute[] {
   const name = names[number - 1] ?? `label ${number}`
   const { category, type, modifier } = segmentCode(name)
   const label = words(name)
   return [
     // The slices' character set need not have the letters of a label's name; an item may have its own.
-    ...(isAscii(label) && isAscii(model) ? [] : [[0x00080005, 'CS', 'ISO_IR 192'] as const]),
+    ...(isAscii(label) && isAscii(model ?? '') ? [] : [[0x00080005, 'CS', 'ISO_IR 192'] as const]),
     [0x00620004, 'US', [number]],
     [0x00620005, 'LO', label],
-    [0x00620008, 'CS', 'AUTOMATIC'],
-    [0x00620009, 'LO', words(model)],
+    [0x00620008, 'CS', model === undefined ? 'MANUAL' : edited ? 'SEMIAUTOMATIC' : 'AUTOMATIC'],
+    ...(model === undefined ? [] : [[0x00620009, 'LO', words(model)] as const]),
     [0x00620003, 'SQ', [coded(category)]],
     [0x0062000f, 'SQ', [[...coded(type), ...(modifier ? [[0x00620011, 'SQ', [coded(modifier)]] as const] : [])]]],
   ]

@@ -2,7 +2,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { AppError } from '../errors.js'
 import { identity4 } from '../volume/affine.js'
-import { makeVolume, type Volume, type VoxelArray } from '../volume/volume.js'
+import { type Grid, makeVolume, type Vec3, type Volume, type VoxelArray } from '../volume/volume.js'
 import { colourPlanes, isColour, samplesOf } from './dicom-colour.js'
 import { ORIENTATION_TOLERANCE, type Stack, stackFrames } from './dicom-geometry.js'
 import {
@@ -88,17 +88,31 @@ async function readStack(
   signal: AbortSignal | undefined,
 ): Promise<Volume> {
   const data = await readSlices(slices, limits, reading, signal)
+  return makeVolume(stackSize(slices), stack.affine, data)
+}
+
+function stackSize(slices: readonly DicomSlice[]): Vec3 {
   const { columns, rows } = slices[0]!.object.header
-  return makeVolume([columns, rows, slices.length], stack.affine, data)
+  return [columns, rows, slices.length]
+}
+
+/** The grid of the volume that `readDicomSeries` makes of the series, without reading a pixel. */
+export function gridOf(series: DicomSeries): Grid {
+  const { slices, stack } = series
+  return { size: stackSize(slices), affine: isPicture(series) ? pictureAffine(series) : stack.affine }
 }
 
 /** Rows downwards, as viewers show it and as networks for pictures were trained; its pixel size is kept. */
-function asPicture(volume: Volume, { slices }: DicomSeries): Volume {
+function asPicture(volume: Volume, series: DicomSeries): Volume {
+  return makeVolume(volume.size, pictureAffine(series), turnRows(volume).data)
+}
+
+function pictureAffine({ slices }: DicomSeries): Float64Array {
   const [betweenRows, betweenColumns] = slices[0]!.frame.pixelSpacing ?? [1, 1]
   const affine = identity4()
   affine[0] = betweenColumns
   affine[5] = betweenRows
-  return makeVolume(volume.size, affine, turnRows(volume).data)
+  return affine
 }
 
 /** The slices of a series in the order of the grid that `readDicomSeries` gives, without their pixels. */

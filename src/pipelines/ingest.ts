@@ -14,7 +14,7 @@ const VOLUME = 'volume.nii'
 const OCTETS = 'application/octet-stream'
 
 /** Pictures as GET ?image=true gives them: their suffix there, which is not always that of results, and media type. */
-const PICTURES: Readonly<Partial<Record<FormatName, { suffix: string; contentType: string }>>> = {
+export const PICTURES: Readonly<Partial<Record<FormatName, { suffix: string; contentType: string }>>> = {
   png: { suffix: '.png', contentType: 'image/png' },
   jpeg: { suffix: '.jpg', contentType: 'image/jpeg' },
   tiff: { suffix: '.tif', contentType: 'image/tiff' },

@@ -4,10 +4,12 @@ import { z } from 'zod'
 import type { JobControl, JobResult, ToolJob } from '../contract/job.js'
 import { AppError } from '../errors.js'
 import { writeDicomSeg } from '../formats/dicom-seg.js'
+import { arrangeDicomSeries, gridOf } from '../formats/dicom-series.js'
 import { readVolume } from '../formats/read-volume.js'
 import { readVersion } from '../util/version.js'
 import { askRoom } from '../volume/room.js'
 import { makeVolume } from '../volume/volume.js'
+import { labelVoxels } from './label-voxels.js'
 
 /** The field under which the session's slices come; the label map comes as `image`. */
 export const SERIES_FIELD = 'series'
@@ -29,7 +31,7 @@ const Params = z.strictObject({
 
 /**
  * Writes the segments in the order they are named in; the object numbers them from 1 on. Errors: BAD_PARAMS when a label is
- * named twice or one of the label map is not named; BAD_GEOMETRY when the map does not lie on the series' grid.
+ * named twice or one of the label map is not named; those of `labelVoxels`.
  */
 export async function labelMapToSeg(job: ToolJob, control: JobControl): Promise<JobResult> {
   const parsed = Params.safeParse(job.params)
@@ -50,17 +52,11 @@ export async function labelMapToSeg(job: ToolJob, control: JobControl): Promise<
 
   await control.checkpoint('read', 0, 2)
   const started = performance.now()
-  // Its pixels are looked at, and not kept beside the label map's.
-  const source = await readVolume(series.paths, job.limits, control.signal).then(({ dicom, notes }) => ({
-    dicom,
-    notes,
-  }))
+  const source = await arrangeDicomSeries(series.paths, job.limits, control.signal)
   await control.checkpoint('read', 1, 2)
   const labels = await readVolume(map.paths, job.limits, control.signal)
   const readMs = performance.now() - started
-  if (source.dicom === undefined)
-    throw new AppError('BAD_PARAMS', "query parameter 'session_id': its image is no DICOM series")
-  const { volume } = labels
+  const { volume, notes } = labelVoxels(labels, gridOf(source))
   askRoom(volume.data.length, volume.data.byteLength, job.limits.maxVolumeBytes, 'numbering the segments')
   const data = new Uint8Array(volume.data.length)
   for (let i = 0; i < data.length; i++) {
@@ -75,17 +71,16 @@ export async function labelMapToSeg(job: ToolJob, control: JobControl): Promise<
   await control.checkpoint('write', 0, 1)
   const written = performance.now()
   const path = join(job.outDir, 'result.dcm')
-  const onGrid = makeVolume(volume.size, volume.affine, data, { nifti: volume.nifti })
   await writeDicomSeg(
-    onGrid,
+    makeVolume(volume.size, volume.affine, data),
     path,
-    { series: source.dicom, limits: job.limits },
-    { names: segments.map(({ name }) => name), model: 'drawn', version: readVersion(), now: new Date() },
+    { series: source, limits: job.limits },
+    { names: segments.map(({ name }) => name), model: undefined, version: readVersion(), now: new Date() },
   )
   return {
     file: { path, extension: '.dcm', contentType: 'application/dicom' },
     params: {},
     timings: { read: readMs, write: performance.now() - written },
-    notes: [...source.notes, ...labels.notes],
+    notes: [...source.notes, ...labels.notes, ...notes],
   }
 }

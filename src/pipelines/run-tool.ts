@@ -1,6 +1,7 @@
 /** What a runner without a model does. */
 import type { JobControl, JobResult, ToolJob } from '../contract/job.js'
 import { ingest } from './ingest.js'
+import { ingestLabel } from './ingest-label.js'
 import { labelMapToSeg } from './label-map-to-seg.js'
 import { openJob } from './open-job.js'
 import { fixpolygon, mask2polygon } from './polygons.js'
@@ -8,6 +9,7 @@ import type { RunTool } from './run.js'
 
 const TOOLS: Readonly<Record<ToolJob['kind'], (job: ToolJob, control: JobControl) => Promise<JobResult>>> = {
   ingest,
+  ingestLabel,
   mask2polygon,
   fixpolygon,
   dicomSeg: labelMapToSeg,

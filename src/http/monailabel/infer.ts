@@ -1,9 +1,7 @@
 /** POST /infer/{model}: the inference of /v1 in MONAI Label's words, on an upload, a session's image or a stored one. */
-import type { FastifyRequest } from 'fastify'
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
 import type { InferenceJob, JobResult } from '../../contract/job.js'
-import type { Datastore } from '../../datastore/datastore.js'
 import { AppError } from '../../errors.js'
 import type { ReadLimits } from '../../formats/format.js'
 import type { ModelRegistry } from '../../registry/registry.js'
@@ -17,19 +15,19 @@ import { type HeldImage, imageForOutput } from '../session-image.js'
 import { paramsOf } from '../upload.js'
 import { type InferParams, readInferParams } from './infer-params.js'
 import { withLabelNames } from './label-names.js'
+import type { StoredImages } from './stored-images.js'
 
 export interface InferOptions extends ComputeOptions {
   readonly registry: Pick<ModelRegistry, 'resolve'>
   readonly scheduler: Pick<Scheduler, 'runModel' | 'admit'>
   readonly readLimits: ReadLimits
-  readonly datastore: Pick<Datastore, 'hold'> | undefined
-  /** Throws FORBIDDEN for those whom the operator keeps out of the datastore. */
-  readonly access: (request: FastifyRequest) => Promise<void>
+  readonly images: Pick<StoredImages, 'hold'>
 }
 
 const InferQuery = z.object({
   image: z.string().optional().meta({
-    description: 'the id of a stored image; passed over where the body has the image or a session is named',
+    description:
+      'the id of a stored image, or the SeriesInstanceUID of a series of the DICOMweb service; passed over where the body has the image or a session is named',
   }),
   session_id: z.string().optional().meta({ description: 'a session whose image is used' }),
   output: z
@@ -48,15 +46,7 @@ interface Asked {
 const EXAMPLE = { foreground: [[17, 20, 0]], background: [] }
 
 export const inferRoutes: FastifyPluginAsyncZod<InferOptions> = async (app, options) => {
-  const { access, datastore, readLimits, registry, scheduler, sessions } = options
-  const holdStored = async (request: FastifyRequest, image: string): Promise<HeldImage> => {
-    if (!datastore)
-      throw new AppError('NOT_FOUND', "query parameter 'image': this server stores no images by name", {
-        hint: 'send the image with the request, or create a session with PUT /session/',
-      })
-    await access(request)
-    return datastore.hold(image)
-  }
+  const { images, readLimits, registry, scheduler, sessions } = options
   app.post(
     '/infer/:model',
     {
@@ -69,7 +59,7 @@ export const inferRoutes: FastifyPluginAsyncZod<InferOptions> = async (app, opti
           'the label map really holds, by name.',
         params: z.object({ model: z.string().meta({ description: 'a name of GET /info/' }) }),
         querystring: InferQuery,
-        response: refusals(...INFERENCE_REFUSALS),
+        response: refusals(...INFERENCE_REFUSALS, 502),
       },
       config: {
         openapi: {
@@ -89,7 +79,9 @@ export const inferRoutes: FastifyPluginAsyncZod<InferOptions> = async (app, opti
       const computation: Computation<Asked, JobResult> = {
         task: 'infer',
         model: model.name,
-        stored: storedSession(sessions, sessionId) ?? storedImage(image, () => holdStored(request, image!)),
+        stored:
+          storedSession(sessions, sessionId) ??
+          storedImage(image, ({ scope }, call) => images.hold(request, image!, scope, call)),
         admit: (own) => scheduler.admit(model, own),
         prepare: (arrived) => {
           const { upload, session } = arrived
@@ -124,10 +116,14 @@ export const inferRoutes: FastifyPluginAsyncZod<InferOptions> = async (app, opti
 const UNUSED_LABEL = "the part 'label' was not used: it is for models that take scribbles, and there are none"
 
 /** Where a client keeps no session it names the image; MONAI Label's own Python client also does so beside an upload. */
-function storedImage(id: string | undefined, hold: () => Promise<HeldImage>): StoredImage | undefined {
+function storedImage(
+  id: string | undefined,
+  hold: (...given: Parameters<StoredImage['hold']>) => Promise<HeldImage>,
+): StoredImage | undefined {
   if (id === undefined || id === '') return undefined
   return {
     turn: `image ${id}`,
-    hold: async ({ upload }) => (upload.files.some(({ field }) => field !== 'label') ? undefined : hold()),
+    hold: async (arrived, call) =>
+      arrived.upload.files.some(({ field }) => field !== 'label') ? undefined : hold(arrived, call),
   }
 }

@@ -1,14 +1,18 @@
 /** GET /info/: what MONAI Label's clients ask before anything else. */
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
-import { type Datastore, STRATEGIES } from '../../datastore/datastore.js'
+import type { Datastore } from '../../datastore/datastore.js'
+import { STRATEGIES } from '../../datastore/strategies.js'
 import type { ModelRegistry } from '../../registry/registry.js'
+import type { Dicomweb } from '../../services.js'
+import { catalogue, countsOf } from './catalogue.js'
 import { MonaiModel, monaiModels } from './models.js'
 
 export interface InfoOptions {
   readonly version: string
   readonly registry: Pick<ModelRegistry, 'list'>
-  readonly datastore: Pick<Datastore, 'counts'> | undefined
+  readonly datastore: Pick<Datastore, 'list'> | undefined
+  readonly dicomweb: Pick<Dicomweb, 'index'> | undefined
 }
 
 const nothing = (description: string) => z.record(z.string(), z.unknown()).meta({ description })
@@ -24,7 +28,7 @@ const MonaiInfo = z
     trainers: nothing('empty: training is not offered'),
     strategies: z
       .record(z.string(), z.object({ description: z.string() }))
-      .meta({ description: 'ways to choose the next image; none without a datastore' }),
+      .meta({ description: 'ways to choose the next image; none without images by name' }),
     scoring: nothing('empty'),
     train_stats: nothing('empty'),
     datastore: z.object({
@@ -38,7 +42,8 @@ const STRATEGY_INFO = Object.fromEntries(
   Object.entries(STRATEGIES).map(([name, description]) => [name, { description }]),
 )
 
-export const infoRoutes: FastifyPluginAsyncZod<InfoOptions> = async (app, { version, registry, datastore }) => {
+export const infoRoutes: FastifyPluginAsyncZod<InfoOptions> = async (app, options) => {
+  const { version, registry, datastore, dicomweb } = options
   app.get(
     '/info',
     {
@@ -58,10 +63,11 @@ export const infoRoutes: FastifyPluginAsyncZod<InfoOptions> = async (app, { vers
         labels: [...new Set(Object.values(models).flatMap(({ labels }) => Object.keys(labels)))],
         models,
         trainers: {},
-        strategies: datastore ? STRATEGY_INFO : {},
+        strategies: datastore || dicomweb ? STRATEGY_INFO : {},
         scoring: {},
         train_stats: {},
-        datastore: datastore?.counts() ?? { total: 0, completed: 0 },
+        // The service is not waited for: a viewer asks this all the time.
+        datastore: countsOf(catalogue(datastore, dicomweb?.index.known())),
       }
     },
   )

@@ -1,28 +1,42 @@
 /** POST /activelearning/{strategy}: the next image that somebody should label. */
-import type { FastifyRequest } from 'fastify'
+import { randomInt } from 'node:crypto'
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
-import { type Datastore, STRATEGIES, type Strategy } from '../../datastore/datastore.js'
+import type { Datastore } from '../../datastore/datastore.js'
+import { chooseNext, STRATEGIES, type Strategy } from '../../datastore/strategies.js'
 import { AppError } from '../../errors.js'
+import type { Dicomweb } from '../../services.js'
 import { refusals } from '../schemas.js'
-import { fileName } from './datastore.js'
+import { catalogue, type Listed, seriesInfo } from './catalogue.js'
+import { fileName, suffixOf } from './file-name.js'
+import type { StoredImages } from './stored-images.js'
 
 export interface NextSampleOptions {
-  readonly datastore: Datastore | undefined
-  /** Throws FORBIDDEN for those whom the operator keeps out. */
-  readonly access: (request: FastifyRequest) => Promise<void>
+  readonly datastore: Pick<Datastore, 'list'> | undefined
+  readonly dicomweb: Pick<Dicomweb, 'index'> | undefined
+  readonly images: Pick<StoredImages, 'check'>
 }
 
+const text = z.string().optional()
 const NextSample = z
   .object({
-    id: z.string().optional().meta({ description: 'absent, as everything else: no image is left' }),
-    name: z.string().optional().meta({ description: 'of the file that GET /datastore/image gives' }),
-    checksum: z.string().optional().meta({ description: 'of that file: SHA256:, then hexadecimal' }),
+    id: text.meta({ description: 'absent, as everything else: no image is left' }),
+    name: text.meta({ description: 'of the file that GET /datastore/image gives' }),
+    checksum: text.meta({ description: 'of that file: SHA256:, then hexadecimal' }),
     ts: z.int().optional().meta({ description: 'when it was stored, in seconds since 1970' }),
+    Modality: text,
+    PatientID: text,
+    StudyDate: text,
+    StudyTime: text,
+    SeriesDescription: text,
+    StudyInstanceUID: text.meta({ description: 'this and those beside it: of a series of the DICOMweb service' }),
+    SeriesInstanceUID: text,
+    RetrieveURL: text.meta({ description: 'as the DICOMweb service says it' }),
   })
   .meta({ id: 'NextSample' })
 
-export const nextSampleRoutes: FastifyPluginAsyncZod<NextSampleOptions> = async (app, { datastore, access }) => {
+export const nextSampleRoutes: FastifyPluginAsyncZod<NextSampleOptions> = async (app, options) => {
+  const { datastore, dicomweb, images } = options
   app.post(
     '/activelearning/:strategy',
     {
@@ -34,27 +48,55 @@ export const nextSampleRoutes: FastifyPluginAsyncZod<NextSampleOptions> = async 
           .map(([name, about]) => `${name}: ${about}`)
           .join('; '),
         params: z.object({ strategy: z.string().meta({ description: Object.keys(STRATEGIES).join(', ') }) }),
-        response: { 200: NextSample, ...refusals(400, 403, 404) },
+        response: { 200: NextSample, ...refusals(400, 403, 404, 413, 499, 502) },
       },
     },
     async (request) => {
-      if (!datastore) throw new AppError('NOT_FOUND', 'this server keeps no datastore, so it has no next image')
-      await access(request)
+      await images.check(request)
       const { strategy } = request.params
       if (!Object.hasOwn(STRATEGIES, strategy))
         throw new AppError('NOT_FOUND', `there is no strategy '${strategy.slice(0, 80)}'`, {
           hint: `there are ${Object.keys(STRATEGIES).join(', ')}`,
         })
-      const item = datastore.next(strategy as Strategy)
-      if (!item) return {}
-      const { file, sha256 } = item.image.source
-      const extension = file.slice(file.indexOf('.'))
-      return {
-        id: item.id,
-        name: `${fileName(item.id, extension)}${extension}`,
-        checksum: `SHA256:${sha256}`,
-        ts: Math.floor(item.image.createdAt / 1000),
-      }
+      const listing = await dicomweb?.index.list()
+      const next = chooseNext(strategy as Strategy, catalogue(datastore, listing), randomInt)
+      return next ? sampleOf(next) : {}
     },
   )
+}
+
+function sampleOf({ id, item, series }: Listed): z.infer<typeof NextSample> {
+  const facts = series ? seriesInfo(series) : (item?.image.image ?? {})
+  const words = z.record(
+    z.string(),
+    z.unknown().transform((value) => (typeof value === 'string' ? value : undefined)),
+  )
+  const {
+    Modality,
+    PatientID,
+    StudyDate,
+    StudyTime,
+    SeriesDescription,
+    StudyInstanceUID,
+    SeriesInstanceUID,
+    RetrieveURL,
+  } = words.parse(facts)
+  const extension = item ? suffixOf(item.image.source.file) : '.nii'
+  return {
+    id,
+    name: `${fileName(id, extension)}${extension}`,
+    ...(item ? { checksum: `SHA256:${item.image.source.sha256}`, ts: Math.floor(item.image.createdAt / 1000) } : {}),
+    ...(StudyInstanceUID === undefined
+      ? {}
+      : {
+          Modality,
+          PatientID,
+          StudyDate,
+          StudyTime,
+          SeriesDescription,
+          StudyInstanceUID,
+          SeriesInstanceUID,
+          RetrieveURL,
+        }),
+  }
 }

@@ -199,20 +199,6 @@ describe('limits', () => {
   })
 })
 
-describe('next', () => {
-  test('first and random pass by final labels, unlabelled by all', async () => {
-    const one = await store()
-    for (const id of ['a', 'b', 'c']) await one.putImage(id, await image(id))
-    await one.putLabel('a', 'final', await label('a'))
-    await one.putLabel('b', 'original', await label('b'))
-    expect([one.next('first')?.id, one.next('unlabelled')?.id]).toEqual(['b', 'c'])
-    const seen = new Set(Array.from({ length: 100 }, () => one.next('random')?.id))
-    expect([...seen].sort()).toEqual(['b', 'c'])
-    for (const id of ['b', 'c']) await one.putLabel(id, 'final', await label(id))
-    expect([one.next('first'), one.next('random'), one.next('unlabelled')]).toEqual([undefined, undefined, undefined])
-  })
-})
-
 describe('whose folder it is', () => {
   test('a folder of somebody else is refused and left as it is', async () => {
     await mkdir(path())
