@@ -17,11 +17,12 @@ const OPEN_FILES = 16
 /** Rejects BAD_PARAMS for params that are no JSON object. */
 export async function openJob<J extends Job>(job: J, signal: AbortSignal): Promise<J> {
   const images = job.files === undefined ? job.images : [...(await imagesOf(job.files, signal)), ...job.images]
-  if (job.paramsPath === undefined) return { ...job, images }
+  const opened = { ...job, images, files: undefined }
+  if (job.paramsPath === undefined) return opened
   const params = parseParams(await readFile(job.paramsPath, 'utf8'))
   const { extension, dtype, compress } = parseWishParams(params)
   const wish = { ...job.wish, extension: extension ?? job.wish.extension, dtype, compress }
-  return { ...job, images, params, wish }
+  return { ...opened, params, wish }
 }
 
 /**

@@ -18,9 +18,16 @@ export interface Orthanc extends Peer {
   /** Where it sends a C-MOVE for title MOVER. */
   readonly movePort: number
   store(folder: string): Promise<void>
+  /** Any route of it, with the login it wants. */
+  ask(path: string, init?: RequestInit): Promise<Response>
 }
 
-export async function startOrthanc(folder: string): Promise<Orthanc> {
+export interface OrthancOptions {
+  /** Who may ask; nobody has to log in when absent. */
+  readonly login?: { readonly user: string; readonly password: string }
+}
+
+export async function startOrthanc(folder: string, { login }: OrthancOptions = {}): Promise<Orthanc> {
   const [httpPort, dicomPort, movePort] = [await freePort(), await freePort(), await freePort()]
   const storage = join(folder, 'orthanc')
   await mkdir(storage, { recursive: true })
@@ -34,7 +41,8 @@ export async function startOrthanc(folder: string): Promise<Orthanc> {
       HttpPort: httpPort,
       HttpBindAddresses: ['127.0.0.1'],
       RemoteAccessAllowed: false,
-      AuthenticationEnabled: false,
+      AuthenticationEnabled: login !== undefined,
+      RegisteredUsers: login ? { [login.user]: login.password } : {},
       DicomAet: 'ORTHANC',
       DicomPort: dicomPort,
       DicomAlwaysAllowGet: true,
@@ -45,6 +53,11 @@ export async function startOrthanc(folder: string): Promise<Orthanc> {
     }),
   )
   const peer = await startPeer('Orthanc', [config], httpPort)
+  const headers: Record<string, string> = login
+    ? { authorization: `Basic ${Buffer.from(`${login.user}:${login.password}`).toString('base64')}` }
+    : {}
+  const ask = (path: string, init: RequestInit = {}) =>
+    fetch(`http://127.0.0.1:${httpPort}${path}`, { ...init, headers: { ...headers, ...init.headers } })
   return {
     httpPort,
     dicomPort,
@@ -53,10 +66,11 @@ export async function startOrthanc(folder: string): Promise<Orthanc> {
     async store(images) {
       for (const name of readdirSync(images)) {
         const body = new Uint8Array(readFileSync(join(images, name)))
-        const reply = await fetch(`http://127.0.0.1:${httpPort}/instances`, { method: 'POST', body })
+        const reply = await ask('/instances', { method: 'POST', body })
         if (!reply.ok) throw new Error(`Orthanc answered ${reply.status}`)
       }
     },
+    ask,
     stop: peer.stop,
   }
 }
