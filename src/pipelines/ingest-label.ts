@@ -8,11 +8,12 @@ import { detect } from '../formats/detect.js'
 import { turnRows } from '../formats/dicom-rows.js'
 import { writeDicomSeg } from '../formats/dicom-seg.js'
 import { arrangeDicomSeries, type DicomSeries, gridOf, isPicture } from '../formats/dicom-series.js'
-import type { ReadResult } from '../formats/format.js'
+import type { ReadLimits, ReadResult } from '../formats/format.js'
 import { HEADER_BYTES } from '../formats/nifti-header.js'
 import { readVolume } from '../formats/read-volume.js'
 import { writeVolume } from '../formats/write-volume.js'
 import { readVersion } from '../util/version.js'
+import { askRoom } from '../volume/room.js'
 import { type Grid, makeVolume, voxelCount } from '../volume/volume.js'
 import { PICTURES } from './ingest.js'
 import { labelVoxels } from './label-voxels.js'
@@ -57,7 +58,7 @@ export async function ingestLabel(job: ToolJob, control: JobControl): Promise<Jo
     series ? gridOf(series) : (await readVolume(beside.paths, job.limits, control.signal)).volume
   const bare = await isBare(label, gridOfImage)
   const read = bare
-    ? await readBare(label.paths[0]!, await gridOfImage(), series)
+    ? await readBare(label.paths[0]!, await gridOfImage(), series, job.limits)
     : await readVolume(label.paths, job.limits, control.signal)
   const readMs = performance.now() - started
 
@@ -66,7 +67,7 @@ export async function ingestLabel(job: ToolJob, control: JobControl): Promise<Jo
   const notes = [...read.notes]
   let source = bare ? undefined : await keepFile(label, read, job.outDir)
   if (series && (bare || wantsSeg)) {
-    const found = labelVoxels(read, gridOf(series))
+    const found = labelVoxels(read, gridOf(series), job.limits)
     notes.push(...found.notes)
     await writeDicomSeg(
       found.volume,
@@ -116,7 +117,12 @@ async function headOf(path: string): Promise<Buffer> {
   return buffer.subarray(0, bytesRead)
 }
 
-async function readBare(path: string, { size, affine }: Grid, series: DicomSeries | undefined): Promise<ReadResult> {
+async function readBare(
+  path: string,
+  { size, affine }: Grid,
+  series: DicomSeries | undefined,
+  limits: ReadLimits,
+): Promise<ReadResult> {
   const voxels = voxelCount({ size })
   const { size: bytes } = await stat(path)
   if (bytes !== voxels && bytes !== 2 * voxels)
@@ -125,6 +131,7 @@ async function readBare(path: string, { size, affine }: Grid, series: DicomSerie
       `the label is no image file, and no voxels of its image either: it has ${bytes} bytes, the image ${size.join(' x ')} voxels`,
       { hint: `send a label map in a format that is read, or ${voxels} bytes (uint8) or ${2 * voxels} (uint16)` },
     )
+  askRoom(2 * bytes, bytes, limits.maxVolumeBytes, 'reading the label')
   const content = await readFile(path)
   const data = bytes === voxels ? new Uint8Array(content) : uint16Of(content)
   const volume = makeVolume(size, affine, data as Uint8Array<ArrayBuffer>)

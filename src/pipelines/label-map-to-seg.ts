@@ -56,7 +56,7 @@ export async function labelMapToSeg(job: ToolJob, control: JobControl): Promise<
   await control.checkpoint('read', 1, 2)
   const labels = await readVolume(map.paths, job.limits, control.signal)
   const readMs = performance.now() - started
-  const { volume, notes } = labelVoxels(labels, gridOf(source))
+  const { volume, notes } = labelVoxels(labels, gridOf(source), job.limits)
   askRoom(volume.data.length, volume.data.byteLength, job.limits.maxVolumeBytes, 'numbering the segments')
   const data = new Uint8Array(volume.data.length)
   for (let i = 0; i < data.length; i++) {

@@ -1,8 +1,9 @@
 /** A label map that a client drew -> the same on the grid of the image it was drawn on, as whole numbers. */
 import { AppError } from '../errors.js'
-import type { ReadResult } from '../formats/format.js'
+import type { ReadLimits, ReadResult } from '../formats/format.js'
 import { ontoGrid } from '../volume/onto-grid.js'
-import { type Grid, makeVolume, type Volume } from '../volume/volume.js'
+import { askRoom } from '../volume/room.js'
+import { type Grid, makeVolume, type Volume, voxelCount } from '../volume/volume.js'
 
 /** SegmentNumber has 16 bits. */
 const MOST_LABEL = 65_535
@@ -16,11 +17,13 @@ export interface LabelVoxels {
 
 /**
  * Whatever axes the file has: 3D Slicer saves with other ones than those it read. A picture says nothing of where it lies
- * and is taken as it is. Throws BAD_PARAMS for a file that is no label map, BAD_GEOMETRY for one that lies elsewhere.
+ * and is taken as it is. Throws BAD_PARAMS for a file that is no label map, BAD_GEOMETRY for one that lies elsewhere, TOO_LARGE.
  */
-export function labelVoxels({ volume, format, extension }: ReadResult, grid: Grid): LabelVoxels {
+export function labelVoxels({ volume, format, extension }: ReadResult, grid: Grid, limits: ReadLimits): LabelVoxels {
   if (volume.channels !== 1)
     throw new AppError('BAD_PARAMS', `the label map has ${volume.channels} channels or time points; it needs one`)
+  const wanted = Uint16Array.BYTES_PER_ELEMENT * (volume.data.length + voxelCount(grid))
+  askRoom(wanted, volume.data.byteLength, limits.maxVolumeBytes, 'placing the label map on its image')
   const labels = makeVolume(volume.size, volume.affine, wholeNumbers(volume))
   const sameSize = grid.size.every((n, axis) => n === volume.size[axis])
   const placeless = extension === '.png' || format === 'png' || format === 'jpeg' || format === 'bmp'
