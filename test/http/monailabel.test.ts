@@ -225,7 +225,7 @@ describe('POST /infer/{model}', () => {
     const label = { name: 'label', body: 'raw', filename: 'label.bin' }
     const reply = await infer(app, 'organs?output=json', {}, [label, FILE])
     expect(reply.json().notes).toEqual([expect.stringContaining("'label' was not used")])
-    expect((app.scheduler.asked.at(-1)!.job as InferenceJob).files).toHaveLength(1)
+    expect((app.scheduler.asked.at(-1)!.job as InferenceJob).images).toHaveLength(1)
     const without = await infer(app, 'organs', {}, [label])
     expect([without.statusCode, without.json().code]).toEqual([400, 'MISSING_IMAGE'])
   })
