@@ -282,6 +282,7 @@ export function schedulerSettings(config: Config): SchedulerOptions {
     maxQueuedJobs: config.maxQueuedJobs,
     keepAliveMs: config.keepAlive * 1000,
     maxLoadedModels: config.maxLoadedModels,
+    instances: config.instances,
     memoryBudgetBytes: config.memoryBudget === 0 ? undefined : config.memoryBudget,
     rewriteTrialMs: config.optimise === 'off' ? 0 : config.optimiseTrial * 1000,
     networkBytes: config.networkMemory,

@@ -302,6 +302,15 @@ export const Config = z.object({
   maxLoadedModels: count(1, 1000)
     .default(4)
     .meta(about('models', 'COUNT', 'models in memory at once; the least recently used idle one makes room')),
+  instances: count(1, 16)
+    .default(1)
+    .meta(
+      about(
+        'models',
+        'COUNT',
+        'runners of one model while jobs wait for it, each with its own memory; more than 1 suits many users of small models',
+      ),
+    ),
   memoryBudget: bytes(0)
     .default(0)
     .meta(about('models', 'BYTES', 'memory all runners together may hold before idle ones are unloaded; 0: no budget')),

@@ -23,6 +23,8 @@ export const RunnerSettings = z
     device: DeviceWish,
     /** onnxruntime's arena: off where memory is short. */
     arena: z.boolean(),
+    /** Threads of a network whose model says no number; absent: one for each core. */
+    threads: z.number().optional(),
     /** A network whose one run takes longer than this is not tried rewritten; 0: none is. Milliseconds. */
     rewriteTrialMs: z.number(),
     /** Bytes of pre-transformed session images to keep. */

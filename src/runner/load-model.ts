@@ -9,6 +9,7 @@ import { assembleParts } from '../pipelines/two-part-model.js'
 import { createChosenPredictor } from '../predictors/choose-rewrites.js'
 import { createKservePredictor } from '../predictors/kserve.js'
 import { NetworkShelf, shelvedPredictor } from '../predictors/network-shelf.js'
+import type { OnnxSettings } from '../predictors/onnxruntime.js'
 import { pixelScale } from '../predictors/pixel-scale.js'
 import { createFetchPolicy } from '../util/fetch-policy.js'
 import { folderBytes } from '../util/folder-bytes.js'
@@ -54,8 +55,8 @@ async function loadOne(
     throw new AppError('BAD_MODEL', `model '${ref.name}' has no decoder`, {
       hint: 'send a zip that holds encoder and decoder, or both as files, with the config',
     })
-  const { device, arena, rewriteTrialMs } = settings
-  const onnx = { device, arena, session: ref.config.inference.session }
+  const { rewriteTrialMs } = settings
+  const onnx = onnxSettings(ref, settings)
   // most of the time goes into the encoder, so that is the one to be tried rewritten
   const { predictor: encoder, rewrites } = await loadTuned(ref, ref.weightsPath, onnx, rewriteTrialMs)
   const decoder = await createChosenPredictor(path, onnx, undefined)
@@ -83,8 +84,8 @@ async function loadNetwork(
     throw new AppError('BAD_MODEL', `model '${ref.name}' has no weights`, {
       hint: 'upload an ONNX file with its config',
     })
-  const { device, arena, rewriteTrialMs } = settings
-  const onnx = { device, arena, session: inference.session }
+  const { rewriteTrialMs } = settings
+  const onnx = onnxSettings(ref, settings)
   const { predictor, rewrites } = await loadTuned(ref, ref.weightsPath, onnx, rewriteTrialMs)
   if (!ref.morePaths || ref.morePaths.length === 0) return { predictor, rewrites }
   const paths = [ref.weightsPath, ...ref.morePaths]
@@ -117,4 +118,10 @@ function pipelinePredictor(ref: ModelRef, parts: readonly LoadedModel[]): Predic
       await Promise.all(parts.map(({ predictor }) => predictor.close()))
     },
   }
+}
+
+/** How the networks of a model are opened; the config's own number of threads goes before the server's. */
+function onnxSettings({ config }: ModelRef, { device, arena, threads }: RunnerSettings): OnnxSettings {
+  const { session } = config.inference
+  return { device, arena, session: threads === undefined ? session : { intraOpThreads: threads, ...session } }
 }

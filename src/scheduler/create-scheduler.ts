@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os'
 import type { InferenceJob, Job, JobResult, ToolJob } from '../contract/job.js'
 import type { ModelProof, ModelRef } from '../contract/model.js'
 import type { DeviceWish, RunnerSettings } from '../contract/wire.js'
@@ -24,6 +25,11 @@ export interface SchedulerOptions {
   readonly keepAliveMs: number
   /** Models loaded at a time, at least 1. */
   readonly maxLoadedModels: number
+  /**
+   * Runners of one model at a time, at least 1; each counts as a loaded model, and none makes another model go. With
+   * several, as many networks run on the processor at once, each with its share of the cores.
+   */
+  readonly instances: number
   /** Bytes that all runners together should stay under: above it, idle ones are ended, and each runs without an arena. */
   readonly memoryBudgetBytes?: number | undefined
   /** A network whose one run takes longer than this is not tried rewritten; 0: none is. */
@@ -73,7 +79,10 @@ class ProcessScheduler implements Scheduler {
   readonly #current = new Map<string, string>()
   readonly #tools: Lane
   readonly #history = new History()
-  readonly #slots = new DeviceSlots((device) => (device === 'kserve' || device === 'none' ? REMOTE_SLOTS : 1))
+  readonly #slots = new DeviceSlots((device) => {
+    if (device === 'kserve' || device === 'none') return REMOTE_SLOTS
+    return device === 'cpu' ? this.#options.instances : 1
+  })
   /** Lanes that want a runner and wait for room, first come, first served. */
   readonly #waiting = new Set<Lane>()
   /** Few trials at a time: each may take much memory. */
@@ -195,11 +204,11 @@ class ProcessScheduler implements Scheduler {
   }
 
   #makeLane(name: string, model: ModelRef | undefined): Lane {
-    const { maxQueuedJobs, keepAliveMs, loadTimeoutMs, toolRunners } = this.#options
+    const { maxQueuedJobs, keepAliveMs, loadTimeoutMs, toolRunners, instances } = this.#options
     return new Lane({
       name,
       model,
-      size: model ? 1 : toolRunners,
+      size: model ? instances : toolRunners,
       maxQueuedJobs,
       keepAliveMs,
       loadTimeoutMs,
@@ -215,10 +224,11 @@ class ProcessScheduler implements Scheduler {
   }
 
   #startRunner(name: string, memoryLimitBytes: number | undefined): RunnerProcess {
-    const { device, cacheBytes, networkBytes, fetch, memoryBudgetBytes, rewriteTrialMs } = this.#options
+    const { device, cacheBytes, networkBytes, fetch, memoryBudgetBytes, rewriteTrialMs, instances } = this.#options
     const settings: RunnerSettings = {
       device,
       arena: memoryBudgetBytes === undefined,
+      ...(instances > 1 ? { threads: Math.max(1, Math.floor(availableParallelism() / instances)) } : {}),
       rewriteTrialMs,
       cacheBytes,
       networkBytes,
@@ -238,8 +248,12 @@ class ProcessScheduler implements Scheduler {
     })
   }
 
-  /** Whether a model's runner may start. If not, the lane waits in line and idle runners are ended for it. */
+  /**
+   * Whether a model's runner may start. If not, the lane waits in line and idle runners are ended for it; but not for a
+   * further runner of a model that has one.
+   */
   #hasRoom(lane: Lane): boolean {
+    if (lane.workers > 0) return this.#isRoom() && this.#waiting.size === 0
     const first = this.#waiting.values().next().value
     if (this.#isRoom() && (first === undefined || first === lane)) {
       this.#waiting.delete(lane)
@@ -275,6 +289,7 @@ class ProcessScheduler implements Scheduler {
     let stopping = lanes.reduce((sum, lane) => sum + lane.stopping, 0)
     const excess = this.#loaded() + this.#waiting.size - this.#options.maxLoadedModels
     const needed = Math.max(excess, this.#overBudget() ? 1 : 0)
+    for (const lane of lanes) if (stopping < needed && lane.stopSpare()) stopping++
     const idle = lanes.filter((lane) => lane.idle).sort((a, b) => a.lastUsed - b.lastUsed)
     for (const lane of idle) {
       if (stopping >= needed) return

@@ -51,8 +51,13 @@ interface Ticket {
   worker: Worker | undefined
 }
 
+/** Images of sessions that a runner is remembered to have prepared. */
+const MOST_REMEMBERED = 64
+
 interface Worker {
   readonly runner: RunnerProcess
+  /** Cache keys of the images of its last jobs, which it may still have prepared. */
+  readonly prepared: Set<string>
   state: 'loading' | 'ready' | 'busy' | 'stopping'
   startedAt: number
 }
@@ -170,11 +175,17 @@ export class Lane {
 
   /** Gives waiting jobs to ready runners, and starts runners for the rest while there may be more. */
   pump(): void {
-    for (const worker of this.#workers) if (worker.state === 'ready' && this.#queue.size > 0) this.#begin(worker)
+    for (let next = this.#queue.peek(); next; next = this.#queue.peek()) {
+      const worker = this.#readyFor(next)
+      if (!worker) break
+      this.#begin(worker)
+    }
     const loading = [...this.#workers].filter(({ state }) => state === 'loading').length
     const wanted = Math.max(this.#queue.size, this.#loadWaiters.length > 0 ? 1 : 0)
     for (let missing = wanted - loading; missing > 0; missing--) {
       if (this.#workers.size >= this.options.size || !this.options.mayStart(this)) break
+      // A model's first runner may try out how its network runs best, which needs the machine and helps the others.
+      if (this.options.model && [...this.#workers].some(({ state }) => state === 'loading')) break
       this.#start()
     }
     this.#tellPlaces()
@@ -196,6 +207,13 @@ export class Lane {
   /** Ends the runners that have nothing to do, now. */
   stopIdle(): void {
     for (const worker of this.#workers) if (worker.state === 'ready') this.#stopWorker(worker)
+  }
+
+  /** Ends one of several runners, if one has nothing to do, and says whether it did. */
+  stopSpare(): boolean {
+    const spare = this.#workers.size > 1 ? [...this.#workers].find(({ state }) => state === 'ready') : undefined
+    if (spare) void this.#stopWorker(spare)
+    return spare !== undefined
   }
 
   /** Jobs that wait are refused with `error`. */
@@ -243,7 +261,8 @@ export class Lane {
   }
 
   #start(): void {
-    const worker: Worker = { runner: this.options.start(), state: 'loading', startedAt: this.options.clock.now() }
+    const startedAt = this.options.clock.now()
+    const worker: Worker = { runner: this.options.start(), prepared: new Set(), state: 'loading', startedAt }
     this.#workers.add(worker)
     // Loading is settled before the exit is acted upon, so that a failed load first fails those it must fail.
     void this.#load(worker)
@@ -285,8 +304,19 @@ export class Lane {
     void this.#stopWorker(worker)
   }
 
+  /** A runner that is free: the one that has the job's image prepared, else any. */
+  #readyFor({ job }: Ticket): Worker | undefined {
+    const ready = [...this.#workers].filter(({ state }) => state === 'ready')
+    return ready.find(({ prepared }) => keysOf(job).some((key) => prepared.has(key))) ?? ready[0]
+  }
+
   #begin(worker: Worker): void {
     const ticket = this.#queue.shift()!
+    for (const key of keysOf(ticket.job)) {
+      worker.prepared.delete(key)
+      worker.prepared.add(key)
+      if (worker.prepared.size > MOST_REMEMBERED) worker.prepared.delete(worker.prepared.values().next().value!)
+    }
     worker.state = 'busy'
     worker.startedAt = this.options.clock.now()
     ticket.worker = worker
@@ -417,4 +447,8 @@ function tooSlow(name: string, ms: number): AppError {
   return new AppError('MODEL_NOT_READY', `model '${name}' did not load within ${Math.round(ms / 1000)} s`, {
     retryAfterSeconds: 5,
   })
+}
+
+function keysOf({ images }: Job): string[] {
+  return images.flatMap(({ cacheKey }) => cacheKey ?? [])
 }

@@ -317,6 +317,88 @@ describe('keep-alive and room', () => {
   })
 })
 
+describe('several runners of one model', () => {
+  const inSession = (cacheKey: string) => ({
+    ...inferenceJob({ cacheKey }),
+    images: [{ field: 'image', paths: ['x'], cacheKey }],
+  })
+  const busy = (farm: FakeFarm) => farm.alive().filter((runner) => runner.sent.at(-1)?.type === 'run')
+
+  it('are started while jobs wait, one after the other, and work side by side', async () => {
+    const { scheduler, farm } = build({ instances: 2 }, new FakeFarm({ loadsAtOnce: false }))
+    const jobs = ['a', 'b', 'c'].map((key) => scheduler.runModel(request(), modelRef('m'), inSession(key), never))
+    await settle()
+    expect(farm.alive().length).toBe(1)
+    farm.alive()[0]!.say({ type: 'loaded', device: 'cpu' })
+    await settle()
+    expect(farm.alive().length).toBe(2)
+    farm.alive()[1]!.say({ type: 'loaded', device: 'cpu' })
+    await settle()
+    expect(busy(farm).map(({ params }) => params?.cacheKey)).toEqual(['a', 'b'])
+    busy(farm)[1]!.finish()
+    await settle()
+    expect(busy(farm).map(({ params }) => params?.cacheKey)).toEqual(['a', 'c'])
+    for (const runner of busy(farm)) runner.finish()
+    await Promise.all(jobs)
+  })
+
+  it('get the sessions whose images they have prepared', async () => {
+    const { scheduler, farm } = build({ instances: 2 })
+    const post = (key: string) => scheduler.runModel(request(), modelRef('m'), inSession(key), never)
+    const jobs = [post('a'), post('b')]
+    await settle()
+    const [first, second] = farm.alive()
+    for (const runner of farm.alive()) runner.finish()
+    await Promise.all(jobs)
+    for (const key of ['b', 'b', 'a', 'b']) {
+      const job = post(key)
+      await settle()
+      const runner = key === 'a' ? first! : second!
+      expect(runner.params?.cacheKey).toBe(key)
+      runner.finish()
+      await job
+    }
+    const runs = ({ sent }: FakeRunner) => sent.filter(({ type }) => type === 'run').length
+    expect([first!, second!].map(runs)).toEqual([2, 4])
+  })
+
+  it('are one without --instances, and one where the first alone fills the room', async () => {
+    for (const options of [{}, { instances: 3, maxLoadedModels: 1 }]) {
+      const { scheduler, farm } = build(options)
+      for (const key of ['a', 'b', 'c'])
+        scheduler.runModel(request(), modelRef('m'), inSession(key), never).catch(() => {})
+      await settle()
+      expect(farm.alive().length).toBe(1)
+    }
+  })
+
+  it('take no other model\u2019s room, and give theirs back to one that waits', async () => {
+    const { scheduler, farm } = build({ instances: 2, maxLoadedModels: 2 })
+    const other = scheduler.runModel(request(), modelRef('n'), inferenceJob(), never)
+    await settle()
+    farm.last.finish()
+    await other
+    const jobs = ['a', 'b'].map((key) => scheduler.runModel(request(), modelRef('m'), inSession(key), never))
+    await settle()
+    expect(farm.alive().map(({ model }) => model)).toEqual(['n', 'm'])
+    for (const _ of jobs) {
+      await settle()
+      farm.last.finish()
+    }
+    await Promise.all(jobs)
+    await scheduler.retire('n')
+    const more = ['a', 'b'].map((key) => scheduler.runModel(request(), modelRef('m'), inSession(key), never))
+    await settle()
+    expect(farm.alive().map(({ model }) => model)).toEqual(['m', 'm'])
+    busy(farm)[1]!.finish()
+    const waits = scheduler.runModel(request(), modelRef('n'), inferenceJob(), never)
+    await settle()
+    expect(farm.alive().map(({ model }) => model)).toEqual(['m', 'n'])
+    for (const runner of busy(farm)) runner.finish()
+    await Promise.all([...more, waits])
+  })
+})
+
 describe('loading', () => {
   it('that takes too long fails the waiting job and ends the runner', async () => {
     const { scheduler, farm, time } = build({ loadTimeoutMs: 1000 }, new FakeFarm({ loadsAtOnce: false }))
