@@ -27,9 +27,18 @@ export async function readListing(client: ServerClient): Promise<Listing> {
   return new Map(Object.entries(objects).map(([id, item]) => [id, Item.parse(item)]))
 }
 
-/** Images in the folder, labels under `labels/<tag>/`, and `datastore_v2.json` that lists them; files as they came. */
-export async function exportMonai(client: ServerClient, folder: string): Promise<Exported> {
+/** Without the series of a DICOMweb service that nobody has labelled: they are its to keep, and nothing to train on. */
+async function readOwn(client: ServerClient): Promise<Listing> {
   const listing = await readListing(client)
+  return new Map([...listing].filter(([, { image, labels }]) => 'ts' in image.info || Object.keys(labels).length > 0))
+}
+
+/**
+ * Images in the folder, labels under `labels/<tag>/`, and `datastore_v2.json` that lists them; files as they came, but label
+ * maps for DICOM SEG, which training programs do not read.
+ */
+export async function exportMonai(client: ServerClient, folder: string): Promise<Exported> {
+  const listing = await readOwn(client)
   await makeEmpty(folder)
   const name = fileNames(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, /[^A-Za-z0-9._-]+/g, '_')
   const objects: Record<string, unknown> = {}
@@ -38,11 +47,16 @@ export async function exportMonai(client: ServerClient, folder: string): Promise
     const { ext } = item.image
     const stem = name(id.toLowerCase().endsWith(ext) ? id.slice(0, -ext.length) : id, id)
     await save(client, imageUrl(id), join(folder, `${stem}${ext}`))
+    const kept: Record<string, unknown> = {}
     for (const [tag, label] of Object.entries(item.labels)) {
-      await save(client, labelUrl(id, tag), join(folder, 'labels', tag, `${stem}${label.ext}`))
+      const isSeg = label.ext === '.dcm'
+      const ext = isSeg ? '.nii.gz' : label.ext
+      const path = join(folder, 'labels', tag, `${stem}${ext}`)
+      await save(client, `${labelUrl(id, tag)}${isSeg ? '&volume=true' : ''}`, path, isSeg ? 'gzip' : undefined)
+      kept[tag] = { ...label, ext }
       labels++
     }
-    objects[stem] = { image: { ...item.image, info: { ...item.image.info, name: id } }, labels: item.labels }
+    objects[stem] = { image: { ...item.image, info: { ...item.image.info, name: id } }, labels: kept }
   }
   const about = { name: 'aidant', description: 'exported from a datastore of Aidant', objects }
   await writeJson(join(folder, 'datastore_v2.json'), about)
@@ -54,7 +68,7 @@ export async function exportMonai(client: ServerClient, folder: string): Promise
  * are known, the `.tsv` of them beside it; participants.tsv says which image X is. Labels that are no label maps are left out.
  */
 export async function exportBids(client: ServerClient, folder: string): Promise<Exported> {
-  const listing = await readListing(client)
+  const listing = await readOwn(client)
   await makeEmpty(folder)
   const name = fileNames(/^[A-Za-z0-9]{1,60}$/, /[^A-Za-z0-9]+/g, '')
   const participants = ['participant_id\timage']

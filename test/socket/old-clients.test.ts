@@ -89,7 +89,7 @@ describe('the Python client', () => {
     expect(reply.statusLine).toBe('HTTP/1.1 200 OK')
     const job = app.scheduler.asked[0]!.job as InferenceJob
     expect(job.params).toEqual({ points: '[[93,106,64],[40,108,64]]' })
-    expect(job.files).toHaveLength(1)
+    expect(job.images).toHaveLength(1)
   })
 
   const python = pythonWith(['cgi', 'http.client'])
