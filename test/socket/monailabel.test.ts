@@ -1,6 +1,6 @@
 /** MONAI Label's protocol against the real program: its own Python client unmodified, and masks that are those of /v1. */
 import { execFile } from 'node:child_process'
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -14,6 +14,7 @@ import { dicomFixtures } from '../helpers/dicom-fixtures.js'
 import { pythonWith } from '../helpers/python.js'
 import { fixtureModel } from '../helpers/registry.js'
 import { ServerProcess } from '../helpers/server-process.js'
+import { sharedData } from '../helpers/shared-data.js'
 import {
   type AxisOrder,
   axisOrders,
@@ -120,6 +121,36 @@ test('masks are those of /v1/deepgrow, byte for byte, on all 48 axis orders', as
   }
   expect(Math.min(...counts)).toBeGreaterThan(0)
 }, 240_000)
+
+const real = join(sharedData ?? '', 'robust/nifti_space')
+test.skipIf(!sharedData)(
+  'so they are on a real head in 24 axis orders, posted, by session and by name (needs shared data)',
+  async () => {
+    for (const name of await readdir(real)) {
+      const file = await readFile(join(real, name))
+      const { volume } = await readVolume([join(real, name)], roomyLimits)
+      const click = volume.size.map((n) => n >> 1)
+      const params = { foreground: [click], background: [], result_extension: '.nii' }
+      const wanted = await byAiaa({ file, params })
+      expect(await voxelsOf(wanted, 'wanted.nii'), name).toBeGreaterThan(0)
+      const form = new FormData()
+      form.append('file', new Blob([new Uint8Array(file)]), name)
+      const put = await fetch(`${server.url}/datastore/?image=${name}`, { method: 'PUT', body: form })
+      expect(put.status, await put.text()).toBe(200)
+      const session = new FormData()
+      session.append('files', new Blob([new Uint8Array(file)]), name)
+      const made = await fetch(`${server.url}/session/`, { method: 'PUT', body: session })
+      const { session_id } = (await made.json()) as { session_id: string }
+      for (const mask of [
+        await byMonai({ file, params }),
+        await byMonai({ session: session_id, params }),
+        await maskBy(`/infer/clicks?image=${name}&`, 'file', { params }),
+      ])
+        expect(mask.equals(wanted), name).toBe(true)
+    }
+  },
+  240_000,
+)
 
 describe('masks are those of /v1/deepgrow on DICOM series', async () => {
   test.each(['instance-numbers-backwards', 'flipped-rows', 'flipped-both', 'sagittal', 'oblique'])(
