@@ -286,6 +286,7 @@ export function schedulerSettings(config: Config): SchedulerOptions {
     memoryBudgetBytes: config.memoryBudget === 0 ? undefined : config.memoryBudget,
     rewriteTrialMs: config.optimise === 'off' ? 0 : config.optimiseTrial * 1000,
     networkBytes: config.networkMemory,
+    maxTrialValues: config.maxTrialValues,
     cacheBytes: config.runnerCacheBytes,
     cancelGraceMs: config.cancelGrace * 1000,
     loadTimeoutMs: config.loadDeadline * 1000,

@@ -415,6 +415,15 @@ export const Config = z.object({
         'voxels a transform may make of one image, or twice its own; a whole body at 0.7 mm, 2 GiB as float32',
       ),
     ),
+  maxTrialValues: count(1, Number.MAX_SAFE_INTEGER)
+    .default(64 * MiB)
+    .meta(
+      about(
+        'limits',
+        'COUNT',
+        'values of one array that the trial of a new model may make, 256 MiB as float32; it shares the machine with those that serve, and steps that make more are not tried',
+      ),
+    ),
   uploadDeadline: seconds(1)
     .default(900)
     .meta(about('limits', 'SECONDS', 'time a client has to send one whole request')),

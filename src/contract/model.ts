@@ -25,6 +25,8 @@ export const TransformSpec = z
     args: free,
     /** The class path, where that is not in a package whose classes are known: Python of the config's author. */
     ownClass: z.string().optional(),
+    /** Where a bundle's own file says it, `inference.json: preprocessing.transforms[3]`, for messages. */
+    from: z.string().optional(),
   })
   .readonly()
 export type TransformSpec = z.infer<typeof TransformSpec>

@@ -27,6 +27,8 @@ export const RunnerSettings = z
     threads: z.number().optional(),
     /** A network whose one run takes longer than this is not tried rewritten; 0: none is. Milliseconds. */
     rewriteTrialMs: z.number(),
+    /** Values of one array that the trial of a pipeline may make; what makes more is not tried further. */
+    maxTrialValues: z.number(),
     /** Bytes of pre-transformed session images to keep. */
     cacheBytes: z.number(),
     /** Bytes of the files of networks, of one model of several, that stay open; others are opened one at a time. */

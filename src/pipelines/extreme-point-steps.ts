@@ -2,7 +2,7 @@
 
 import type { ModelConfig, TransformSpec } from '../contract/model.js'
 import { addExtremePointsChannel } from '../transforms/add-extreme-points-channel.js'
-import { type BuiltTransform, buildTransform } from '../transforms/catalog.js'
+import { type BuiltTransform, buildTransform, placeIn } from '../transforms/catalog.js'
 import { cropByExtremePoints } from '../transforms/crop-by-extreme-points.js'
 
 /**
@@ -15,7 +15,7 @@ export function buildPreTransforms({ type, preTransforms, padding, roi }: ModelC
   const own = { ...(padding === undefined ? {} : { padding }), ...(box === undefined ? {} : { roi: box }) }
   const steps = preTransforms.map((entry, i) => {
     const args = isOne(entry, cropByExtremePoints.names) ? { ...own, ...entry.args } : entry.args
-    return buildTransform({ ...entry, args }, `config.pre_transforms[${i}]`)
+    return buildTransform({ ...entry, args }, placeIn('pre_transforms', i, entry.from))
   })
   const at = steps.findIndex(({ definition }) => definition.names === addExtremePointsChannel.names)
   if (type !== 'annotation' || box === undefined || at < 0) return steps

@@ -52,7 +52,13 @@ function unknownKeys(keys: readonly string[], known: readonly string[]): string 
   return `unknown ${keys.length === 1 ? 'key' : 'keys'} ${said.join(', ')}; known here: ${known.join(', ')}`
 }
 
-export const Transform = section({ name: word, path: word.optional(), args: free.optional() })
+/** `from` is where another file said it, from which the config was made. */
+export const Transform = section({
+  name: word,
+  path: word.optional(),
+  args: free.optional(),
+  from: z.string().max(1024).optional(),
+})
 const transforms = z.array(Transform).max(100)
 
 export const windowKeys = {
@@ -100,19 +106,49 @@ const kserve = section({
   model: word,
   version: z.union([word, z.number().transform(String)]).optional(),
 })
-/** Old engine blocks: tensor names and channel counts are read; the rest configured a server that is not there. */
-const tf = z.looseObject({ input_nodes: names.optional(), output_nodes: names.optional() })
-const triton = z.looseObject({
+/**
+ * Old engine blocks: the names of tensors and fields are read. The rest configured a server that is not there and changes
+ * nothing; its keys are those of Triton's ModelConfig (model_config.proto) and of AIAA's short form of it.
+ */
+const tf = section({ input_nodes: names.optional(), output_nodes: names.optional() })
+const idle = z.unknown().optional()
+const idleKeys = <K extends string>(...keys: readonly K[]) =>
+  Object.fromEntries(keys.map((key) => [key, idle])) as Record<K, typeof idle>
+const tritonTensor = z
+  .array(
+    section({
+      name: word,
+      ...idleKeys('data_type', 'dims', 'format', 'reshape', 'label_filename', 'is_shape_tensor'),
+      ...idleKeys('allow_ragged_batch', 'optional', 'is_non_linear_format_io'),
+    }),
+  )
+  .max(64)
+const triton = section({
   input_channels: free.optional(),
   output_channels: free.optional(),
-  input: z
-    .array(z.looseObject({ name: word }))
-    .max(64)
-    .optional(),
-  output: z
-    .array(z.looseObject({ name: word }))
-    .max(64)
-    .optional(),
+  input: tritonTensor.optional(),
+  output: tritonTensor.optional(),
+  ...idleKeys('gpu_instance_count', 'name', 'platform', 'backend', 'runtime', 'version_policy', 'max_batch_size'),
+  ...idleKeys('batch_input', 'batch_output', 'optimization', 'dynamic_batching', 'sequence_batching'),
+  ...idleKeys('ensemble_scheduling', 'instance_group', 'default_model_filename', 'cc_model_filenames', 'metric_tags'),
+  ...idleKeys('parameters', 'model_warmup', 'model_operations', 'model_transaction_policy'),
+  ...idleKeys('model_repository_agents', 'response_cache', 'model_metrics'),
+})
+/** What AIAA's writers took: the field and its type count, the rest of a result is as the request and the image say. */
+export const WriterArgs = section({
+  field: word.optional(),
+  fields: z.union([word, z.array(word).length(1)]).optional(),
+  image: word.optional(),
+  dtype: z.union([word, z.array(word).length(1)]).optional(),
+  dtypes: z.union([word, z.array(word).length(1)]).optional(),
+  use_identity: flag.pipe(z.literal(false, 'only false is supported: a result has the grid of its image')).optional(),
+  transpose_axes: z.null('is not supported: a result has the axes of its image').optional(),
+  ref_image: word.optional(),
+  key_extension: z.literal('result_extension').optional(),
+  key_dtype: z.literal('result_dtype').optional(),
+  key_compress: z.literal('result_compress').optional(),
+  key_write_to_file: z.literal('result_write_to_file').optional(),
+  ...idleKeys('json', 'compressed', 'revert_canonical', 'squeeze', 'nibabel', 'meta_key_postfix'),
 })
 const engine = section({
   name: word.optional(),
@@ -162,8 +198,13 @@ export const Inference = section({
   image: word.optional(),
   input: fields.optional(),
   output: fields.optional(),
-  image_format: word.optional(),
-  channel_first: flag.optional(),
+  image_format: z
+    .string()
+    .regex(/^N?(C?D?HW|D?HWC)$/i, 'expected one of CHW, HWC, CDHW, DHWC, HW or DHW, with or without N in front')
+    .optional(),
+  channel_first: flag
+    .pipe(z.literal(true, 'only true is supported; image_format DHWC or HWC says channels last'))
+    .optional(),
   name: word.optional(),
   path: word.optional(),
   args: engineArgs,

@@ -9,7 +9,7 @@ import type { Predict, Predictor } from '../contract/tensor.js'
 import { AppError } from '../errors.js'
 import { infer, type NetworkResult } from '../inferers/infer.js'
 import { mirrored } from '../inferers/mirror.js'
-import { type BuiltTransform, buildTransform } from '../transforms/catalog.js'
+import { type BuiltTransform, buildTransform, placeIn } from '../transforms/catalog.js'
 import { requireImage, withImage, withNote, withValue } from '../transforms/fields.js'
 import { inverseMoves, moveMap } from '../transforms/flip-rotate.js'
 import { askForStep } from '../transforms/new-grid.js'
@@ -48,7 +48,9 @@ export interface ModelPlan {
 
 /** The config's transforms, built: what a registry checks before it takes a model. Throws BAD_MODEL_CONFIG. */
 export function buildTransforms(config: ModelConfig): { pre: BuiltTransform[]; post: BuiltTransform[] } {
-  const post = withOneHot(config.postTransforms).map((spec, i) => buildTransform(spec, `config.post_transforms[${i}]`))
+  const post = withOneHot(config.postTransforms).map((spec, i) =>
+    buildTransform(spec, placeIn('post_transforms', i, spec.from)),
+  )
   return { pre: buildPreTransforms(config), post }
 }
 
@@ -95,7 +97,18 @@ function planPipeline(
   post: readonly BuiltTransform[],
   written: string | undefined,
 ): ModelPlan {
-  const resultField = written ?? post.flatMap(fieldsOf)[0] ?? 'pred'
+  const after = post.flatMap(fieldsOf)
+  const resultField = written ?? after[0] ?? 'pred'
+  const { image, nodeMapping } = model.ref.config.inference
+  const loads = pre.filter(({ traits }) => traits.loads).flatMap(({ keys }) => keys)
+  if (loads.length > 0 && !loads.includes(image))
+    throw new AppError('BAD_MODEL_CONFIG', `inference.input is '${image}', which no pre-transform loads`)
+  const named = Object.entries(nodeMapping).find(([tensor]) => tensor === 'NV_MODEL_OUTPUT')?.[1]
+  if (named !== undefined && named !== resultField && !after.includes(named))
+    throw new AppError(
+      'BAD_MODEL_CONFIG',
+      `inference.output is '${named}', but post_transforms and the writer take '${resultField}'`,
+    )
   const noTensor = { name: '', type: 'float32', dims: [] } as const
   const mapping = {
     inputs: [{ spec: noTensor, field: model.ref.config.inference.image }],

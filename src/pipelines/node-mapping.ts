@@ -69,6 +69,12 @@ export function resolveMapping(source: MappingSource): NodeMapping {
   function outputField(named: string | undefined, { imageField: image }: MappingSource): string {
     if (named !== undefined && (postFields.length === 0 || postFields.includes(named))) return named
     const used = postFields.find((field) => field !== image && ![...inputFields.values()].includes(field))
+    if (named !== undefined && used !== undefined)
+      throw new AppError(
+        'BAD_MODEL_CONFIG',
+        `the network's output is called '${named}', but post_transforms and the writer take '${used}'`,
+        { hint: 'give inference.output, or the pair in node_mapping, the name of the field they take' },
+      )
     return used ?? named ?? DEFAULT_OUTPUT_FIELD
   }
 }

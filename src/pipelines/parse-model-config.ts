@@ -7,6 +7,7 @@
  * refused, naming the key path and the nearest known key, because a key that is silently ignored is a wrong mask later.
  */
 import { z } from 'zod'
+import { DtypeName } from '../contract/files.js'
 import type { ModelConfig, ModelType, Parts, ScanningWindow, TransformSpec } from '../contract/model.js'
 import { AppError } from '../errors.js'
 import {
@@ -17,6 +18,7 @@ import {
   type PipelineModels,
   Shape,
   type Transform,
+  WriterArgs,
   windowKeys,
 } from './model-config-schema.js'
 import { checkNetworkNames, firstOf, joinOf, taskOf } from './several-networks.js'
@@ -47,6 +49,10 @@ export function parseModelConfig(json: unknown, name: string): ModelConfig {
   const inference = section ?? {}
   const type = taskOf(config.type, inference)
   const settings = inferenceArgs(inference)
+  checkAgreement(config, inference, settings)
+  checkFed(inference)
+  const written = writerOf(config.writer)
+  const notes = [...written.notes, ...idleWindowKeys(settings)]
   const info = {
     ...comments,
     ...Object.fromEntries(INFORMATION.flatMap((key) => (config[key] === undefined ? [] : [[key, config[key]]]))),
@@ -55,6 +61,7 @@ export function parseModelConfig(json: unknown, name: string): ModelConfig {
     ...inference.additional_info,
     ...inference.meta_data,
   }
+  if (notes.length > 0) info.notes = [...new Set([...[info.notes ?? []].flat(), ...notes])]
   const preTransforms = config.pre_transforms.map(toSpec)
   const models = pipelineOf(type, config.pipeline, inference, settings, name)
   const deepgrow = type === 'deepgrow' ? dimensionsOf(preTransforms) : undefined
@@ -78,7 +85,7 @@ export function parseModelConfig(json: unknown, name: string): ModelConfig {
     info: deepgrow !== undefined && info.deepgrow === undefined ? { ...info, deepgrow } : info,
     preTransforms,
     postTransforms: config.post_transforms.map(toSpec),
-    ...(config.writer === undefined ? {} : { writer: toSpec(config.writer) }),
+    ...(written.spec === undefined ? {} : { writer: written.spec }),
     inference: {
       image: imageField(inference),
       ...(inference.image_format === undefined ? {} : { imageFormat: inference.image_format }),
@@ -101,6 +108,103 @@ export function parseModelConfig(json: unknown, name: string): ModelConfig {
 }
 
 type Settings = z.output<typeof InferenceArgs>
+type Config = z.output<typeof ConfigFile>
+
+/**
+ * What a config says in two places has to be said alike, since only one of them would count. Engine blocks beside AIAA's
+ * configured another server and are not asked.
+ */
+function checkAgreement(config: Config, inference: Inference, settings: Settings): void {
+  const { args = {}, AIAA, session } = inference
+  const agree = (...said: readonly (readonly [path: string, value: unknown])[]) => {
+    const given = said.filter(([, value]) => value !== undefined && value !== null)
+    const odd = given.find(([, value]) => JSON.stringify(value) !== JSON.stringify(given[0]![1]))
+    if (odd) fail(odd[0], `says otherwise than config.${given[0]![0]}; one of the two would have no effect`)
+  }
+  const engineArgs = AIAA?.args ?? {}
+  for (const key of Object.keys(windowKeys) as (keyof typeof windowKeys)[])
+    agree(
+      [`inference.args.${key}`, args[key]],
+      [`inference.${key}`, inference[key]],
+      [`inference.AIAA.args.${key}`, engineArgs[key]],
+    )
+  agree(['inference.args.sw_batch_size', settings.sw_batch_size], ['inference.args.batch_size', settings.batch_size])
+  agree(['inference.args.blend', settings.blend], ['inference.args.mode', settings.mode])
+  agree(['tta', config.tta], ['inference.args.tta', settings.tta])
+  agree(['padding', config.padding], ['inference.args.padding', settings.padding])
+  agree(['pipeline.batch_size', config.pipeline?.batch_size], ['inference.args.batch_size', settings.batch_size])
+  agree(
+    ['pipeline.models', config.pipeline?.models],
+    ['inference.models', inference.models],
+    ['inference.args.models', settings.models],
+  )
+  agree(
+    ['inference.session.intra_op_threads', session?.intra_op_threads],
+    ['inference.session.intra_op_num_threads', session?.intra_op_num_threads],
+  )
+  agree(
+    ['inference.session.optimisation', session?.optimisation],
+    ['inference.session.optimization', session?.optimization],
+    ['inference.session.graph_optimization_level', session?.graph_optimization_level],
+  )
+  agree(['inference.node_mapping', inference.node_mapping], ['inference.AIAA.node_mapping', AIAA?.node_mapping])
+  const fed = list(inference.input)
+  if (inference.image !== undefined && fed !== undefined && !fed.includes(inference.image))
+    fail('inference.image', `is '${inference.image}', which inference.input does not name`)
+  const pairs = inference.node_mapping ?? AIAA?.node_mapping
+  if (pairs !== undefined) {
+    const paired = new Set(Object.entries(pairs).flat())
+    for (const key of ['image', 'input', 'output'] as const) {
+      const odd = list(inference[key])?.find((field) => !paired.has(field))
+      if (odd !== undefined) fail(`inference.${key}`, `names '${odd}', which node_mapping does not pair with a tensor`)
+    }
+  }
+}
+
+/** The image that feeds the network is one of the fields that go into it. */
+function checkFed({ image, tf, trtis }: Inference): void {
+  if (image === undefined) return
+  for (const [path, fed] of [
+    ['tf.input_nodes', tf?.input_nodes],
+    ['trtis.input_channels', trtis?.input_channels],
+  ] as const)
+    if (fed !== undefined && !Object.hasOwn(fed, image))
+      fail('inference.image', `is '${image}', which inference.${path} does not name`)
+}
+
+/** Settings of a window that is not there. One image is one batch, so `batch_size` says what is so anyway. */
+function idleWindowKeys(settings: Settings): string[] {
+  if (settings.scanning_window === true) return []
+  const idle = (['overlap', 'mode', 'blend'] as const).filter((key) => settings[key] !== undefined)
+  return idle.map((key) => `inference.args.${key} counts only with scanning_window, and there is no window`)
+}
+
+const OWN_WRITERS = /^(WriteNifti|WritePng|WriteJpg|Writer|SaveImaged?)$/
+
+/** The server writes results itself: a known writer says the field and its type, of any other a note says that it is not run. */
+function writerOf(given: z.output<typeof Transform> | undefined): { spec?: TransformSpec; notes: string[] } {
+  if (given === undefined) return { notes: [] }
+  const spec = toSpec(given)
+  if (!OWN_WRITERS.test(spec.name) || spec.ownClass !== undefined) {
+    const others = Object.keys(spec.args).filter((key) => !(key in WriterArgs.shape))
+    const unread = others.length === 0 ? '' : `, and its arguments ${others.join(', ')} are not read`
+    return { spec, notes: [`writer ${given.name} is not run: the server writes the result itself${unread}`] }
+  }
+  const parsed = WriterArgs.safeParse(spec.args)
+  if (!parsed.success)
+    throw refusal(
+      new z.ZodError(parsed.error.issues.map((issue) => ({ ...issue, path: ['writer', 'args', ...issue.path] }))),
+    )
+  const { field, fields, image, dtype, dtypes } = parsed.data
+  if ([field, fields, image].filter((value) => value !== undefined).length > 1)
+    fail('writer.args', 'names the result more than once; give field or image, one of them')
+  if (dtype !== undefined && dtypes !== undefined)
+    fail('writer.args.dtypes', 'means the same as dtype; give one of them')
+  const odd = [dtype ?? dtypes ?? []].flat().find((name) => !DtypeName.safeParse(name).success)
+  if (odd !== undefined)
+    fail('writer.args.dtype', `is '${odd}'; results are written as ${DtypeName.options.join(', ')}`)
+  return { spec, notes: [] }
+}
 
 function fail(path: string, what: string): never {
   throw new AppError('BAD_MODEL_CONFIG', `config.${path} ${what}`, { hint: HELP })
@@ -204,9 +308,12 @@ const KNOWN_PACKAGES = ['monai', 'monailabel', 'aiaa', 'ai4med', 'nvmidl', 'medl
 function toSpec(spec: z.output<typeof Transform>): TransformSpec {
   const name = shortName(spec.name)
   const args = spec.args ?? {}
+  if (name !== spec.name && spec.path !== undefined && spec.path !== spec.name)
+    fail('…path', `is '${spec.path}', and the name '${spec.name}' has a class path of its own`)
   const path = name === spec.name ? spec.path : spec.name
-  if (path === undefined || KNOWN_PACKAGES.includes(path.split('.')[0]!)) return { name, args }
-  return { name, args, ownClass: shortName(path) === name ? path : `${path}.${name}` }
+  const from = spec.from === undefined ? {} : { from: spec.from }
+  if (path === undefined || KNOWN_PACKAGES.includes(path.split('.')[0]!)) return { name, args, ...from }
+  return { name, args, ...from, ownClass: shortName(path) === name ? path : `${path}.${name}` }
 }
 
 /** The settings of the inference class, wherever this version keeps them; AIAA's block before TRITON's. */
@@ -294,7 +401,7 @@ function nodeMapping(inference: Inference): Record<string, string> {
   }
   const block = inference.TRITON?.triton_model_config ?? inference.triton_model_config ?? inference.triton ?? trtis
   const inputs = list(inference.input) ?? keys(block?.input_channels) ?? [imageField(inference)]
-  const outputs = list(inference.output) ?? keys(block?.output_channels) ?? ['model']
+  const outputs = list(inference.output) ?? keys(block?.output_channels) ?? []
   for (const [i, field] of inputs.entries()) mapping[tensorName(block?.input?.[i]?.name, 'INPUT', i)] = field
   for (const [i, field] of outputs.entries()) mapping[tensorName(block?.output?.[i]?.name, 'OUTPUT', i)] = field
   return mapping
@@ -318,6 +425,7 @@ function engineOf(inference: Inference): 'onnxruntime' | 'kserve' {
   const engine = inference.engine ?? (inference.kserve === undefined ? 'onnxruntime' : 'kserve')
   if (engine === 'kserve' && inference.kserve === undefined)
     fail('inference.kserve', 'is missing; the kserve engine needs {"url", "model"}')
+  if (engine !== 'kserve' && inference.kserve !== undefined) fail('inference.kserve', 'needs engine kserve')
   return engine
 }
 

@@ -32,8 +32,11 @@ export function inTensorOrderEarly(pre: readonly BuiltTransform[]): BuiltTransfo
   return [...before, step, ...after]
 }
 
+/** Without a channel axis, a first axis Z would be taken for one by the transforms that follow. */
 function canMove(item: Item, keys: readonly string[]): boolean {
-  return [...item.images].every(([key, field]) => keys.includes(key) && isPerpendicular(field))
+  return [...item.images].every(
+    ([key, field]) => keys.includes(key) && field.axes.includes('C') && isPerpendicular(field),
+  )
 }
 
 function layOut(item: Item, name: string, want?: Orientation): Item {

@@ -6,6 +6,7 @@
 import type { Tensor } from '../contract/tensor.js'
 import { AppError } from '../errors.js'
 import type { ReadResult } from '../formats/format.js'
+import { type BuiltTransform, placed } from '../transforms/catalog.js'
 import type { ImageField, Item } from '../transforms/types.js'
 import { makeVolume, type Vec3 } from '../volume/volume.js'
 import { classified } from './classification.js'
@@ -15,12 +16,6 @@ import { imageNeeds } from './image-needs.js'
 import { applyAll, applyNetwork, type ModelPlan } from './model-run.js'
 import { loadedFields } from './read-images.js'
 import { finishResult } from './writer.js'
-
-/**
- * Values of one array that a trial may make: 256 MiB of float32. A config that resizes to more is not tried further, since
- * the trial shares its machine with the models that serve.
- */
-export const MOST_TRIAL_VALUES = 2 ** 26
 
 /** What the network was fed and what it answered, when it was asked on its own. */
 export interface Answered {
@@ -33,13 +28,16 @@ const WINDOW = 16
 
 class TooMuch extends Error {}
 
-/** Rejects BAD_MODEL_CONFIG or BAD_MODEL when no image can come through, whatever its shape and channels. */
-export async function trialRun(plan: ModelPlan, answered: Answered): Promise<void> {
+/**
+ * Rejects BAD_MODEL_CONFIG or BAD_MODEL when no image can come through, whatever its shape and channels, naming the step. What
+ * makes more than `most` values (`--max-trial-values`) is not tried further.
+ */
+export async function trialRun(plan: ModelPlan, answered: Answered, most: number): Promise<void> {
   let first: AppError | undefined
   for (const size of sizesFor(plan)) {
     for (const channels of channelsFor(plan)) {
       try {
-        await oneTrial(plan, answered, size, channels)
+        await oneTrial(plan, answered, most, size, channels)
         return
       } catch (error) {
         if (error instanceof TooMuch) return
@@ -61,30 +59,44 @@ function sizesFor(plan: ModelPlan): readonly Vec3[] {
 
 function channelsFor(plan: ModelPlan): readonly number[] {
   const known = imageNeeds(plan, loadedFields(plan)[0]!).channels
+  if (known !== undefined) return [known]
   const fixed = plan.mapping.inputs[0]!.spec.dims[1]
-  return [...new Set([known ?? 1, typeof fixed === 'number' ? fixed : 3, 1, 3])]
+  return [...new Set([1, typeof fixed === 'number' ? fixed : 3, 3])]
 }
 
-async function oneTrial(plan: ModelPlan, answered: Answered, size: Vec3, channels: number): Promise<void> {
+async function oneTrial(
+  plan: ModelPlan,
+  answered: Answered,
+  most: number,
+  size: Vec3,
+  channels: number,
+): Promise<void> {
   const { config } = plan.model.ref
   const image = madeUp(size, channels)
   const source = { volume: image, format: 'nifti', extension: '.nii.gz', notes: [] } as unknown as ReadResult
   const fields = loadedFields(plan)
-  const images = fields.map((name) => [name, fieldOf(source, imageNeeds(plan, name).view)] as const)
+  const images = fields.map(
+    (name) => [name, fieldOf(source, imageNeeds(plan, name).view, { mostVoxels: most })] as const,
+  )
   const labels = plan.pre.find(({ traits }) => traits.labelClicks)?.traits.labelClicks
   const { values } = clickValues(config.type, clicksIn(size), size, plan.clicks, labels)
   const { first } = config
   if (first) images.push([first.field, foundField(images[0]![1])])
   let item: Item = { images: new Map(images), values, result: {} }
-  for (const step of plan.pre) item = bounded(await applyAll([step], item, FREE, 'pre'))
-  const network = { ...plan.model, ref: smallWindow(plan), predictor: standIn(plan, answered), networks: undefined }
-  item = bounded(await applyNetwork({ ...plan, model: network, mapping: freeShapes(plan) }, item, FREE))
+  for (const step of plan.pre) item = await tried(step, item, most)
+  const network = {
+    ...plan.model,
+    ref: smallWindow(plan),
+    predictor: standIn(plan, answered, most),
+    networks: undefined,
+  }
+  item = bounded(await applyNetwork({ ...plan, model: network, mapping: freeShapes(plan) }, item, FREE), most)
   const scores = item.values.get(plan.mapping.outputs[0]!.field)
   if (Array.isArray(scores) && !item.images.has(plan.mapping.outputs[0]!.field)) {
     classified(scores, plan)
     return
   }
-  for (const step of plan.post) item = bounded(await applyAll([step], item, FREE, 'post'))
+  for (const step of plan.post) item = await tried(step, item, most)
   finishResult(item, plan.resultField, source, config)
 }
 
@@ -94,8 +106,20 @@ const FREE = {
   withDevice: <T>(work: () => Promise<T>) => work(),
 }
 
-function bounded(item: Item): Item {
-  for (const { volume } of item.images.values()) if (volume.data.length > MOST_TRIAL_VALUES) throw new TooMuch()
+/** One step; an error says which one it was, as the config has it. */
+async function tried(step: BuiltTransform, item: Item, most: number): Promise<Item> {
+  try {
+    return bounded(await applyAll([step], item, FREE, 'pre'), most)
+  } catch (error) {
+    if (!(error instanceof AppError)) throw error
+    // the grid would have more voxels than the trial may make
+    if (error.code === 'TOO_LARGE') throw new TooMuch()
+    throw placed(error, step.place)
+  }
+}
+
+function bounded(item: Item, most: number): Item {
+  for (const { volume } of item.images.values()) if (volume.data.length > most) throw new TooMuch()
   return item
 }
 
@@ -157,7 +181,7 @@ function freeShapes({ model, mapping }: ModelPlan): ModelPlan['mapping'] {
 }
 
 /** Zeros of the shapes that the network gave, for as large an image as it is fed now. */
-function standIn({ model: { predictor } }: ModelPlan, { feeds: asked, results }: Answered) {
+function standIn({ model: { predictor } }: ModelPlan, { feeds: asked, results }: Answered, most: number) {
   const run = async (feeds: Readonly<Record<string, Tensor>>): Promise<Record<string, Tensor>> => {
     const name = Object.keys(feeds)[0]!
     const [now, then] = [feeds[name]!.dims, asked[name]!.dims]
@@ -177,7 +201,7 @@ function standIn({ model: { predictor } }: ModelPlan, { feeds: asked, results }:
           return Math.max(1, Math.round((n * now[along]!) / then[along]!))
         })
         const length = shape.reduce((product, n) => product * n, 1)
-        if (length > MOST_TRIAL_VALUES) throw new TooMuch()
+        if (length > most) throw new TooMuch()
         return [output, { dims: shape, data: new Float32Array(length) }]
       }),
     )

@@ -31,6 +31,7 @@ const HINT = 'send the part config with a config_aiaa.json beside the bundle, wh
 export class BundleContent {
   readonly #root: Json
   readonly #aliases: Aliases
+  readonly #asked = new Set<string>()
   #values = 0
 
   /** `file` is what messages call it. Throws BAD_MODEL_CONFIG for ids and macros that lead nowhere. */
@@ -62,6 +63,7 @@ export class BundleContent {
   /** A value with references followed and expressions evaluated; what has a `_target_` becomes a Component. */
   resolve(value: unknown, id: string, path: readonly string[] = []): unknown {
     if (++this.#values > MOST_VALUES) this.refuse(id, `resolves to more than ${MOST_VALUES} values`)
+    this.#asked.add(id)
     if (path.length > MOST_DEPTH) this.refuse(id, 'refers to itself')
     if (Array.isArray(value))
       return value
@@ -86,7 +88,25 @@ export class BundleContent {
 
   /** Throws BAD_MODEL_CONFIG that names the file and the place in it. */
   refuse(id: string, why: string, cause?: unknown): never {
-    throw new AppError('BAD_MODEL_CONFIG', `${this.file}: ${pathOf(id)} ${why}`, { hint: HINT, cause })
+    throw new AppError('BAD_MODEL_CONFIG', `${this.place(id)} ${why}`, { hint: HINT, cause })
+  }
+
+  /** Where `id` stands, as messages say it: `inference.json: preprocessing.transforms[3]`. */
+  place(id: string): string {
+    return `${this.file}: ${pathOf(id)}`
+  }
+
+  /** What nobody has asked for: keys of the config, and those of plain objects in it that were asked for in part. */
+  unread(): string[] {
+    const walk = (value: Json, at: readonly string[]): string[] =>
+      Object.entries(value).flatMap(([key, item]) => {
+        const id = [...at, key].join('::')
+        if (this.#asked.has(id)) return []
+        const inside = [...this.#asked].some((asked) => asked.startsWith(`${id}::`))
+        if (!inside) return [pathOf(id)]
+        return isRecord(item) && !('_target_' in item) ? walk(item, [...at, key]) : []
+      })
+    return walk(this.#root, [])
   }
 
   #follow(reference: string, from: string, path: readonly string[]): unknown {
@@ -123,6 +143,7 @@ export class BundleContent {
     if (/\.(json|ya?ml)(::|$)/i.test(id))
       this.refuse(at.join('::'), `takes in another file with the macro '${text.slice(0, 80)}'; one file is read`)
     const { found, value: copied } = this.#stands(id, root)
+    this.#asked.add(id)
     if (!found) this.refuse(at.join('::'), `copies '${text.slice(0, 80)}', which the config does not have`)
     return this.#expanded(copied, id.split('::'), root, depth + 1)
   }

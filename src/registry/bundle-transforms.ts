@@ -5,6 +5,8 @@ import { type BundleContent, Component, type Json } from './bundle-content.js'
 export interface Spec {
   readonly name: string
   readonly args: Json
+  /** Where it stands: `inference.json: preprocessing.transforms[3]`. */
+  readonly from?: string
 }
 
 /** What they write, watch or tidy up is not part of the answer; the server writes the result itself. */
@@ -52,11 +54,11 @@ export function readTransforms(
     if (IDLE.has(name)) continue
     if (module !== '' && !/^monai(\.|$)/.test(module)) {
       const own = ownTransform(content, component, channels)
-      if (own) specs.push(own)
+      if (own) specs.push({ ...own, from: content.place(component.id) })
       else content.refuse(component.id, `is ${module}.${name}, code of the bundle's own, which is not run here`)
       continue
     }
-    specs.push(specOf(content, component, field))
+    specs.push({ ...specOf(content, component, field), from: content.place(component.id) })
   }
   return { specs, notes: [...new Set(notes)], saved }
 }

@@ -5,6 +5,7 @@
  */
 import { z } from 'zod'
 import { AppError } from '../errors.js'
+import { buildTransform } from '../transforms/catalog.js'
 import { BundleContent, Component, type Json } from './bundle-content.js'
 import { neededSteps } from './bundle-fields.js'
 import { type ReadTransforms, readTransforms, type Spec } from './bundle-transforms.js'
@@ -55,7 +56,13 @@ export function bundleConfig(metadata: unknown, inference: unknown, file = 'infe
   const input = makesField(pre.specs, given) ? given : 'image'
   const output = post.specs.some(({ args }) => [args.keys].flat().includes(gives)) ? gives : 'pred'
   const result = resultOf(post, output)
-  const steps = { pre: withChannels(neededSteps(pre.specs, [input]), takes), post: neededSteps(post.specs, [result]) }
+  const before = neededSteps(pre.specs, [input], [])
+  const loaded = pre.specs.flatMap(({ args }) => [args.keys, args.name, args.names].flat()).filter(isText)
+  const after = neededSteps(post.specs, [result], [...loaded, ...KEYS, input, output])
+  const steps = { pre: withChannels(before.steps, takes), post: [...after.steps] }
+  for (const { from = '', ...spec } of [...steps.pre, ...steps.post])
+    buildTransform(spec, { whole: from, name: `${from}._target_`, args: from })
+  const inferer = inferenceArgs(content, parts.inferer)
   const type = typeOf(parsed.data.task ?? '', makes.format, steps.pre)
   return {
     version: '4',
@@ -69,13 +76,25 @@ export function bundleConfig(metadata: unknown, inference: unknown, file = 'infe
       meta_data: {
         ...(takes.modality === undefined ? {} : { modality: takes.modality }),
         ...(parsed.data.version === undefined ? {} : { bundle_version: parsed.data.version }),
-        ...notesOf([...pre.notes, ...post.notes]),
+        ...notesOf([
+          ...pre.notes,
+          ...post.notes,
+          ...idleNotes([...before.idle, ...after.idle]),
+          ...unreadNotes(content),
+        ]),
       },
-      args: inferenceArgs(content, parts.inferer),
+      args: inferer,
     },
     post_transforms: withRestore(steps.post, type, result, input),
     writer: { name: 'Writer', args: { image: result, json: 'result' } },
   }
+}
+
+/** What SupervisedEvaluator puts beside the prediction. */
+const KEYS = ['image', 'label', 'pred']
+
+function isText(value: unknown): value is string {
+  return typeof value === 'string'
 }
 
 function isRecord(value: unknown): value is Json {
@@ -88,6 +107,58 @@ function only(tensors: Readonly<Record<string, Tensor>> | undefined, usual: stri
 
 function notesOf(notes: readonly string[]): { notes?: readonly string[] } {
   return notes.length === 0 ? {} : { notes: [...new Set(notes)] }
+}
+
+function idleNotes(fields: readonly string[]): string[] {
+  return fields.map(
+    (field) => `steps on '${field}' are left out: the answer does not depend on it, and no file is asked for`,
+  )
+}
+
+/**
+ * Parts that every bundle has and that have no say in how an image becomes an answer: where files lie, the network that the
+ * ONNX file is, and what an evaluation counts, loads and saves. docs/models.md lists them.
+ */
+export const IDLE_PARTS: readonly string[] = [
+  ...['imports', 'import', 'initialize', 'run', 'evaluating', 'inference', 'finalize', 'workflow_type'],
+  ...[
+    'bundle_root',
+    'ckpt_dir',
+    'ckpt_path',
+    'model_dir',
+    'dataset_dir',
+    'data_list_file_path',
+    'output_dir',
+    'output_ext',
+  ],
+  ...[
+    'output_dtype',
+    'output_postfix',
+    'separate_folder',
+    'device',
+    'amp',
+    'data',
+    'datalist',
+    'test_datalist',
+    'images',
+  ],
+  ...[
+    'network_def',
+    'network',
+    'checkpointloader',
+    'load_pretrain',
+    'handlers',
+    'val_handlers',
+    'batch_size',
+    'num_workers',
+  ],
+  ...['evaluator', 'dataloader', 'dataset', 'preprocessing', 'inferer', 'postprocessing', 'transforms'],
+]
+
+/** Whatever else a file holds that nothing here asked for. */
+function unreadNotes(content: BundleContent): string[] {
+  const unread = content.unread().filter((path) => !IDLE_PARTS.includes(path))
+  return unread.length === 0 ? [] : [`${content.file} has more than was used: ${unread.join(', ')}`]
 }
 
 // ---- the parts of a bundle ----
@@ -104,6 +175,7 @@ interface Part {
 function partsOf(content: BundleContent): { pre: Part; post: Part; inferer: Part } {
   const evaluator = content.at('evaluator')
   if (evaluator instanceof Component) checkEvaluator(content, evaluator)
+  else if (isRecord(evaluator) && Object.keys(evaluator).length > 0) content.refuse('evaluator', 'has no _target_')
   const first = (...ids: string[]): Part => {
     for (const id of ids) {
       const value = partAt(content, id)
@@ -132,7 +204,9 @@ function partAt(content: BundleContent, id: string): unknown {
   const [head = '', ...rest] = id.split('::')
   let value = content.at(head)
   for (const [i, step] of rest.entries()) {
-    if (!(value instanceof Component)) return undefined
+    if (value === undefined || value === null || value === '') return undefined
+    if (!(value instanceof Component)) content.refuse([head, ...rest.slice(0, i)].join('::'), 'has no _target_')
+    if (head === 'evaluator' || head === 'dataset') checkArguments(content, value)
     if (i === rest.length - 1) return content.argument(value, step)
     try {
       value = content.argument(value, step)
@@ -145,7 +219,72 @@ function partAt(content: BundleContent, id: string): unknown {
   return value
 }
 
+/** Arguments of MONAI's and torch's classes between the evaluator and the transforms; of them only those below are read. */
+const DATASETS = new Set([
+  ...['Dataset', 'CacheDataset', 'PersistentDataset', 'CacheNTransDataset', 'LMDBDataset', 'SmartCacheDataset'],
+])
+const LOADERS = new Set(['DataLoader', 'ThreadDataLoader'])
+const LOADER_ARGS = {
+  dataset: new Set([
+    ...['data', 'transform', 'cache_num', 'cache_rate', 'num_workers', 'progress', 'copy_cache', 'as_contiguous'],
+    ...['hash_as_key', 'hash_func', 'runtime_cache', 'cache_dir', 'pickle_module', 'pickle_protocol', 'hash_transform'],
+    ...['reset_ops_id', 'track_meta', 'weights_only', 'cache_n_trans', 'db_name', 'lmdb_kwargs', 'replace_rate'],
+    ...['num_init_workers', 'num_replace_workers', 'shuffle', 'seed'],
+  ]),
+  loader: new Set([
+    ...['dataset', 'batch_size', 'shuffle', 'sampler', 'batch_sampler', 'num_workers', 'collate_fn', 'pin_memory'],
+    ...[
+      'drop_last',
+      'timeout',
+      'worker_init_fn',
+      'multiprocessing_context',
+      'generator',
+      'prefetch_factor',
+      'in_order',
+    ],
+    ...['persistent_workers', 'pin_memory_device', 'buffer_size', 'buffer_timeout', 'repeats', 'use_thread_workers'],
+  ]),
+}
+
+/** A slip in a name would leave out what it means: `transfrom` of a dataset, `dataste` of a loader. */
+function checkArguments(content: BundleContent, component: Component): void {
+  const { name, module } = component.target
+  if (EVALUATORS.has(name)) return
+  const known = DATASETS.has(name) ? LOADER_ARGS.dataset : LOADERS.has(name) ? LOADER_ARGS.loader : undefined
+  if (known === undefined || (module !== '' && !/^(monai|torch)(\.|$)/.test(module)))
+    content.refuse(
+      component.id,
+      `is a ${name}; images come from requests here, through the transform of a Dataset or one of its kind`,
+    )
+  const odd = Object.keys(component.raw).find((key) => !key.startsWith('_') && !known.has(key))
+  if (odd !== undefined) content.refuse(`${component.id}::${odd}`, `is no argument of ${name}`)
+}
+
 const EVALUATORS = new Set(['SupervisedEvaluator', 'Evaluator'])
+/** Those of SupervisedEvaluator; what they count, watch and save is no part of an answer. */
+const EVALUATOR_ARGS = new Set([
+  ...[
+    'device',
+    'val_data_loader',
+    'network',
+    'epoch_length',
+    'non_blocking',
+    'prepare_batch',
+    'iteration_update',
+    'inferer',
+  ],
+  ...['postprocessing', 'key_val_metric', 'additional_metrics', 'metric_cmp_fn', 'val_handlers', 'amp', 'mode'],
+  ...[
+    'event_names',
+    'event_to_attr',
+    'decollate',
+    'to_kwargs',
+    'amp_kwargs',
+    'compile',
+    'compile_kwargs',
+    'hyper_kwargs',
+  ],
+])
 /** Arguments with which Python of one's own takes a hand in what goes into the network or comes out of it. */
 const HANDS = ['prepare_batch', 'iteration_update', 'hyper_kwargs'] as const
 
@@ -153,6 +292,10 @@ function checkEvaluator(content: BundleContent, evaluator: Component): void {
   const { name, module } = evaluator.target
   if (!EVALUATORS.has(name) || (module !== '' && !module.startsWith('monai')))
     content.refuse('evaluator', `is a ${name}; only a SupervisedEvaluator is run here`)
+  const odd = Object.keys(evaluator.raw).find((key) => !key.startsWith('_') && !EVALUATOR_ARGS.has(key))
+  if (odd !== undefined) content.refuse(`evaluator::${odd}`, `is no argument of ${name}`)
+  const mode = content.argument(evaluator, 'mode') ?? 'eval'
+  if (mode !== 'eval') content.refuse('evaluator::mode', `is '${String(mode)}'; a network is run to evaluate here`)
   const hand = HANDS.find((key) => evaluator.raw[key] !== undefined && evaluator.raw[key] !== null)
   if (hand !== undefined) content.refuse(`evaluator::${hand}`, 'is Python of its own, which is not run here')
 }

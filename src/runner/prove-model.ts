@@ -17,15 +17,15 @@ import { OutOfMemoryError } from '../predictors/out-of-memory.js'
 import { elementCount } from '../predictors/tensor-conversion.js'
 import type { LoadedModels } from './load-model.js'
 
-/** Rejects BAD_MODEL, naming the tensor and the config key that do not fit. */
-export async function proveModel({ model, parts }: LoadedModels): Promise<ModelProof> {
+/** Rejects BAD_MODEL, naming the tensor and the config key that do not fit. `maxTrialValues` is the setting of that name. */
+export async function proveModel({ model, parts }: LoadedModels, maxTrialValues: number): Promise<ModelProof> {
   if (model.ref.config.type === 'pipeline') {
     planModel(model)
-    for (const part of twoParts(parts)) await proveOne(part)
+    for (const part of twoParts(parts)) await proveOne(part, maxTrialValues)
   } else {
-    await proveNetworks(model)
+    await proveNetworks(model, maxTrialValues)
     const first = await firstModel(model)
-    if (first) await proveFirst(first)
+    if (first) await proveFirst(first, maxTrialValues)
   }
   const { inputs, outputs, device } = model.predictor
   return { inputs: inputs.map(copySpec), outputs: outputs.map(copySpec), device }
@@ -34,26 +34,26 @@ export async function proveModel({ model, parts }: LoadedModels): Promise<ModelP
 const copySpec = ({ name, type, dims }: TensorSpec) => ({ name, type, dims: [...dims] })
 
 /** Every network of a model of several is asked by itself, since only one of them may be open at a time. */
-async function proveNetworks(model: LoadedModel): Promise<void> {
+async function proveNetworks(model: LoadedModel, maxTrialValues: number): Promise<void> {
   const { ref, networks, predictor } = model
   const { networks: names = [], join } = ref.config.inference
-  if (!networks) return proveOne(model)
+  if (!networks) return proveOne(model, maxTrialValues)
   planModel(model)
   for (const [i, name] of names.entries())
     await networks.lend(i, async (network) => {
       try {
         checkAlike(predictor, network, join?.kind === 'labelMaps')
-        await proveOne({ ...model, predictor: network, networks: undefined }, i)
+        await proveOne({ ...model, predictor: network, networks: undefined }, maxTrialValues, i)
       } catch (error) {
         throw error instanceof AppError ? withNetwork(error, name) : error
       }
     })
 }
 
-async function proveFirst(first: LoadedModel): Promise<void> {
+async function proveFirst(first: LoadedModel, maxTrialValues: number): Promise<void> {
   planFirst(first)
   try {
-    await proveNetworks(first)
+    await proveNetworks(first, maxTrialValues)
   } catch (error) {
     throw placedInFirst(error)
   }
@@ -85,7 +85,7 @@ function checkAlike(first: Predictor, other: Predictor, isPart: boolean): void {
   )
 }
 
-async function proveOne(model: LoadedModel, part?: number): Promise<void> {
+async function proveOne(model: LoadedModel, maxTrialValues: number, part?: number): Promise<void> {
   const { predictor, ref } = model
   checkNames(ref.config, predictor)
   const plan = planModel(model)
@@ -97,7 +97,7 @@ async function proveOne(model: LoadedModel, part?: number): Promise<void> {
   const isPart = part !== undefined && ref.config.inference.join?.kind === 'labelMaps'
   if (isPart) checkPart(ref.config, part, predictor, answered.results)
   else if (!plan.post.some(({ traits }) => traits.renumbers)) checkOutput(ref.config, predictor, answered.results)
-  await trialRun(plan, answered)
+  await trialRun(plan, answered, maxTrialValues)
 }
 
 /** Its own labels, as many as it has channels, are the ones that its map may name. */

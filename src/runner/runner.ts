@@ -17,7 +17,7 @@ import { startWatchdog, volunteerForOutOfMemory } from './watchdog.js'
 export interface Pipelines {
   readonly runInference: RunInference
   readonly runTool: RunTool
-  readonly proveModel: (models: LoadedModels) => Promise<ModelProof>
+  readonly proveModel: (models: LoadedModels, maxTrialValues: number) => Promise<ModelProof>
 }
 
 export function startRunner(pipelines: Pipelines): void {
@@ -66,7 +66,7 @@ class Runner {
       case 'prove':
         void this.#load(message.settings, async () => {
           const models = await loadModels(message.model, message.settings)
-          const proof = await this.#pipelines.proveModel(models)
+          const proof = await this.#pipelines.proveModel(models, message.settings.maxTrialValues)
           this.#send({ type: 'proved', proof: { ...proof, ...(models.rewrites ? { rewrites: models.rewrites } : {}) } })
         })
         return

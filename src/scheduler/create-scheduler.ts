@@ -34,6 +34,7 @@ export interface SchedulerOptions {
   readonly memoryBudgetBytes?: number | undefined
   /** A network whose one run takes longer than this is not tried rewritten; 0: none is. */
   readonly rewriteTrialMs: number
+  readonly maxTrialValues: number
   /** Bytes of pre-transformed session images each runner keeps. */
   readonly cacheBytes: number
   /** Of the networks of one model of several, as many stay open as come to this by their files. */
@@ -224,12 +225,14 @@ class ProcessScheduler implements Scheduler {
   }
 
   #startRunner(name: string, memoryLimitBytes: number | undefined): RunnerProcess {
-    const { device, cacheBytes, networkBytes, fetch, memoryBudgetBytes, rewriteTrialMs, instances } = this.#options
+    const { device, cacheBytes, networkBytes, fetch, memoryBudgetBytes, rewriteTrialMs, maxTrialValues, instances } =
+      this.#options
     const settings: RunnerSettings = {
       device,
       arena: memoryBudgetBytes === undefined,
       ...(instances > 1 ? { threads: Math.max(1, Math.floor(availableParallelism() / instances)) } : {}),
       rewriteTrialMs,
+      maxTrialValues,
       cacheBytes,
       networkBytes,
       fetch,

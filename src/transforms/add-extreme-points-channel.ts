@@ -1,24 +1,28 @@
 import { z } from 'zod'
 import { writePointSignal } from '../geometry/point-signal.js'
 import { makeVolume, type Vec3 } from '../volume/volume.js'
+import { describing } from './args.js'
 import type { PointSet } from './crop-by-extreme-points.js'
+import { DESCRIBING } from './describing.js'
 import { requireImage, withImage } from './fields.js'
 import { mapPoints } from './guidance.js'
 import { scalePoints } from './resize-guidance.js'
 import type { Item, TransformDefinition } from './types.js'
+
+const onlyZero = 'points come from the request; only 0 is supported'
 
 const args = z
   .strictObject({
     keys: z.union([z.string(), z.array(z.string()).length(1)]).optional(),
     image_field: z.string().optional(),
     points: z.string().default('points'),
-    label_field: z.string().optional(),
-    label_key: z.string().optional(),
-    points_channel_field: z.string().optional(),
-    dtype: z.string().optional(),
-    permutation: z.number().optional(),
-    background: z.number().optional(),
-    pert: z.number().optional(),
+    ...describing('label_field', 'label_key'),
+    /** The channel as a field of its own, instead of one behind the image's. */
+    points_channel_field: z.string().nullable().optional(),
+    dtype: DESCRIBING.compute_dtype,
+    permutation: z.literal(0, onlyZero).optional(),
+    background: z.literal(0, onlyZero).optional(),
+    pert: z.literal(0, onlyZero).optional(),
     sigma: z.number().positive().max(50).default(3),
     rescale_min: z.number().default(-1),
     rescale_max: z.number().default(1),
@@ -41,7 +45,7 @@ export const addExtremePointsChannel: TransformDefinition<typeof args> = {
     'AddExtremePointsChannelDict',
   ],
   args,
-  traits: () => ({ readsClicks: true, channels: 1 }),
+  traits: (a) => ({ readsClicks: true, channels: a.points_channel_field ? 0 : 1 }),
   create: (a) => (item) => {
     const image = requireImage(item, a.image)
     const { size, affine, data, channels } = image.volume
@@ -55,6 +59,10 @@ export const addExtremePointsChannel: TransformDefinition<typeof args> = {
       empty: a.rescale_min,
     })
     const axes = image.axes.includes('C') ? image.axes : `C${image.axes}`
+    if (a.points_channel_field) {
+      const alone = stacked.subarray(voxels * channels)
+      return withImage(item, a.points_channel_field, { ...image, axes, volume: makeVolume(size, affine, alone) })
+    }
     return withImage(item, a.image, {
       ...image,
       axes,

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { AppError } from '../errors.js'
 import type { Vec3 } from '../volume/volume.js'
+import { describing } from './args.js'
 import { requireImage, withValue } from './fields.js'
 import { type Guidance, mapPoints, pointsOf } from './guidance.js'
 import type { Item, TransformDefinition } from './types.js'
@@ -15,8 +16,7 @@ const args = z.strictObject({
   spatial_dims: z.literal([2, 3]).optional(),
   dimensions: z.literal([2, 3]).optional(),
   slice_key: z.string().default('slice'),
-  meta_keys: z.unknown().optional(),
-  meta_key_postfix: z.string().optional(),
+  ...describing('meta_keys', 'meta_key_postfix'),
 })
 
 /**
@@ -29,29 +29,35 @@ export const addGuidanceFromPoints: TransformDefinition<typeof args> = {
   names: ['AddGuidanceFromPointsd', 'AddGuidanceFromPointsD', 'AddGuidanceFromPointsDict', 'AddGuidanceFromPoints'],
   args,
   traits: (a) => ({ readsClicks: true, slices: (a.spatial_dims ?? a.dimensions ?? 2) === 2 }),
-  create: (a) => (item) => {
-    const image = requireImage(item, a.ref_image)
-    const { size } = image.volume
-    const move = (key: string) => mapPoints(pointsOf(item, key), image.source, image.volume)
-    const foreground = move(a.foreground)
-    const background = move(a.background)
-    if ((a.spatial_dims ?? a.dimensions ?? 2) === 3)
-      return withValue(item, a.guidance, { foreground, background, size } satisfies Guidance)
-
-    const axis = sliceAxis(image.axes, a.axis, a.depth_first)
-    const all = [...foreground, ...background]
-    if (all.length === 0) throw new AppError('BAD_PARAMS', `'${a.foreground}' and '${a.background}' hold no point`)
-    const wanted = mapPoints(wantedVoxel(item, a.slice_key, axis), image.source, image.volume)[0]?.[axis]
-    const clicked = all.map((p) => p[axis]!)
-    const slice = wanted !== undefined && clicked.includes(wanted) ? wanted : Math.min(...clicked)
-    const onSlice = (points: readonly Vec3[]) => points.filter((p) => p[axis] === slice)
-    const guidance: Guidance = { foreground: onSlice(foreground), background: onSlice(background), size, slice }
-    // Clicks on other slices are no part of this request: EnforceClicksd, at the end, must not see them.
-    const used = (key: string, mapped: readonly Vec3[]) =>
-      pointsOf(item, key).filter((_, i) => mapped[i]![axis] === slice)
-    const kept = withValue(item, a.foreground, used(a.foreground, foreground))
-    return withValue(withValue(kept, a.background, used(a.background, background)), a.guidance, guidance)
+  create: (a) => {
+    if (a.spatial_dims !== undefined && a.dimensions !== undefined && a.spatial_dims !== a.dimensions)
+      throw new AppError('BAD_MODEL_CONFIG', `spatial_dims is ${a.spatial_dims} and dimensions ${a.dimensions}`)
+    return (item) => guided(item, a)
   },
+}
+
+function guided(item: Item, a: z.output<typeof args>): Item {
+  const image = requireImage(item, a.ref_image)
+  const { size } = image.volume
+  const move = (key: string) => mapPoints(pointsOf(item, key), image.source, image.volume)
+  const foreground = move(a.foreground)
+  const background = move(a.background)
+  if ((a.spatial_dims ?? a.dimensions ?? 2) === 3)
+    return withValue(item, a.guidance, { foreground, background, size } satisfies Guidance)
+
+  const axis = sliceAxis(image.axes, a.axis, a.depth_first)
+  const all = [...foreground, ...background]
+  if (all.length === 0) throw new AppError('BAD_PARAMS', `'${a.foreground}' and '${a.background}' hold no point`)
+  const wanted = mapPoints(wantedVoxel(item, a.slice_key, axis), image.source, image.volume)[0]?.[axis]
+  const clicked = all.map((p) => p[axis]!)
+  const slice = wanted !== undefined && clicked.includes(wanted) ? wanted : Math.min(...clicked)
+  const onSlice = (points: readonly Vec3[]) => points.filter((p) => p[axis] === slice)
+  const guidance: Guidance = { foreground: onSlice(foreground), background: onSlice(background), size, slice }
+  // Clicks on other slices are no part of this request: EnforceClicksd, at the end, must not see them.
+  const used = (key: string, mapped: readonly Vec3[]) =>
+    pointsOf(item, key).filter((_, i) => mapped[i]![axis] === slice)
+  const kept = withValue(item, a.foreground, used(a.foreground, foreground))
+  return withValue(withValue(kept, a.background, used(a.background, background)), a.guidance, guidance)
 }
 
 /** The storage axis (0 = x) that holds the slices: `axis` of the array, whose depth MONAI rolls to the front. */

@@ -1,5 +1,6 @@
 /** The zod pieces that transform arguments are made of: configs write scalars where lists may stand, and numbers as text. Booleans written as text become booleans in the catalog. */
 import { z } from 'zod'
+import { DESCRIBING } from './describing.js'
 
 /** A number, also as text. */
 export const number = z.preprocess(
@@ -20,19 +21,24 @@ export const names = listOf(z.string())
 
 /** The fields a transform works on; the catalog has brought `keys`, `fields` and `field` together. */
 export const keys = names.pipe(z.array(z.string()).min(1))
+/** Of a transform that makes something of one field. */
+export const oneKey = names.pipe(z.array(z.string()).length(1, 'must name one field'))
 
-/** Arguments that MONAI's dictionary transforms take everywhere and that change nothing here. */
-const ignored = z.unknown().optional()
+type Describing = keyof typeof DESCRIBING
+
+/** Arguments of the closed list in describing.ts: checked, and of no effect. */
+export function describing<K extends Describing>(...names: readonly K[]) {
+  return Object.fromEntries(names.map((name) => [name, DESCRIBING[name]])) as { [P in K]: (typeof DESCRIBING)[P] }
+}
 
 /** The arguments of a transform that works on fields. Unknown ones are refused. */
 export const fieldArgs = <S extends z.ZodRawShape>(shape: S) =>
   z.strictObject({
     keys,
     allow_missing_keys: z.boolean().default(false),
-    lazy: ignored,
-    meta_keys: ignored,
-    meta_key_postfix: ignored,
+    ...describing('lazy', 'meta_keys', 'meta_key_postfix'),
     ...shape,
   })
 
-export { ignored }
+/** `null`, which says what is so anyway; anything else is refused with `why`. */
+export const onlyNull = (why: string) => z.null(why).optional()

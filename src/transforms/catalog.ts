@@ -152,9 +152,20 @@ export interface BuiltTransform {
   /** The fields it works on, when it names them the usual way. */
   readonly keys: readonly string[]
   readonly traits: Traits
+  /** Where it stands, as messages say it; absent: in no config. */
+  readonly place?: Place | undefined
 }
 
-/** Throws BAD_MODEL_CONFIG naming the transform, and the key that is unknown or wrong; `where` is its place in a config. */
+/** Where a transform stands in a config, and where its name and its arguments do. */
+export interface Place {
+  readonly whole: string
+  readonly name: string
+  readonly args: string
+  /** Where another file said it, from which the config was made. */
+  readonly from?: string | undefined
+}
+
+/** Throws BAD_MODEL_CONFIG naming the transform, its place, and the key that is unknown or wrong. */
 export function buildTransform(
   {
     name,
@@ -165,18 +176,19 @@ export function buildTransform(
     readonly args: Readonly<Record<string, unknown>>
     readonly ownClass?: string | undefined
   },
-  where?: string,
+  place?: Place,
 ): BuiltTransform {
   const short = name.split('.').at(-1)!
   const definition = BY_NAME.get(short)
-  if (!definition || ownClass !== undefined) throw placed(unknownTransform(short, ownClass), where, '.name')
+  if (!definition || ownClass !== undefined) throw placed(unknownTransform(short, ownClass), place, place?.name)
   const parsed = definition.args.safeParse(normalized(args))
-  if (!parsed.success) throw placed(badArguments(short, definition, parsed.error), where, `.args${keyOf(parsed.error)}`)
+  if (!parsed.success)
+    throw placed(badArguments(short, definition, parsed.error), place, `${place?.args}${keyOf(parsed.error)}`)
   let apply: Transform
   try {
     apply = named(short, () => definition.create(parsed.data as never))
   } catch (error) {
-    throw error instanceof AppError ? placed(error, where, '.args') : error
+    throw error instanceof AppError ? placed(error, place, place?.args) : error
   }
   return {
     name: short,
@@ -185,14 +197,22 @@ export function buildTransform(
     apply: (item) => named(short, () => apply(item)),
     keys: keysOf(parsed.data),
     traits: definition.traits?.(parsed.data as never) ?? {},
+    place,
   }
 }
 
 /** The error with the path of what is wrong in front. */
-function placed(error: AppError, where: string | undefined, key: string): AppError {
-  if (where === undefined) return error
+export function placed(error: AppError, place: Place | undefined, path = place?.whole): AppError {
+  if (place === undefined) return error
   const { code, message, hint, cause } = error
-  return new AppError(code, `${where}${key}: ${message}`, { cause, ...(hint === undefined ? {} : { hint }) })
+  const said = place.from === undefined ? `${path}: ${message}` : `${path} (${place.from}): ${message}`
+  return new AppError(code, said, { cause, ...(hint === undefined ? {} : { hint }) })
+}
+
+/** The `index`-th of a config's `pre_transforms` or `post_transforms`. */
+export function placeIn(list: string, index: number, from: string | undefined): Place {
+  const whole = `config.${list}[${index}]`
+  return { whole, name: `${whole}.name`, args: `${whole}.args`, from }
 }
 
 function keyOf({ issues: [issue] }: z.ZodError): string {
@@ -223,11 +243,16 @@ function badArguments(name: string, definition: AnyDefinition, error: z.ZodError
     const where = issue.path.join('.')
     return where ? `'${where}': ${issue.message}` : issue.message
   })
-  const shape: unknown = 'shape' in definition.args ? definition.args.shape : undefined
-  const known = shape && typeof shape === 'object' ? Object.keys(shape).join(', ') : ''
+  const known = Object.keys(shapeOf(definition.args)).join(', ')
   return new AppError('BAD_MODEL_CONFIG', `transform '${name}': ${said.join('; ')}`, {
     hint: `its arguments are ${known}`,
   })
+}
+
+/** The arguments that a schema knows, also where it makes something else of them. */
+export function shapeOf(args: z.ZodType): Readonly<Record<string, z.ZodType>> {
+  if ('shape' in args) return args.shape as Record<string, z.ZodType>
+  return 'in' in args ? shapeOf(args.in as z.ZodType) : {}
 }
 
 /** Errors of a transform say which one it was. */
@@ -250,7 +275,9 @@ function normalized(args: Readonly<Record<string, unknown>>): Record<string, unk
   const out: Record<string, unknown> = {}
   for (const [key, value] of Object.entries(args)) {
     const word = typeof value === 'string' ? WORDS[value.toLowerCase()] : undefined
-    out[key === 'fields' || key === 'field' ? 'keys' : key] = word ?? value
+    // said twice, the second stays an unknown argument
+    const isKeys = (key === 'fields' || key === 'field') && !('keys' in out) && !('keys' in args)
+    out[isKeys ? 'keys' : key] = word ?? value
   }
   return out
 }

@@ -4,10 +4,11 @@
  */
 import { z } from 'zod'
 import { AppError } from '../errors.js'
-import { makeVolume, type VoxelArray } from '../volume/volume.js'
-import { fieldArgs, ignored, integer, integers } from './args.js'
+import { makeVolume } from '../volume/volume.js'
+import { describing, fieldArgs, integer, integers } from './args.js'
+import { arrayTypeOf, castField, dtypes, isWholeArray, typeFor } from './dtype.js'
 import { eachImage, requireImage, withImage } from './fields.js'
-import type { Content, ImageField, TransformDefinition } from './types.js'
+import type { ImageField, TransformDefinition } from './types.js'
 
 const plainArgs = fieldArgs({})
 
@@ -27,31 +28,74 @@ export const convertToChannelsLast: TransformDefinition<typeof plainArgs> = {
   create: (a) => eachImage(a, (field) => ({ ...field, axes: `${field.axes.replace('C', '')}C` })),
 }
 
-const ensureFirstArgs = fieldArgs({ strict_check: ignored, channel_dim: ignored })
+const ensureFirstArgs = fieldArgs({
+  ...describing('strict_check'),
+  channel_dim: z.union([integer, z.literal('no_channel'), z.null()]).optional(),
+})
 
-/** MONAI's EnsureChannelFirstd. */
+/**
+ * MONAI's EnsureChannelFirstd: the channel axis first, or one added. `channel_dim` counts the axis that holds the channels,
+ * which may be one of the image's own, such as the slices of a network for pictures.
+ */
 export const ensureChannelFirst: TransformDefinition<typeof ensureFirstArgs> = {
   names: ['EnsureChannelFirstd', 'EnsureChannelFirstD', 'EnsureChannelFirstDict', 'EnsureChannelFirst'],
   args: ensureFirstArgs,
   traits: () => ({ axesOnly: true }),
-  create: (a) => eachImage(a, (field) => ({ ...field, axes: `C${field.axes.replace('C', '')}` })),
+  create: ({ channel_dim: dim, ...a }) =>
+    eachImage(a, (field) => {
+      const has = field.axes.includes('C')
+      if (dim === 'no_channel' && has && field.volume.channels > 1)
+        throw new AppError(
+          'BAD_PARAMS',
+          `this model takes images without channels, and the image has ${field.volume.channels}`,
+        )
+      // a plain picture has no axis to spare
+      if (typeof dim === 'number' && field.axes.length > 2) {
+        const letter = axisAt(field, dim)
+        if (letter !== 'C' && letter !== 'Z')
+          throw new AppError(
+            'BAD_MODEL_CONFIG',
+            `channel_dim ${dim} is an axis of the image in an array ${shapeOf(field)}`,
+          )
+        return { ...field, axes: withFirst(field, dim) }
+      }
+      return { ...field, axes: `C${field.axes.replace('C', '')}` }
+    }),
 }
 
-const movedArgs = fieldArgs({ channel_dim: ignored })
+/** The axes with the `dim`-th in front. */
+function withFirst(field: ImageField, dim: number): string {
+  const letter = axisAt(field, dim)
+  return `${letter}${field.axes.replace(letter, '')}`
+}
+
+function axisAt(field: ImageField, dim: number): string {
+  const letter = field.axes.at(dim)
+  if (letter !== undefined) return letter
+  throw new AppError('BAD_MODEL_CONFIG', `there is no axis ${dim} in an array ${shapeOf(field)}`)
+}
+
+const firstArgs = fieldArgs({ channel_dim: integer.default(-1) })
 
 /** MONAI's AsChannelFirstd: the last axis becomes the first, so a plain (H, W, D) image becomes (D, H, W). */
-export const asChannelFirst: TransformDefinition<typeof movedArgs> = {
+export const asChannelFirst: TransformDefinition<typeof firstArgs> = {
   names: ['AsChannelFirstd', 'AsChannelFirstD', 'AsChannelFirstDict', 'AsChannelFirst'],
-  args: movedArgs,
-  create: (a) => eachImage(a, (field) => ({ ...field, axes: `${field.axes.at(-1)}${field.axes.slice(0, -1)}` })),
+  args: firstArgs,
+  create: (a) => eachImage(a, (field) => ({ ...field, axes: withFirst(field, a.channel_dim) })),
 }
 
+const lastArgs = fieldArgs({ channel_dim: integer.default(0) })
+
 /** MONAI's AsChannelLastd: the first axis becomes the last. */
-export const asChannelLast: TransformDefinition<typeof movedArgs> = {
+export const asChannelLast: TransformDefinition<typeof lastArgs> = {
   names: ['AsChannelLastd', 'AsChannelLastD', 'AsChannelLastDict', 'AsChannelLast'],
-  args: movedArgs,
+  args: lastArgs,
   traits: () => ({ channels: 'other' }),
-  create: (a) => eachImage(a, (field) => ({ ...field, axes: `${field.axes.slice(1)}${field.axes[0]}` })),
+  create: (a) =>
+    eachImage(a, (field) => {
+      const letter = axisAt(field, a.channel_dim)
+      return { ...field, axes: `${field.axes.replace(letter, '')}${letter}` }
+    }),
 }
 
 /** MONAI's AddChanneld: a channel axis in front of an array that has none. */
@@ -62,7 +106,7 @@ export const addChannel: TransformDefinition<typeof plainArgs> = {
   create: (a) => eachImage(a, (field) => (field.axes.includes('C') ? field : { ...field, axes: `C${field.axes}` })),
 }
 
-const squeezeArgs = fieldArgs({ dim: integer.nullable().default(0), update_meta: ignored })
+const squeezeArgs = fieldArgs({ dim: integer.nullable().default(0), ...describing('update_meta') })
 
 /** MONAI's SqueezeDimd: drops an axis of length 1 (all of them when `dim` is null). */
 export const squeezeDim: TransformDefinition<typeof squeezeArgs> = {
@@ -144,11 +188,8 @@ export function joinChannels(fields: readonly ImageField[], keys: readonly strin
 }
 
 const typeArgs = fieldArgs({
-  dtype: z.union([z.string(), z.array(z.string())]).optional(),
-  data_type: ignored,
-  device: ignored,
-  wrap_sequence: ignored,
-  track_meta: ignored,
+  dtype: dtypes,
+  ...describing('data_type', 'device', 'non_blocking', 'wrap_sequence', 'track_meta'),
 })
 
 /**
@@ -163,49 +204,17 @@ export const castToType: TransformDefinition<typeof typeArgs> = {
   ],
   args: typeArgs,
   traits: ({ dtype }) => {
-    const first = [dtype].flat()[0]
-    const takes = first !== undefined && isWholeArray(arrayTypeOf(first)) ? 'labels' : 'either'
-    return { axesOnly: dtype === undefined, identity: dtype === undefined, takes }
+    const first = typeFor(dtype, 0)
+    const takes = first !== undefined && isWholeArray(first) ? 'labels' : 'either'
+    return { axesOnly: first === undefined, identity: first === undefined, takes }
   },
   create: (a) => {
-    const types = a.dtype === undefined ? [] : [a.dtype].flat().map(arrayTypeOf)
+    for (const name of [a.dtype ?? []].flat()) arrayTypeOf(name)
     return eachImage(a, (field, index) => {
-      const type = types[index] ?? types.at(-1)
-      if (!type) return field
-      const content: Content = field.content === 'scores' && isWholeArray(type) ? 'labels' : field.content
-      if (field.volume.data instanceof type) return { ...field, content }
-      const data = new type(field.volume.data)
-      return { ...field, content, volume: { ...field.volume, data }, scratch: true }
+      const type = typeFor(a.dtype, index)
+      return type ? castField(field, type) : field
     })
   },
-}
-
-const ARRAY_TYPES: Readonly<Record<string, new (values: ArrayLike<number>) => VoxelArray>> = {
-  float16: Float32Array,
-  float32: Float32Array,
-  float: Float32Array,
-  float64: Float64Array,
-  double: Float64Array,
-  uint8: Uint8Array,
-  bool: Uint8Array,
-  int8: Int8Array,
-  int16: Int16Array,
-  uint16: Uint16Array,
-  int32: Int32Array,
-  int64: Int32Array,
-  uint32: Uint32Array,
-}
-
-/** numpy's or torch's type name to the array that holds it. */
-export function arrayTypeOf(name: string): new (values: ArrayLike<number>) => VoxelArray {
-  const type = ARRAY_TYPES[name.replace(/^(torch|np|numpy)\./, '')]
-  if (type) return type
-  throw new AppError('BAD_MODEL_CONFIG', `dtype must be one of ${Object.keys(ARRAY_TYPES).join(', ')}, got '${name}'`)
-}
-
-/** Whether the arrays of `arrayTypeOf` hold whole numbers only. */
-export function isWholeArray(type: ReturnType<typeof arrayTypeOf>): boolean {
-  return (type as unknown) !== Float32Array && (type as unknown) !== Float64Array
 }
 
 function lengthOf({ volume }: ImageField, letter: string): number {

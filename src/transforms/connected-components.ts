@@ -1,9 +1,10 @@
 import { z } from 'zod'
+import { AppError } from '../errors.js'
 import { type Components, type Connectivity, components, fillHoles, labelBoxes } from '../geometry/components.js'
 import { emptyLike } from '../volume/crop.js'
 import { spacingOf, type Volume, type VoxelArray } from '../volume/volume.js'
-import { fieldArgs, ignored, integer, integers, number } from './args.js'
-import { eachImage } from './fields.js'
+import { describing, fieldArgs, integer, integers, number, numbers } from './args.js'
+import { eachImage, perMemoryAxis } from './fields.js'
 import type { ImageField, TransformDefinition } from './types.js'
 
 const connectivityArg = integer
@@ -32,7 +33,8 @@ export const keepLargestConnectedComponent: TransformDefinition<typeof largestAr
   traits: () => ({ takes: 'labels' }),
   create: (a) =>
     eachImage(a, (field) =>
-      keepLargest(field, {
+      // one-hot channels are one label map here, with the numbers of the channels for labels
+      keepLargest(a.is_onehot === false ? oneChannel(field) : field, {
         labels: a.applied_labels ?? undefined,
         independent: a.independent,
         connectivity: a.connectivity ?? 3,
@@ -41,10 +43,15 @@ export const keepLargestConnectedComponent: TransformDefinition<typeof largestAr
     ),
 }
 
+function oneChannel(field: ImageField): ImageField {
+  if (field.volume.channels === 1) return field
+  throw new AppError('BAD_MODEL_CONFIG', `is_onehot is false, but there are ${field.volume.channels} channels`)
+}
+
 const claraLargestArgs = fieldArgs({
   connectivity: connectivityArg,
   applied_labels: integers.nullable().optional(),
-  has_channel: ignored,
+  ...describing('has_channel'),
 })
 
 /** Clara's KeepLargestCC and AIAA's LargestCCd: the same with faces only, foreground as one. */
@@ -128,7 +135,8 @@ const smallArgs = fieldArgs({
   connectivity: integer.pipe(z.union([z.literal(1), z.literal(2), z.literal(3)])).default(1),
   independent_channels: z.boolean().default(true),
   by_measure: z.boolean().default(false),
-  pixdim: ignored,
+  /** Voxel edges in mm for `by_measure`; the image's own by default. */
+  pixdim: numbers.nullable().optional(),
 })
 
 /**
@@ -139,16 +147,18 @@ export const removeSmallObjects: TransformDefinition<typeof smallArgs> = {
   names: ['RemoveSmallObjectsd', 'RemoveSmallObjectsD', 'RemoveSmallObjectsDict', 'RemoveSmallObjects'],
   args: smallArgs,
   traits: () => ({ takes: 'labels' }),
-  create: (a) =>
-    eachImage(a, (field) => {
-      const [sx, sy, sz] = spacingOf(field.volume)
+  create: (a) => {
+    if (a.pixdim && !a.by_measure) throw new AppError('BAD_MODEL_CONFIG', 'pixdim needs by_measure true')
+    return eachImage(a, (field) => {
+      const [sx, sy, sz] = perMemoryAxis(field, a.pixdim ?? [], spacingOf(field.volume) as [number, number, number])
       const least = a.by_measure ? Math.ceil(a.min_size / (sx * sy * sz)) : a.min_size
       return perChannel(field, (data, volume) => {
         const values = a.independent_channels ? data : Uint8Array.from(data, (label) => (label !== 0 ? 1 : 0))
         const { ids, sizes } = components(values, volume.size, a.connectivity)
         for (let i = 0; i < data.length; i++) if (ids[i] !== 0 && sizes[ids[i]!]! < least) data[i] = 0
       })
-    }),
+    })
+  },
 }
 
 /** Lets `change` write into each channel of a copy (or of the field's own voxels, when nobody else holds them). */

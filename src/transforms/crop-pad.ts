@@ -2,10 +2,11 @@
 import { z } from 'zod'
 import { AppError } from '../errors.js'
 import { shiftedAffine } from '../volume/crop.js'
+import { PAD_STATISTICS, type PadStatistic, padByStatistic } from '../volume/pad-statistics.js'
 import { type AxisMap, gather, windowTable } from '../volume/resample.js'
-import type { Vec3 } from '../volume/volume.js'
-import { fieldArgs, ignored, integers, numbers } from './args.js'
-import { eachImage, perMemoryAxis, requireImage, spatialAxes, withImage, withValue } from './fields.js'
+import type { Vec3, Volume } from '../volume/volume.js'
+import { describing, fieldArgs, integers, number } from './args.js'
+import { eachImage, perMemoryAxis, requireImage, spatialAxes, withImage } from './fields.js'
 import { checkNewGrid } from './new-grid.js'
 import type { ImageField, Item, TransformDefinition } from './types.js'
 import { axisStep, moved } from './undo.js'
@@ -25,9 +26,22 @@ export function boxed(
     throw new AppError('BAD_PARAMS', `${name} leaves nothing of an image of ${size.join(' x ')} voxels`)
   }
   checkNewGrid(field, boxSize, name)
-  const volume = gather(field.volume, boxMap(start, boxSize, size, mode), shiftedAffine(affine, start), fill)
+  const volume = isStatistic(mode)
+    ? padded(field, start, boxSize, mode)
+    : gather(field.volume, boxMap(start, boxSize, size, mode), shiftedAffine(affine, start), fill)
   const back = boxMap(start.map((value) => -value) as unknown as Vec3, size, boxSize)
   return { ...moved(field, volume, axisStep(name, kind, { size, affine }, back)), scratch: true }
+}
+
+/** A box that reaches over the image on all sides, filled up from its own numbers. */
+function padded(field: ImageField, start: Vec3, boxSize: Vec3, statistic: PadStatistic): Volume<Float32Array> {
+  const { size, affine } = field.volume
+  const source = { ...field.volume, data: Float32Array.from(field.volume.data) }
+  const volume = gather(source, boxMap(start, boxSize, size), shiftedAffine(affine, start))
+  const low = start.map((value) => -value) as unknown as Vec3
+  const high = low.map((value, axis) => value + size[axis]!) as unknown as Vec3
+  padByStatistic(volume.data, boxSize, [low, high], spatialAxes(field), statistic)
+  return volume
 }
 
 interface BoxOptions {
@@ -37,7 +51,7 @@ interface BoxOptions {
 }
 
 /** Reads `size` voxels from `start` on out of a source of `source` voxels, which goes on beyond its edges as `mode` says. */
-export function boxMap(start: Vec3, size: Vec3, source: Vec3, mode: PadMode = 'constant'): AxisMap {
+export function boxMap(start: Vec3, size: Vec3, source: Vec3, mode: Gathered = 'constant'): AxisMap {
   const index = start.map((value, axis) =>
     windowTable(value, size[axis]!, source[axis]!).map((at, i) =>
       at >= 0 ? at : beyond(value + i, source[axis]!, mode),
@@ -47,7 +61,7 @@ export function boxMap(start: Vec3, size: Vec3, source: Vec3, mode: PadMode = 'c
 }
 
 /** What lies at `at`, which is outside an axis of `length`: a voxel of it, or -1 for the fill. */
-function beyond(at: number, length: number, mode: PadMode): number {
+function beyond(at: number, length: number, mode: Gathered): number {
   if (mode === 'constant') return -1
   if (mode === 'edge') return at < 0 ? 0 : length - 1
   if (mode === 'wrap') return ((at % length) + length) % length
@@ -57,9 +71,15 @@ function beyond(at: number, length: number, mode: PadMode): number {
   return inside < length ? inside : mode === 'reflect' ? period - inside : period - 1 - inside
 }
 
-type PadMode = 'constant' | 'edge' | 'reflect' | 'symmetric' | 'wrap'
+/** What lies beyond the image is a voxel of it, or the fill. */
+type Gathered = 'constant' | 'edge' | 'reflect' | 'symmetric' | 'wrap'
+type PadMode = Gathered | PadStatistic
 
-/** numpy's words and torch's. */
+function isStatistic(mode: PadMode): mode is PadStatistic {
+  return (PAD_STATISTICS as readonly string[]).includes(mode)
+}
+
+/** numpy's words and torch's; numpy's `empty` leaves what is there to chance, so it is not one of them. */
 const PAD_MODES: Readonly<Record<string, PadMode>> = {
   constant: 'constant',
   edge: 'edge',
@@ -68,9 +88,10 @@ const PAD_MODES: Readonly<Record<string, PadMode>> = {
   symmetric: 'symmetric',
   wrap: 'wrap',
   circular: 'wrap',
+  ...Object.fromEntries(PAD_STATISTICS.map((word) => [word, word])),
 }
 
-const padding = {
+export const padding = {
   mode: z
     .union([z.string(), z.array(z.string())])
     .transform((words, context) => {
@@ -80,16 +101,33 @@ const padding = {
       return z.NEVER
     })
     .optional(),
-  value: z.number().default(0),
+  /** torch's word for what a constant border holds, and numpy's. */
+  value: z.number().optional(),
   constant_values: z.number().optional(),
 }
 
+interface Padding {
+  readonly mode?: readonly PadMode[] | undefined
+  readonly value?: number | undefined
+  readonly constant_values?: number | undefined
+}
+
+/** Throws BAD_MODEL_CONFIG for a value that no border would hold. */
+export function checkedPadding<T extends Padding>(a: T): T {
+  const { value, constant_values: constant, mode = ['constant'] } = a
+  if (value !== undefined && constant !== undefined)
+    throw new AppError('BAD_MODEL_CONFIG', 'value and constant_values mean the same; give one of them')
+  if ((value ?? constant) !== undefined && !mode.includes('constant'))
+    throw new AppError(
+      'BAD_MODEL_CONFIG',
+      `${value === undefined ? 'constant_values' : 'value'} counts only in mode constant, and mode is ${mode.join(', ')}`,
+    )
+  return a
+}
+
 /** The padding of the field that is `index`-th of the keys. */
-function boxOptions(
-  a: { mode?: readonly PadMode[] | undefined; value: number; constant_values?: number | undefined },
-  index: number,
-): BoxOptions {
-  return { fill: a.constant_values ?? a.value, mode: a.mode?.[index] ?? a.mode?.at(-1) ?? 'constant' }
+export function boxOptions(a: Padding, index: number): BoxOptions {
+  return { fill: a.constant_values ?? a.value ?? 0, mode: a.mode?.[index] ?? a.mode?.at(-1) ?? 'constant' }
 }
 
 const spatialPadArgs = fieldArgs({
@@ -103,7 +141,7 @@ export const spatialPad: TransformDefinition<typeof spatialPadArgs> = {
   names: ['SpatialPadd', 'SpatialPadD', 'SpatialPadDict', 'SpatialPad'],
   args: spatialPadArgs,
   create: (a) =>
-    eachImage(a, (field, index) => {
+    eachImage(checkedPadding(a), (field, index) => {
       const want = perMemoryAxis(field, a.spatial_size, field.volume.size as [number, number, number])
       return padTo(field, want, a.method, 'SpatialPadd', boxOptions(a, index))
     }),
@@ -120,14 +158,14 @@ export const divisiblePad: TransformDefinition<typeof divisiblePadArgs> = {
   names: ['DivisiblePadd', 'DivisiblePadD', 'DivisiblePadDict', 'DivisiblePad'],
   args: divisiblePadArgs,
   create: (a) =>
-    eachImage(a, (field, index) => {
+    eachImage(checkedPadding(a), (field, index) => {
       const k = perMemoryAxis(field, a.k, [1, 1, 1])
       const want = field.volume.size.map((n, axis) => (k[axis]! > 0 ? Math.ceil(n / k[axis]!) * k[axis]! : n))
       return padTo(field, want, a.method, 'DivisiblePadd', boxOptions(a, index))
     }),
 }
 
-function padTo(
+export function padTo(
   field: ImageField,
   want: readonly number[],
   method: 'symmetric' | 'end',
@@ -148,7 +186,7 @@ export const borderPad: TransformDefinition<typeof borderPadArgs> = {
   names: ['BorderPadd', 'BorderPadD', 'BorderPadDict', 'BorderPad'],
   args: borderPadArgs,
   create: (a) =>
-    eachImage(a, (field, index) => {
+    eachImage(checkedPadding(a), (field, index) => {
       const axes = spatialAxes(field)
       const widths = a.spatial_border
       const paired = widths.length === 2 * axes.length && widths.length > 1
@@ -176,7 +214,7 @@ export const centerSpatialCrop: TransformDefinition<typeof centerCropArgs> = {
   create: (a) => eachImage(a, (field) => centred(field, a.roi_size, 'CenterSpatialCropd')),
 }
 
-function centred(field: ImageField, roiSize: readonly number[], name: string): ImageField {
+export function centred(field: ImageField, roiSize: readonly number[], name: string): ImageField {
   const size = field.volume.size
   const roi = perMemoryAxis(field, roiSize, size as [number, number, number])
   const start = size.map((n, axis) =>
@@ -199,7 +237,7 @@ export const resizeWithPadOrCrop: TransformDefinition<typeof padOrCropArgs> = {
   names: ['ResizeWithPadOrCropd', 'ResizeWithPadOrCropD', 'ResizeWithPadOrCropDict', 'ResizeWithPadOrCrop'],
   args: padOrCropArgs,
   create: (a) =>
-    eachImage(a, (field, index) => {
+    eachImage(checkedPadding(a), (field, index) => {
       const cut = centred(field, a.spatial_size, 'ResizeWithPadOrCropd')
       const want = perMemoryAxis(cut, a.spatial_size, cut.volume.size as [number, number, number])
       return padTo(cut, want, a.method, 'ResizeWithPadOrCropd', boxOptions(a, index))
@@ -211,7 +249,6 @@ const spatialCropArgs = fieldArgs({
   roi_size: integers.optional(),
   roi_start: integers.optional(),
   roi_end: integers.optional(),
-  roi_slices: ignored,
 })
 
 /** A fixed box, by centre and size or by start and end, cut down to what lies in the image. */
@@ -219,10 +256,11 @@ export const spatialCrop: TransformDefinition<typeof spatialCropArgs> = {
   names: ['SpatialCropd', 'SpatialCropD', 'SpatialCropDict', 'SpatialCrop'],
   args: spatialCropArgs,
   create: (a) => {
-    const byCentre = a.roi_center && a.roi_size
-    const byEnds = a.roi_start && a.roi_end
-    if (!byCentre && !byEnds) {
-      throw new AppError('BAD_MODEL_CONFIG', 'a crop needs roi_center and roi_size, or roi_start and roi_end')
+    const byCentre = a.roi_center !== undefined && a.roi_size !== undefined
+    const byEnds = a.roi_start !== undefined && a.roi_end !== undefined
+    const given = [a.roi_center, a.roi_size, a.roi_start, a.roi_end].filter((value) => value !== undefined)
+    if ((!byCentre && !byEnds) || given.length > 2) {
+      throw new AppError('BAD_MODEL_CONFIG', 'a crop needs roi_center and roi_size, or roi_start and roi_end, not both')
     }
     return eachImage(a, (field) => {
       const size = field.volume.size
@@ -250,12 +288,11 @@ const foregroundArgs = fieldArgs({
   margin: integers.default([0]),
   allow_smaller: z.boolean().default(false),
   k_divisible: integers.default([1]),
-  mode: z.union([z.string(), z.array(z.string())]).default('constant'),
+  ...padding,
   /** `lambda x: x > 50`; the box holds every voxel for which it is true. */
   select_fn: z.string().optional(),
-  start_coord_key: z.string().default('foreground_start_coord'),
-  end_coord_key: z.string().default('foreground_end_coord'),
-  threshold: numbers.optional(),
+  ...describing('start_coord_key', 'end_coord_key'),
+  threshold: number.optional(),
 })
 
 /** The box around everything above zero (or `threshold`) in `source_key`, with a margin. MONAI's CropForegroundd. */
@@ -263,7 +300,10 @@ export const cropForeground: TransformDefinition<typeof foregroundArgs> = {
   names: ['CropForegroundd', 'CropForegroundD', 'CropForegroundDict', 'CropForeground'],
   args: foregroundArgs,
   create: (a) => {
-    const threshold = a.select_fn === undefined ? (a.threshold?.[0] ?? 0) : aboveOf(a.select_fn)
+    if (a.select_fn !== undefined && a.threshold !== undefined)
+      throw new AppError('BAD_MODEL_CONFIG', 'select_fn and threshold say the same; give one of them')
+    const threshold = a.select_fn === undefined ? (a.threshold ?? 0) : aboveOf(a.select_fn)
+    checkedPadding(a)
     return (item) => cropped(item, a, threshold)
   },
 }
@@ -296,28 +336,15 @@ function cropped(item: Item, a: z.output<typeof foregroundArgs>, threshold: numb
     start[axis] = low - Math.floor((wanted - length) / 2)
     end[axis] = start[axis] + wanted
   }
-  const modes = [a.mode].flat()
-  const pads = start.some((value, axis) => value < 0 || end[axis]! > size[axis]!)
-  let next = withValue(withValue(item, a.start_coord_key, start), a.end_coord_key, end)
-  for (const [index, key] of a.keys.entries()) {
-    if (a.allow_missing_keys && !next.images.has(key)) continue
-    const word = modes[index] ?? modes.at(-1)!
-    const mode = PAD_MODES[word]
-    if (pads && mode === undefined)
-      throw new AppError(
-        'BAD_MODEL_CONFIG',
-        `the box with its margin leaves the image, and mode '${word}' is not known`,
-        {
-          hint: `use one of ${Object.keys(PAD_MODES).join(', ')}, or allow_smaller`,
-        },
-      )
-    next = withImage(
-      next,
-      key,
-      boxed(requireImage(next, key), start, end, 'CropForegroundd', { mode: mode ?? 'constant' }),
-    )
-  }
-  return next
+  // MONAI cuts out what there is first, and pads that
+  const inside = [start.map((at) => Math.max(at, 0)), end.map((at, axis) => Math.min(at, size[axis]!))] as unknown
+  const [low, high] = inside as [Vec3, Vec3]
+  const outer = [start, end].map((corner) => corner.map((at, axis) => at - low[axis]!)) as unknown as [Vec3, Vec3]
+  return a.keys.reduce((next, key, index) => {
+    if (a.allow_missing_keys && !next.images.has(key)) return next
+    const cut = boxed(requireImage(next, key), low, high, 'CropForegroundd')
+    return withImage(next, key, boxed(cut, outer[0], outer[1], 'CropForegroundd', boxOptions(a, index)))
+  }, item)
 }
 
 /** First and one past the last voxel above `threshold` on each axis; undefined when there is none. */

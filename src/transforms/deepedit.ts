@@ -7,7 +7,7 @@ import { z } from 'zod'
 import { AppError } from '../errors.js'
 import { writePointSignal } from '../geometry/point-signal.js'
 import { makeVolume, type Vec3, voxelCount } from '../volume/volume.js'
-import { fieldArgs, ignored, integer, number } from './args.js'
+import { describing, fieldArgs, integer, number } from './args.js'
 import { requireImage, withImage, withValue } from './fields.js'
 import { mapPoints, pointsOf } from './guidance.js'
 import { scalePoints } from './resize-guidance.js'
@@ -38,8 +38,7 @@ const pointsArgs = z.strictObject({
   ref_image: z.string().default('image'),
   guidance: z.string().default('guidance'),
   label_names: labelNames,
-  meta_keys: ignored,
-  meta_key_postfix: ignored,
+  ...describing('meta_keys', 'meta_key_postfix'),
 })
 
 export const addGuidanceFromPointsDeepEdit: TransformDefinition<typeof pointsArgs> = {
@@ -60,14 +59,17 @@ export const addGuidanceFromPointsDeepEdit: TransformDefinition<typeof pointsArg
   },
 }
 
-const orientArgs = z.strictObject({ ref_image: z.string().default('image'), label_names: ignored })
+const orientArgs = z.strictObject({ ref_image: z.string().default('image'), ...describing('label_names') })
 
 /** Nothing to do: the clicks are moved where guidance is made of them. */
 export const orientationGuidanceDeepEdit: TransformDefinition<typeof orientArgs> = {
   names: ['OrientationGuidanceMultipleLabelDeepEditd'],
   args: orientArgs,
   traits: () => ({ readsClicks: true }),
-  create: () => (item) => item,
+  create: (a) => (item) => {
+    requireImage(item, a.ref_image)
+    return item
+  },
 }
 
 const resizeArgs = z.strictObject({ guidance: z.string(), ref_image: z.string() })

@@ -1,8 +1,9 @@
 /** Where a label ends: the six extreme points and the box that clients start an annotation from. */
 import { z } from 'zod'
+import { AppError } from '../errors.js'
 import type { Volume } from '../volume/volume.js'
-import { fieldArgs, ignored } from './args.js'
-import { requireImage, withImage, withResult } from './fields.js'
+import { describing, fieldArgs, names, oneKey } from './args.js'
+import { requireImage, requireNamed, withImage, withResult } from './fields.js'
 import type { Item, TransformDefinition } from './types.js'
 import { restore } from './undo.js'
 
@@ -69,9 +70,9 @@ function onFileGrid(item: Item, key: string): { item: Item; volume: Volume } {
 }
 
 const fetchArgs = z.strictObject({
-  keys: ignored,
+  keys: names.optional(),
   image_field: z.string().optional(),
-  label_field: z.string().default('model'),
+  label_field: z.string().optional(),
   points: z.string().default('points'),
 })
 
@@ -79,16 +80,24 @@ const fetchArgs = z.strictObject({
 export const fetchExtremePoints: TransformDefinition<typeof fetchArgs> = {
   names: ['FetchExtremePoints'],
   args: fetchArgs,
-  create: (a) => (item) => {
-    const found = onFileGrid(item, a.label_field)
-    return withResult(found.item, { [a.points]: extremePoints(found.volume) })
+  create: (a) => {
+    if (a.label_field !== undefined && a.keys !== undefined)
+      throw new AppError('BAD_MODEL_CONFIG', 'label_field and keys name the same; give one of them')
+    return (item) => fetched(item, a)
   },
 }
 
+function fetched(item: Item, a: z.output<typeof fetchArgs>): Item {
+  requireNamed(item, a.image_field)
+  const found = onFileGrid(item, a.label_field ?? a.keys?.[0] ?? 'model')
+  return withResult(found.item, { [a.points]: extremePoints(found.volume) })
+}
+
 const pointsArgs = fieldArgs({
-  result: z.string().default('result'),
+  keys: oneKey,
+  ...describing('result'),
   points: z.string().default('points'),
-  pert: ignored,
+  pert: z.literal(0, "points are the label's own here; only 0 is supported").optional(),
 })
 
 /** AIAA's ExtremePointsd. */
@@ -102,7 +111,7 @@ export const extremePointsTransform: TransformDefinition<typeof pointsArgs> = {
   },
 }
 
-const boxArgs = fieldArgs({ result: z.string().default('result'), bbox: z.string().default('bbox') })
+const boxArgs = fieldArgs({ keys: oneKey, ...describing('result'), bbox: z.string().default('bbox') })
 
 /** AIAA's BoundingBoxd: [[least x, y, z], [greatest x, y, z]] of the label, in voxels of the posted file. */
 export const boundingBox: TransformDefinition<typeof boxArgs> = {

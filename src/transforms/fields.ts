@@ -15,6 +15,11 @@ export function requireImage(item: Item, key: string): ImageField {
   throw new AppError('BAD_MODEL_CONFIG', `no earlier step made the image field '${key}'; fields so far: ${known}`)
 }
 
+/** Fields that an argument names beside those it works on: each has to be there. Throws BAD_MODEL_CONFIG. */
+export function requireNamed(item: Item, named: string | readonly (string | null)[] | null | undefined): void {
+  for (const key of [named ?? []].flat()) if (key !== null) requireImage(item, key)
+}
+
 export function withImage(item: Item, key: string, field: ImageField): Item {
   return { ...item, images: new Map(item.images).set(key, field) }
 }

@@ -5,16 +5,11 @@
 import { AppError } from '../errors.js'
 import { indexToIndex } from '../volume/affine.js'
 import type { Grid, Vec3 } from '../volume/volume.js'
-import { ignored } from './args.js'
+import { describing } from './args.js'
 import type { Item } from './types.js'
 
 /** Where MONAI's deepgrow transforms leave their boxes for each other; here a field's undo steps do that. */
-export const coordKeys = {
-  start_coord_key: ignored,
-  end_coord_key: ignored,
-  original_shape_key: ignored,
-  cropped_shape_key: ignored,
-}
+export const coordKeys = describing('start_coord_key', 'end_coord_key', 'original_shape_key', 'cropped_shape_key')
 
 export interface Guidance {
   readonly foreground: readonly Vec3[]

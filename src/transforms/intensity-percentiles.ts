@@ -3,7 +3,8 @@ import { z } from 'zod'
 import { AppError } from '../errors.js'
 import { extremes, percentiles } from '../volume/stats.js'
 import { makeVolume, voxelCount } from '../volume/volume.js'
-import { fieldArgs, ignored, integer, number } from './args.js'
+import { describing, fieldArgs, integer, number, onlyNull } from './args.js'
+import { arrayTypeOf, castField } from './dtype.js'
 import { eachImage, ownFloats, requireImage } from './fields.js'
 import type { ImageField, TransformDefinition } from './types.js'
 
@@ -14,8 +15,8 @@ const clipArgs = fieldArgs({
   upper: percent,
   sharpness_factor: number.pipe(z.number().positive()).nullable().default(null),
   channel_wise: z.boolean().default(false),
-  return_clipping_values: ignored,
-  dtype: ignored,
+  ...describing('return_clipping_values'),
+  dtype: z.string().nullable().optional(),
 })
 
 /** MONAI's ClipIntensityPercentilesd: clipped at two percentiles of the image, softly where `sharpness_factor` says how. */
@@ -29,7 +30,7 @@ export const clipIntensityPercentiles: TransformDefinition<typeof clipArgs> = {
     if (a.lower === null && a.upper === null) throw new AppError('BAD_MODEL_CONFIG', 'lower or upper must be given')
     if ((a.lower ?? 0) > (a.upper ?? 100)) throw new AppError('BAD_MODEL_CONFIG', 'upper must not be below lower')
     return eachImage(a, (field) =>
-      changed(field, a.channel_wise, (values) => {
+      changed(field, a.channel_wise, a.dtype, (values) => {
         const [low, high] = percentiles(values, [a.lower ?? 0, a.upper ?? 100]) as [number, number]
         if (a.sharpness_factor === null) {
           for (let i = 0; i < values.length; i++) values[i] = Math.min(Math.max(values[i]!, low), high)
@@ -52,22 +53,29 @@ function softplus(x: number): number {
   return Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)))
 }
 
-function changed(field: ImageField, channelWise: boolean, change: (values: Float32Array) => void): ImageField {
+function changed(
+  field: ImageField,
+  channelWise: boolean,
+  dtype: string | null | undefined,
+  change: (values: Float32Array) => void,
+): ImageField {
+  const type = dtype ? arrayTypeOf(dtype) : Float32Array
   const { volume } = field
   const data = ownFloats(field)
   const voxels = channelWise ? voxelCount(volume) : data.length
   for (let start = 0; start < data.length; start += voxels) change(data.subarray(start, start + voxels))
   const made = makeVolume(volume.size, volume.affine, data, { channels: volume.channels })
-  return { ...field, volume: made, content: 'intensity', scratch: true }
+  const result: ImageField = { ...field, volume: made, content: 'intensity', scratch: true }
+  return type === Float32Array || type === Float64Array ? result : castField(result, type)
 }
 
 const histogramArgs = fieldArgs({
   num_bins: integer.pipe(z.int().min(1).max(65_536)).default(256),
   min: number.default(0),
   max: number.default(255),
-  mask: z.null('name a field with mask_key instead').optional(),
+  mask: onlyNull('name a field with mask_key instead'),
   mask_key: z.string().nullable().optional(),
-  dtype: ignored,
+  dtype: z.string().nullable().optional(),
 })
 
 /** MONAI's HistogramNormalized: intensities through the cumulative histogram (of the voxels in `mask_key`), onto min..max. */
@@ -77,7 +85,7 @@ export const histogramNormalize: TransformDefinition<typeof histogramArgs> = {
   create: (a) =>
     eachImage(a, (field, _, item) => {
       const mask = a.mask_key ? requireImage(item, a.mask_key).volume.data : undefined
-      return changed(field, false, (values) => {
+      return changed(field, false, a.dtype, (values) => {
         const counted = mask ? values.filter((_, i) => mask[i % mask.length] !== 0) : values
         equalise(values, counted, a)
       })
@@ -115,7 +123,7 @@ export const signalFillEmpty: TransformDefinition<typeof fillArgs> = {
   args: fillArgs,
   create: (a) =>
     eachImage(a, (field) =>
-      changed(field, false, (values) => {
+      changed(field, false, null, (values) => {
         for (let i = 0; i < values.length; i++) if (Number.isNaN(values[i])) values[i] = a.replacement
       }),
     ),

@@ -5,9 +5,13 @@ import { smoothAxis } from '../geometry/gaussian.js'
 import { erfKernel } from '../geometry/point-signal.js'
 import { extremes, moments, percentiles } from '../volume/stats.js'
 import { makeVolume, voxelCount } from '../volume/volume.js'
-import { fieldArgs, ignored, number, numbers } from './args.js'
+import { describing, fieldArgs, number, numbers, onlyNull } from './args.js'
+import { arrayTypeOf, castField } from './dtype.js'
 import { eachImage, ownFloats, perMemoryAxis } from './fields.js'
 import type { ImageField, TransformDefinition } from './types.js'
+
+/** The type of the result; whole numbers cut fractions off. */
+const dtype = z.string().nullable().optional()
 
 /**
  * Lets `change` rewrite the voxels as float32: of the whole image, or channel by channel. They are the field's own when
@@ -17,7 +21,9 @@ function rescaled(
   field: ImageField,
   channelWise: boolean,
   change: (values: Float32Array, channel: number) => void,
+  named?: string | null,
 ): ImageField {
+  const type = named ? arrayTypeOf(named) : undefined
   const { volume } = field
   const data = ownFloats(field)
   if (!channelWise) change(data, 0)
@@ -25,12 +31,19 @@ function rescaled(
     const n = voxelCount(volume)
     for (let c = 0; c < volume.channels; c++) change(data.subarray(c * n, (c + 1) * n), c)
   }
-  return {
+  const made: ImageField = {
     ...field,
     content: field.content === 'labels' ? 'intensity' : field.content,
     volume: makeVolume(volume.size, volume.affine, data, { channels: volume.channels }),
     scratch: true,
   }
+  return !type || type === Float32Array || type === Float64Array ? made : castField(made, type)
+}
+
+/** Refuses a type that is none before any image comes. */
+function checked<T extends { readonly dtype?: string | null | undefined }>(a: T): T {
+  if (a.dtype) arrayTypeOf(a.dtype)
+  return a
 }
 
 /** values = values * gain + bias, the one pass most of these come down to. */
@@ -76,14 +89,14 @@ const monaiRangeArgs = fieldArgs({
   b_min: bound.default(null),
   b_max: bound.default(null),
   clip: z.boolean().default(false),
-  dtype: ignored,
+  dtype,
 })
 
 /** MONAI's ScaleIntensityRanged. */
 export const scaleIntensityRange: TransformDefinition<typeof monaiRangeArgs> = {
   names: ['ScaleIntensityRanged', 'ScaleIntensityRangeD', 'ScaleIntensityRangeDict'],
   args: monaiRangeArgs,
-  create: (a) => eachImage(a, (field) => rescaled(field, false, (values) => scaleRange(values, a))),
+  create: (a) => eachImage(checked(a), (field) => rescaled(field, false, (values) => scaleRange(values, a), a.dtype)),
 }
 
 const claraRangeArgs = fieldArgs({
@@ -94,7 +107,7 @@ const claraRangeArgs = fieldArgs({
   a_offset: number.default(0),
   b_offset: number.default(0),
   clip: z.boolean().default(false),
-  dtype: ignored,
+  dtype,
 })
 
 /** Clara's ScaleIntensityRange: the same onto [0, 1] unless told otherwise. */
@@ -109,7 +122,7 @@ export const claraScaleIntensityRange: TransformDefinition<typeof claraRangeArgs
       b_min: a.b_min + a.b_offset,
       b_max: a.b_max + a.b_offset,
     }
-    return eachImage(a, (field) => rescaled(field, false, (values) => scaleRange(values, window)))
+    return eachImage(checked(a), (field) => rescaled(field, false, (values) => scaleRange(values, window), a.dtype))
   },
 }
 
@@ -121,7 +134,7 @@ const percentileArgs = fieldArgs({
   clip: z.boolean().default(false),
   relative: z.boolean().default(false),
   channel_wise: z.boolean().default(false),
-  dtype: ignored,
+  dtype,
 })
 
 /** MONAI's ScaleIntensityRangePercentilesd: the window lies between two percentiles of the image. */
@@ -138,11 +151,16 @@ export const scaleIntensityRangePercentiles: TransformDefinition<typeof percenti
     const span = (a.b_max ?? 0) - (a.b_min ?? 0)
     const b_min = a.relative ? (span * a.lower) / 100 + a.b_min! : a.b_min
     const b_max = a.relative ? (span * a.upper) / 100 + a.b_min! : a.b_max
-    return eachImage(a, (field) =>
-      rescaled(field, a.channel_wise, (values) => {
-        const [a_min, a_max] = percentiles(values, [a.lower, a.upper]) as [number, number]
-        scaleRange(values, { a_min, a_max, b_min, b_max, clip: a.clip })
-      }),
+    return eachImage(checked(a), (field) =>
+      rescaled(
+        field,
+        a.channel_wise,
+        (values) => {
+          const [a_min, a_max] = percentiles(values, [a.lower, a.upper]) as [number, number]
+          scaleRange(values, { a_min, a_max, b_min, b_max, clip: a.clip })
+        },
+        a.dtype,
+      ),
     )
   },
 }
@@ -152,26 +170,34 @@ const scaleArgs = fieldArgs({
   maxv: bound.default(1),
   factor: bound.default(null),
   channel_wise: z.boolean().default(false),
-  dtype: ignored,
+  dtype,
 })
 
 /** MONAI's ScaleIntensityd: the image's own extremes onto [minv, maxv]; with both null, times 1 + factor. */
 export const scaleIntensity: TransformDefinition<typeof scaleArgs> = {
   names: ['ScaleIntensityd', 'ScaleIntensityD', 'ScaleIntensityDict', 'ScaleIntensity'],
   args: scaleArgs,
-  create: ({ minv, maxv, factor, ...a }) =>
-    eachImage(a, (field) =>
-      rescaled(field, a.channel_wise, (values) => {
-        const own = minv === null && maxv === null ? undefined : extremes(values)
-        if (!own) linear(values, 1 + (factor ?? 0), 0)
-        else if (own.min === own.max) linear(values, minv ?? 1, 0)
-        else {
-          const span = minv === null || maxv === null ? 1 : maxv - minv
-          const gain = span / (own.max - own.min)
-          linear(values, gain, (minv === null || maxv === null ? 0 : minv) - own.min * gain)
-        }
-      }),
-    ),
+  create: ({ minv, maxv, factor, ...a }) => {
+    if (factor !== null && (minv !== null || maxv !== null))
+      throw new AppError('BAD_MODEL_CONFIG', 'factor counts only where minv and maxv are null')
+    return eachImage(checked(a), (field) =>
+      rescaled(
+        field,
+        a.channel_wise,
+        (values) => {
+          const own = minv === null && maxv === null ? undefined : extremes(values)
+          if (!own) linear(values, 1 + (factor ?? 0), 0)
+          else if (own.min === own.max) linear(values, minv ?? 1, 0)
+          else {
+            const span = minv === null || maxv === null ? 1 : maxv - minv
+            const gain = span / (own.max - own.min)
+            linear(values, gain, (minv === null || maxv === null ? 0 : minv) - own.min * gain)
+          }
+        },
+        a.dtype,
+      ),
+    )
+  },
 }
 
 const perChannel = z
@@ -184,7 +210,7 @@ const normalizeArgs = fieldArgs({
   divisor: perChannel,
   nonzero: z.boolean().default(false),
   channel_wise: z.boolean().default(false),
-  dtype: ignored,
+  dtype,
 })
 
 /** MONAI's NormalizeIntensityd: (v - subtrahend) / divisor, by default the mean and standard deviation. */
@@ -196,22 +222,27 @@ export const normalizeIntensity: TransformDefinition<typeof normalizeArgs> = {
     if (lists && !a.channel_wise) {
       throw new AppError('BAD_MODEL_CONFIG', 'lists of subtrahend or divisor need channel_wise true')
     }
-    return eachImage(a, (field) =>
-      rescaled(field, a.channel_wise, (values, channel) => {
-        normalize(values, a.nonzero, pick(a.subtrahend, channel), pick(a.divisor, channel))
-      }),
+    return eachImage(checked(a), (field) =>
+      rescaled(
+        field,
+        a.channel_wise,
+        (values, channel) => normalize(values, a.nonzero, pick(a.subtrahend, channel), pick(a.divisor, channel)),
+        a.dtype,
+      ),
     )
   },
 }
 
-const nonzeroArgs = fieldArgs({ dtype: ignored, channel_wise: z.boolean().default(false) })
+const nonzeroArgs = fieldArgs({ dtype, channel_wise: z.boolean().default(false) })
 
 /** Clara's NormalizeNonzeroIntensities: z-scores over the voxels that are not zero; the others stay zero. */
 export const normalizeNonzeroIntensities: TransformDefinition<typeof nonzeroArgs> = {
   names: ['NormalizeNonzeroIntensities'],
   args: nonzeroArgs,
   create: (a) =>
-    eachImage(a, (field) => rescaled(field, a.channel_wise, (values) => normalize(values, true, undefined, undefined))),
+    eachImage(checked(a), (field) =>
+      rescaled(field, a.channel_wise, (values) => normalize(values, true, undefined, undefined), a.dtype),
+    ),
 }
 
 /** Clara's CenterData: (v - subtrahend) / divisor, by default the mean and standard deviation of all voxels. */
@@ -242,7 +273,11 @@ function normalize(
   else for (let i = 0; i < values.length; i++) if (values[i] !== 0) values[i] = values[i]! * gain + bias
 }
 
-const shiftArgs = fieldArgs({ offset: number, safe: ignored, factor_key: ignored })
+const shiftArgs = fieldArgs({
+  offset: number,
+  ...describing('safe'),
+  factor_key: onlyNull('metadata of a file is not read here; give the offset itself'),
+})
 
 /** MONAI's ShiftIntensityd: v + offset. */
 export const shiftIntensity: TransformDefinition<typeof shiftArgs> = {
@@ -251,13 +286,14 @@ export const shiftIntensity: TransformDefinition<typeof shiftArgs> = {
   create: (a) => eachImage(a, (field) => rescaled(field, false, (values) => linear(values, 1, a.offset))),
 }
 
-const scaleShiftArgs = fieldArgs({ scale: number.default(1), shift: number.default(0), dtype: ignored })
+const scaleShiftArgs = fieldArgs({ scale: number.default(1), shift: number.default(0), dtype })
 
 /** v x scale + shift. */
 export const scaleShift: TransformDefinition<typeof scaleShiftArgs> = {
   names: ['ScaleShift', 'ScaleShiftIntensity'],
   args: scaleShiftArgs,
-  create: (a) => eachImage(a, (field) => rescaled(field, false, (values) => linear(values, a.scale, a.shift))),
+  create: (a) =>
+    eachImage(checked(a), (field) => rescaled(field, false, (values) => linear(values, a.scale, a.shift), a.dtype)),
 }
 
 const thresholdArgs = fieldArgs({ threshold: number, above: z.boolean().default(true), cval: number.default(0) })

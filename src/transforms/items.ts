@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { AppError } from '../errors.js'
 import { labelArray } from '../volume/label-array.js'
 import { makeVolume, voxelCount } from '../volume/volume.js'
-import { fieldArgs, ignored, integer, keys, names, numbers } from './args.js'
+import { fieldArgs, integer, keys, names, numbers } from './args.js'
 import { eachImage, requireImage, withImage } from './fields.js'
 import type { ImageField, TransformDefinition } from './types.js'
 
@@ -156,7 +156,11 @@ function outputOf({
   throw new AppError('BAD_MODEL_CONFIG', 'output_key is missing: several keys become one field')
 }
 
-const labelGuidanceArgs = z.strictObject({ keys, source: z.string().default('label'), allow_missing_keys: ignored })
+const labelGuidanceArgs = z.strictObject({
+  keys,
+  source: z.string().default('label'),
+  allow_missing_keys: z.boolean().default(false),
+})
 
 /** MONAI's AddLabelAsGuidanced: a channel more, 1 where the field `source` is above zero. */
 export const addLabelAsGuidance: TransformDefinition<typeof labelGuidanceArgs> = {
@@ -165,6 +169,7 @@ export const addLabelAsGuidance: TransformDefinition<typeof labelGuidanceArgs> =
   traits: () => ({ channels: 1 }),
   create: (a) => (item) =>
     a.keys.reduce((current, key) => {
+      if (a.allow_missing_keys && !current.images.has(key)) return current
       const field = requireImage(current, key)
       const source = requireImage(current, a.source)
       sameShape([field, { ...source, volume: { ...source.volume, channels: field.volume.channels } }], [key, a.source])

@@ -4,7 +4,8 @@ import { AppError } from '../errors.js'
 import { roundHalfEven } from '../volume/affine.js'
 import { labelArray, narrowed } from '../volume/label-array.js'
 import { makeVolume, type Volume, type VoxelArray, voxelCount } from '../volume/volume.js'
-import { fieldArgs, ignored, integer, integers, names, number } from './args.js'
+import { describing, fieldArgs, integer, integers, keys, names, number, oneKey } from './args.js'
+import { DESCRIBING } from './describing.js'
 import { eachImage, ownFloats, requireImage, withImage } from './fields.js'
 import { makeSink, type Reduction, reduceStretch } from './reduction.js'
 import type { ImageField, Traits, TransformDefinition } from './types.js'
@@ -57,11 +58,14 @@ export const activations: TransformDefinition<typeof activationArgs> = {
   names: ['Activationsd', 'ActivationsD', 'ActivationsDict', 'Activations'],
   args: activationArgs,
   traits: (a) => ({ activates: activationOf(a, 0), takes: 'scores' }),
-  create: (a) =>
-    eachImage(a, (field, index) => {
+  create: (a) => {
+    if (a.keys.some((_, index) => forKey(a.sigmoid, index) && forKey(a.softmax, index)))
+      throw new AppError('BAD_MODEL_CONFIG', 'sigmoid and softmax are both true; one of them is applied')
+    return eachImage(a, (field, index) => {
       const activation = activationOf(a, index)
       return activation === undefined ? field : activatedField(field, activation)
-    }),
+    })
+  },
 }
 
 /** The field's scores after an activation: each for itself, or over the channels. */
@@ -111,14 +115,11 @@ const discreteArgs = fieldArgs({
   argmax: z.union([z.boolean(), z.array(z.boolean())]).default(false),
   threshold: z.union([number.nullable(), z.array(number.nullable())]).optional(),
   threshold_values: z.boolean().optional(),
-  logit_thresh: number.default(0.5),
-  to_onehot: ignored,
-  n_classes: ignored,
-  num_classes: ignored,
+  logit_thresh: number.optional(),
   rounding: z.union([z.literal('torchrounding'), z.null()]).optional(),
-  dim: ignored,
-  keepdim: ignored,
-  dtype: ignored,
+  dim: z.literal(0).optional(),
+  ...describing('to_onehot', 'n_classes', 'num_classes', 'keepdim'),
+  dtype: DESCRIBING.label_dtype,
 })
 
 /** MONAI's AsDiscreted: argmax over the channels, then at least `threshold` or not. One-hot coding is not kept. */
@@ -130,17 +131,22 @@ export const asDiscrete: TransformDefinition<typeof discreteArgs> = {
     if (reductions.length === 0) return { takes: a.rounding === 'torchrounding' ? 'labels' : 'either' }
     return reductions.length === 1 ? { reduces: reductions[0], takes: 'scores' } : { takes: 'scores' }
   },
-  create: (a) =>
-    eachImage(a, (field, index) => {
+  create: (a) => {
+    if (a.logit_thresh !== undefined && !a.threshold_values)
+      throw new AppError('BAD_MODEL_CONFIG', 'logit_thresh needs threshold_values true')
+    if (a.threshold_values && a.threshold !== undefined)
+      throw new AppError('BAD_MODEL_CONFIG', 'threshold_values takes logit_thresh; threshold stands alone')
+    return eachImage(a, (field, index) => {
       const reductions = reductionsOf(a, index)
       if (reductions.length > 0) return reductions.reduce(reduceField, field)
       return a.rounding === 'torchrounding' ? rounded(field) : field
-    }),
+    })
+  },
 }
 
 /** Argmax first, then the threshold, as MONAI does it; rounding changes nothing after either. */
 function reductionsOf(a: z.output<typeof discreteArgs>, index: number): LabelReduction[] {
-  const at = a.threshold_values ? a.logit_thresh : forKey(a.threshold ?? null, index)
+  const at = a.threshold_values ? (a.logit_thresh ?? 0.5) : forKey(a.threshold ?? null, index)
   return [
     ...(forKey(a.argmax, index) ? [{ kind: 'argmax' } as const] : []),
     ...(typeof at === 'number' ? [{ kind: 'threshold', at, activation: 'none' } as const] : []),
@@ -158,9 +164,15 @@ function rounded(field: ImageField): ImageField {
 }
 
 const thresholdArgs = fieldArgs({
+  keys: keys.optional(),
   threshold: number.default(0.5),
+  /** The sample's word for `keys`. */
   label_field: z.string().optional(),
-  dtype: ignored,
+  dtype: DESCRIBING.label_dtype,
+}).transform(({ label_field: label, keys: fields, ...a }, context) => {
+  if ((label === undefined) !== (fields === undefined)) return { ...a, keys: fields ?? [label!] }
+  context.addIssue({ code: 'custom', message: 'needs keys or label_field, one of the two', path: ['keys'] })
+  return z.NEVER
 })
 
 /** Clara's ApplyThreshold and the sample FilterProbabilityThreshold: 1 where the score is at least `threshold`. */
@@ -220,7 +232,7 @@ export const labelToMask: TransformDefinition<typeof maskArgs> = {
 const mapArgs = fieldArgs({
   orig_labels: integers,
   target_labels: z.array(integer.pipe(z.int().min(0).max(65535))),
-  dtype: ignored,
+  dtype: DESCRIBING.label_dtype,
 })
 
 /** MONAI's MapLabelValued. Labels not listed stay. */
@@ -241,7 +253,7 @@ export const mapLabelValue: TransformDefinition<typeof mapArgs> = {
   },
 }
 
-const splitLabelArgs = fieldArgs({ label_names: names, input_channels: ignored })
+const splitLabelArgs = fieldArgs({ keys: oneKey, label_names: names, ...describing('input_channels') })
 
 /** Clara's SplitBasedOnLabel: one binary field per label value, the n-th name being label n (0 = background). */
 export const splitBasedOnLabel: TransformDefinition<typeof splitLabelArgs> = {
@@ -263,6 +275,7 @@ export const splitBasedOnLabel: TransformDefinition<typeof splitLabelArgs> = {
 }
 
 const splitChannelArgs = fieldArgs({
+  keys: oneKey,
   channel_names: names.optional(),
   output_names: names.optional(),
   output_postfixes: names.optional(),

@@ -7,7 +7,7 @@ import { AppError } from '../errors.js'
 import { type Expression, ExpressionError, parseExpression } from '../util/python-expression.js'
 import { labelArray } from '../volume/label-array.js'
 import { makeVolume, type Volume, voxelCount } from '../volume/volume.js'
-import { fieldArgs, integer } from './args.js'
+import { describing, fieldArgs, integer } from './args.js'
 import { eachImage } from './fields.js'
 import type { Content, ImageField, TransformDefinition } from './types.js'
 
@@ -16,7 +16,7 @@ const args = fieldArgs({
   func: z.string(),
   overwrite: z.literal(true, 'only true is supported').default(true),
   inv_func: z.null('only null is supported').optional(),
-  track_meta: z.unknown().optional(),
+  ...describing('track_meta'),
   /** The label map stands for so many one-hot channels, as AsDiscreted's argument of that name says before it. */
   to_onehot: integer.pipe(z.int().min(1).max(65_536)).nullable().optional(),
 })

@@ -5,24 +5,24 @@
 import { z } from 'zod'
 import { AppError } from '../errors.js'
 import { parseAxisCodes } from '../volume/orientation.js'
-import { fieldArgs, ignored } from './args.js'
-import { arrayTypeOf } from './channels.js'
+import { describing, fieldArgs } from './args.js'
+import { arrayTypeOf, castField, dtypes, typeFor } from './dtype.js'
 import { eachImage, requireImage, withImage } from './fields.js'
 import { reorient } from './orientation.js'
 import type { ImageField, Traits, TransformDefinition } from './types.js'
 
-const dtype = z.union([z.string(), z.null(), z.array(z.string())]).optional()
-
 const monaiArgs = fieldArgs({
-  reader: ignored,
-  dtype,
-  overwriting: ignored,
-  image_only: ignored,
+  dtype: dtypes,
   ensure_channel_first: z.boolean().default(false),
-  simple_keys: ignored,
-  prune_meta_pattern: ignored,
-  prune_meta_sep: ignored,
-  expanduser: ignored,
+  ...describing(
+    'reader',
+    'overwriting',
+    'image_only',
+    'simple_keys',
+    'prune_meta_pattern',
+    'prune_meta_sep',
+    'expanduser',
+  ),
 })
 
 /** MONAI's LoadImaged: volumes as (i, j, k), pictures as (column, row), channels last unless ensure_channel_first. */
@@ -32,15 +32,15 @@ export const loadImage: TransformDefinition<typeof monaiArgs> = {
   traits: loading,
   create: (a) => {
     const cast = castOf(a.dtype)
-    return eachImage(a, (field) => {
+    return eachImage(a, (field, index) => {
       const axes = a.ensure_channel_first ? `C${field.axes.replace('C', '')}` : field.axes
-      return cast({ ...field, axes })
+      return cast({ ...field, axes }, index)
     })
   },
 }
 
 const niftiArgs = fieldArgs({
-  dtype,
+  dtype: dtypes,
   nii_is_channels_first: z.boolean().default(false),
   as_closest_canonical: z.boolean().default(false),
 })
@@ -52,19 +52,15 @@ export const loadNifti: TransformDefinition<typeof niftiArgs> = {
   traits: loading,
   create: (a) => {
     const cast = castOf(a.dtype)
-    return eachImage(a, (field) => {
+    return eachImage(a, (field, index) => {
       if (a.nii_is_channels_first && field.volume.channels > 1) throw channelsFirst()
-      const loaded = cast(field)
+      const loaded = cast(field, index)
       return a.as_closest_canonical ? reorient(loaded, parseAxisCodes('RAS')!, 'LoadNifti') : loaded
     })
   },
 }
 
-const multipleArgs = fieldArgs({
-  dtype,
-  as_closest_canonical: z.boolean().default(false),
-  output_field: z.string().optional(),
-})
+const multipleArgs = fieldArgs({ dtype: dtypes, as_closest_canonical: z.boolean().default(false) })
 
 /** Clara's LoadMultipleNifti: each of several files into its own field. */
 export const loadMultipleNifti: TransformDefinition<typeof multipleArgs> = {
@@ -73,16 +69,16 @@ export const loadMultipleNifti: TransformDefinition<typeof multipleArgs> = {
   traits: loading,
   create: (a) => {
     const cast = castOf(a.dtype)
-    return eachImage(a, (field) => {
-      const loaded = cast(field)
+    return eachImage(a, (field, index) => {
+      const loaded = cast(field, index)
       return a.as_closest_canonical ? reorient(loaded, parseAxisCodes('RAS')!, 'LoadMultipleNifti') : loaded
     })
   },
 }
 
-const pictureArgs = fieldArgs({ dtype, use_channels_first: ignored })
+const pictureArgs = fieldArgs({ dtype: dtypes, use_channels_first: z.boolean().default(false) })
 
-/** Clara's LoadPng and LoadJpg: (row, column), RGB channels last. */
+/** Clara's LoadPng and LoadJpg: (row, column), RGB channels last unless `use_channels_first`. */
 export const loadPicture: TransformDefinition<typeof pictureArgs> = {
   names: ['LoadPng', 'LoadJpg', 'LoadPngd', 'LoadPNGd', 'LoadPngD', 'LoadPNG', 'LoadJpgd', 'LoadJPG'],
   args: pictureArgs,
@@ -90,7 +86,7 @@ export const loadPicture: TransformDefinition<typeof pictureArgs> = {
   create: (a) => {
     const cast = castOf(a.dtype)
     return (item) =>
-      a.keys.reduce((current, key) => {
+      a.keys.reduce((current, key, index) => {
         const field = requireImage(current, key)
         if (field.volume.size[2] > 1) {
           throw new AppError(
@@ -98,7 +94,8 @@ export const loadPicture: TransformDefinition<typeof pictureArgs> = {
             `this model reads 2-D pictures, but '${key}' has ${field.volume.size[2]} slices`,
           )
         }
-        return withImage(current, key, cast({ ...field, axes: field.volume.channels > 1 ? 'YXC' : 'YX' }))
+        const colour = a.use_channels_first ? 'CYX' : 'YXC'
+        return withImage(current, key, cast({ ...field, axes: field.volume.channels > 1 ? colour : 'YX' }, index))
       }, item)
   },
 }
@@ -108,15 +105,14 @@ function loading({ dtype }: { readonly dtype?: unknown }): Traits {
   return { loads: true, axesOnly: dtype === undefined }
 }
 
-function castOf(name: string | readonly string[] | null | undefined): (field: ImageField) => ImageField {
-  const first = typeof name === 'string' ? name : name?.[0]
-  const type = first ? arrayTypeOf(first) : undefined
-  // float32 is what every later step computes in and makes itself: casting now would only copy.
-  if (!type || type === Float32Array || type === Float64Array) return (field) => field
-  return (field) =>
-    field.volume.data instanceof type
-      ? field
-      : { ...field, volume: { ...field.volume, data: new type(field.volume.data) }, scratch: true }
+/** The cast of each field to its type. Throws BAD_MODEL_CONFIG for a name that is no type. */
+function castOf(given: z.output<typeof dtypes>): (field: ImageField, index: number) => ImageField {
+  for (const name of [given ?? []].flat()) arrayTypeOf(name)
+  return (field, index) => {
+    const type = typeFor(given, index)
+    // float32 is what every later step computes in and makes itself: casting now would only copy.
+    return !type || type === Float32Array || type === Float64Array ? field : castField(field, type)
+  }
 }
 
 function channelsFirst(): AppError {

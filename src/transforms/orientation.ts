@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { AppError } from '../errors.js'
 import { type AxisMoves, movesBetween, type Orientation, orientationOf, parseAxisCodes } from '../volume/orientation.js'
-import { fieldArgs, ignored } from './args.js'
+import { fieldArgs } from './args.js'
 import { eachImage, spatialAxes } from './fields.js'
 import { applyMoves } from './flip-rotate.js'
 import type { ImageField, TransformDefinition } from './types.js'
@@ -9,7 +9,15 @@ import type { ImageField, TransformDefinition } from './types.js'
 const args = fieldArgs({
   axcodes: z.string().nullable().optional(),
   as_closest_canonical: z.boolean().default(false),
-  labels: ignored,
+  /** The names of the directions: MONAI's own, which are nibabel's. */
+  labels: z
+    .tuple([
+      z.tuple([z.literal('L'), z.literal('R')]),
+      z.tuple([z.literal('P'), z.literal('A')]),
+      z.tuple([z.literal('I'), z.literal('S')]),
+    ])
+    .nullable()
+    .optional(),
 })
 
 /** Reorders and flips axes so that they run to `axcodes` (or RAS, when `as_closest_canonical`). MONAI's Orientationd. */
@@ -24,6 +32,8 @@ export const orientation: TransformDefinition<typeof args> = {
 
 /** What the arguments ask for. Throws BAD_MODEL_CONFIG when they name no orientation. */
 export function wantedOrientation(a: z.output<typeof args>): Orientation {
+  if (a.as_closest_canonical && (a.axcodes ?? 'RAS') !== 'RAS')
+    throw new AppError('BAD_MODEL_CONFIG', `as_closest_canonical means RAS, and axcodes says '${a.axcodes}'`)
   const codes = a.as_closest_canonical ? 'RAS' : (a.axcodes ?? '')
   const want = parseAxisCodes(codes)
   if (want) return want

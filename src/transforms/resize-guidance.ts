@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import type { Vec3 } from '../volume/volume.js'
+import { describing } from './args.js'
 import { requireImage, withValue } from './fields.js'
 import { guidanceOf } from './guidance.js'
 import type { TransformDefinition } from './types.js'
@@ -7,9 +8,7 @@ import type { TransformDefinition } from './types.js'
 const args = z.strictObject({
   guidance: z.string().default('guidance'),
   ref_image: z.string().default('image'),
-  meta_keys: z.unknown().optional(),
-  meta_key_postfix: z.unknown().optional(),
-  cropped_shape_key: z.string().optional(),
+  ...describing('meta_keys', 'meta_key_postfix', 'cropped_shape_key'),
 })
 
 /** Clicks follow the image that was resized: index x new / old length, truncated. Source: monai.apps.deepgrow ResizeGuidanced. */

@@ -14,7 +14,9 @@ import {
   resizeLinearTable,
 } from '../volume/resample.js'
 import { type Grid, spacingOf, type Vec3, type Volume } from '../volume/volume.js'
-import { fieldArgs, ignored, integers, numbers } from './args.js'
+import { fieldArgs, integers, numbers, onlyNull } from './args.js'
+import { boxOptions, centred, checkedPadding, padding, padTo } from './crop-pad.js'
+import { DESCRIBING } from './describing.js'
 import { eachImage, perMemoryAxis, spatialAxes } from './fields.js'
 import { checkNewGrid } from './new-grid.js'
 import type { ImageField, TransformDefinition } from './types.js'
@@ -38,9 +40,9 @@ const resizedArgs = fieldArgs({
   size_mode: z.enum(['all', 'longest']).default('all'),
   mode: modeArg.default('area'),
   align_corners: z.union([z.boolean(), z.null(), z.array(z.boolean().nullable())]).optional(),
-  anti_aliasing: z.literal(false).optional(),
-  anti_aliasing_sigma: ignored,
-  dtype: ignored,
+  anti_aliasing: z.union([z.literal(false), z.array(z.literal(false))], 'only false is supported').optional(),
+  anti_aliasing_sigma: onlyNull('needs anti_aliasing, which is not supported'),
+  dtype: DESCRIBING.compute_dtype,
 })
 
 /** MONAI's Resized (torch's `interpolate`): sizes of zero or less keep the axis. */
@@ -78,26 +80,38 @@ const zoomArgs = fieldArgs({
   zoom: numbers,
   mode: modeArg.default('area'),
   align_corners: z.boolean().nullable().optional(),
-  keep_size: z.literal(false, 'only false is supported').default(false),
-  padding_mode: ignored,
-  dtype: ignored,
+  keep_size: z.boolean().default(true),
+  padding_mode: padding.mode,
+  value: padding.value,
+  constant_values: padding.constant_values,
+  dtype: DESCRIBING.compute_dtype,
 })
 
-/** MONAI's Zoomd without keep_size: each axis times its factor, rounded down. */
+/**
+ * MONAI's Zoomd: each axis times its factor, rounded down; then the middle cut out or padded to the size before, unless
+ * `keep_size` is false.
+ */
 export const zoom: TransformDefinition<typeof zoomArgs> = {
   names: ['Zoomd', 'ZoomD', 'ZoomDict', 'Zoom'],
   args: zoomArgs,
   create: (a) => {
     const modes = (typeof a.mode === 'string' ? [a.mode] : a.mode).map(checkMode)
+    const { padding_mode: padMode, value, constant_values, keep_size: keeps } = a
+    if (!keeps && [padMode, value, constant_values].some((given) => given !== undefined))
+      throw new AppError('BAD_MODEL_CONFIG', 'padding counts only where keep_size is true')
+    const pads = checkedPadding({ mode: padMode ?? (['edge'] as const), value, constant_values })
     return eachImage(a, (field, index) => {
       const factors = perMemoryAxis(field, a.zoom, [1, 1, 1])
       const size = field.volume.size.map((n, axis) => Math.max(1, Math.floor(n * factors[axis]!))) as unknown as Vec3
-      return resizeTo(field, size, modes[index] ?? modes.at(-1)!, a.align_corners ?? false, 'Zoomd', 'nearest')
+      const zoomed = resizeTo(field, size, modes[index] ?? modes.at(-1)!, a.align_corners ?? false, 'Zoomd', 'nearest')
+      if (!keeps) return zoomed
+      const own = spatialAxes(field).map((axis) => field.volume.size[axis])
+      return padTo(centred(zoomed, own, 'Zoomd'), field.volume.size, 'symmetric', 'Zoomd', boxOptions(pads, index))
     })
   },
 }
 
-const clara = { is_label: z.boolean().default(false), mode: ignored, dtype: ignored }
+const clara = { is_label: z.boolean().default(false), dtype: DESCRIBING.compute_dtype }
 
 const byResolutionArgs = fieldArgs({ target_resolution: numbers, ...clara })
 

@@ -2,24 +2,25 @@ import { z } from 'zod'
 import { AppError } from '../errors.js'
 import { type AxisMap, composeAxisMaps, gather } from '../volume/resample.js'
 import type { Vec3 } from '../volume/volume.js'
-import { fieldArgs, ignored } from './args.js'
-import { eachImage } from './fields.js'
+import { describing, fieldArgs } from './args.js'
+import { eachImage, requireNamed } from './fields.js'
 import { coordKeys } from './guidance.js'
 import { nearestMap } from './resize.js'
 import type { ImageField, TransformDefinition, UndoStep } from './types.js'
 
 const args = fieldArgs({
-  ref_image: z.string().default('image'),
+  /** The image whose steps are undone; the field knows them itself, and the name has to be right. */
+  ref_image: z.string().optional(),
   slice_only: z.boolean().default(false),
   mode: z.union([z.string(), z.array(z.string())]).default('nearest'),
-  align_corners: z.unknown().optional(),
+  align_corners: z.union([z.literal(false), z.null(), z.array(z.literal(false).nullable())]).optional(),
   ...coordKeys,
   restore_resizing: z.boolean().default(true),
   restore_cropping: z.boolean().default(true),
   restore_spacing: z.boolean().default(true),
   restore_slicing: z.boolean().default(true),
   /** Of RestoreCroppedLabeld: the layout is known here. */
-  channel_first: ignored,
+  ...describing('channel_first'),
 })
 
 /**
@@ -56,7 +57,8 @@ export const restoreLabel: TransformDefinition<typeof args> = {
       if (step.kind === 'resize') return a.restore_resizing
       return true
     }
-    return eachImage(a, (field, index) => {
+    return eachImage(a, (field, index, item) => {
+      requireNamed(item, a.ref_image)
       const stated = modes[index] ?? modes.at(-1)!
       return restoreField(field, undoes, field.content === 'labels' ? 'nearest' : stated)
     })

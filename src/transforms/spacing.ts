@@ -12,27 +12,37 @@ import {
 } from '../volume/affine.js'
 import { weightsOfAffine, weightsOfMap } from '../volume/axis-weights.js'
 import { axisAlignedMap, resampleLinear, resampleNearest } from '../volume/resample.js'
+import { resampleSpline, type SplineOrder } from '../volume/spline.js'
 import { type Grid, spacingOf, type Vec3, type Volume } from '../volume/volume.js'
-import { fieldArgs, ignored, numbers } from './args.js'
+import { describing, fieldArgs, numbers } from './args.js'
+import { DESCRIBING } from './describing.js'
 import { eachImage, perMemoryAxis, requireImage } from './fields.js'
 import { checkNewGrid } from './new-grid.js'
 import type { ImageField, TransformDefinition, UndoStep } from './types.js'
 import { moved } from './undo.js'
 
-const MODES = ['bilinear', 'nearest'] as const
+/** How voxels are looked up between others: by a B-spline where a number says its order, as scipy does. */
+type Mode = 'linear' | 'nearest' | SplineOrder
+type Outside = 'border' | 'zeros'
+
+const oneMode = z.union([z.string(), z.int()])
+const modeArg = z.union([oneMode, z.array(oneMode)]).default('bilinear')
+const padArg = z.union([z.string(), z.array(z.string())]).default('border')
+/** Places in the source are the same either way, unless a spline looks for them. */
+const cornersArg = z.union([z.boolean(), z.array(z.boolean())]).optional()
 
 const args = fieldArgs({
   pixdim: numbers,
   diagonal: z.boolean().default(false),
-  mode: z.union([z.string(), z.array(z.string())]).default('bilinear'),
-  padding_mode: z.union([z.string(), z.array(z.string())]).default('border'),
-  align_corners: ignored,
+  mode: modeArg,
+  padding_mode: padArg,
+  align_corners: cornersArg,
   scale_extent: z.boolean().default(false),
-  recompute_affine: ignored,
-  min_pixdim: numbers.optional(),
-  max_pixdim: numbers.optional(),
-  ensure_same_shape: ignored,
-  dtype: ignored,
+  recompute_affine: z.literal(false, 'only false is supported').optional(),
+  min_pixdim: numbers.nullable().optional(),
+  max_pixdim: numbers.nullable().optional(),
+  ...describing('ensure_same_shape'),
+  dtype: DESCRIBING.compute_dtype,
 })
 
 /**
@@ -44,8 +54,7 @@ export const spacing: TransformDefinition<typeof args> = {
   names: ['Spacingd', 'SpacingD', 'SpacingDict', 'Spacing'],
   args,
   create: (a) => {
-    const modes = (typeof a.mode === 'string' ? [a.mode] : a.mode).map(checkMode)
-    const pads = (typeof a.padding_mode === 'string' ? [a.padding_mode] : a.padding_mode).map(checkPadding)
+    const { modes, pads } = lookUps(a)
     return eachImage(a, (field, index) => {
       const own = spacingOf(field.volume)
       const pixdim = perMemoryAxis(field, a.pixdim, own)
@@ -64,15 +73,32 @@ export const spacing: TransformDefinition<typeof args> = {
   },
 }
 
-function checkMode(mode: string): 'linear' | 'nearest' {
-  const word = mode.toLowerCase()
-  if (word === 'nearest' || word === '0') return 'nearest'
-  if (['bilinear', 'trilinear', 'linear', '1'].includes(word)) return 'linear'
-  throw new AppError('BAD_MODEL_CONFIG', `mode must be one of ${MODES.join(', ')}, got '${mode}'`)
+/** Throws BAD_MODEL_CONFIG for words that are no mode, and for what a spline cannot honour. */
+function lookUps(a: {
+  readonly mode: z.output<typeof modeArg>
+  readonly padding_mode: z.output<typeof padArg>
+  readonly align_corners?: z.output<typeof cornersArg>
+}): { modes: Mode[]; pads: Outside[] } {
+  const modes = [a.mode].flat().map(checkMode)
+  const splines = modes.some((mode) => typeof mode === 'number')
+  if (splines && [a.align_corners ?? false].flat().includes(true))
+    throw new AppError('BAD_MODEL_CONFIG', 'align_corners must be false where mode is a number')
+  return { modes, pads: [a.padding_mode].flat().map((word) => checkPadding(word, splines)) }
 }
 
-function checkPadding(mode: string): 'border' | 'zeros' {
+function checkMode(mode: string | number): Mode {
+  const word = String(mode).toLowerCase()
+  if (word === 'nearest' || word === '0') return 'nearest'
+  if (['bilinear', 'trilinear', 'linear', '1'].includes(word)) return 'linear'
+  if (/^[2-5]$/.test(word)) return Number(word) as SplineOrder
+  throw new AppError('BAD_MODEL_CONFIG', `mode must be one of bilinear, nearest or a number from 0 to 5, got '${mode}'`)
+}
+
+function checkPadding(mode: string, splines: boolean): Outside {
   if (mode === 'border' || mode === 'zeros') return mode
+  // scipy's words, which MONAI takes beside a number
+  if (splines && mode === 'nearest') return 'border'
+  if (splines && mode === 'constant') return 'zeros'
   throw new AppError('BAD_MODEL_CONFIG', `padding_mode must be border or zeros, got '${mode}'`)
 }
 
@@ -145,13 +171,7 @@ function zoomed(linear: Float64Array, spacing: Vec3, diagonal: boolean): Float64
 }
 
 /** Resamples a field onto another grid of the same world (labels by nearest voxel), and notes the way back. */
-export function resampleTo(
-  field: ImageField,
-  grid: Grid,
-  mode: 'linear' | 'nearest',
-  outside: 'border' | 'zeros',
-  name = 'Spacingd',
-): ImageField {
+export function resampleTo(field: ImageField, grid: Grid, mode: Mode, outside: Outside, name = 'Spacingd'): ImageField {
   checkNewGrid(field, grid.size, name)
   const { size, affine } = field.volume
   const toSource = indexToIndex(grid, field.volume)
@@ -160,18 +180,24 @@ export function resampleTo(
   const volume: Volume =
     mode === 'nearest' || field.content === 'labels'
       ? resampleNearest(field.volume, sampling)
-      : resampleLinear(field.volume, sampling)
+      : typeof mode === 'number'
+        ? resampleSpline(field.volume, sampling, mode)
+        : resampleLinear(field.volume, sampling)
   const back = { toSource: indexToIndex(field.volume, grid), size, affine, outside }
   const step: UndoStep = {
     name,
     kind: 'spacing',
     before: { size, affine },
     map: axisAlignedMap(grid.size, size, back.toSource, outside),
-    undo: (result, undoMode) =>
-      undoMode === 'nearest' || (undoMode === 'own' && mode === 'nearest')
-        ? resampleNearest(result, back)
-        : resampleLinear(result, back),
+    undo: (result, undoMode) => {
+      if (undoMode === 'nearest' || (undoMode === 'own' && mode === 'nearest')) return resampleNearest(result, back)
+      return undoMode === 'own' && typeof mode === 'number'
+        ? resampleSpline(result, back, mode)
+        : resampleLinear(result, back)
+    },
     weights: () => {
+      // a spline reaches over the whole axis
+      if (typeof mode === 'number') return undefined
       if (mode === 'linear') return weightsOfAffine(grid.size, size, back.toSource, outside)
       const map = axisAlignedMap(grid.size, size, back.toSource, outside)
       return map && weightsOfMap(map)
@@ -182,10 +208,10 @@ export function resampleTo(
 
 const matchArgs = fieldArgs({
   key_dst: z.string(),
-  mode: z.union([z.string(), z.array(z.string())]).default('bilinear'),
-  padding_mode: z.union([z.string(), z.array(z.string())]).default('border'),
-  align_corners: ignored,
-  dtype: ignored,
+  mode: modeArg,
+  padding_mode: padArg,
+  align_corners: cornersArg,
+  dtype: DESCRIBING.compute_dtype,
 })
 
 /** MONAI's ResampleToMatchd: onto the grid of the field `key_dst`, wherever both lie in the world. */
@@ -193,8 +219,7 @@ export const resampleToMatch: TransformDefinition<typeof matchArgs> = {
   names: ['ResampleToMatchd', 'ResampleToMatchD', 'ResampleToMatchDict'],
   args: matchArgs,
   create: (a) => {
-    const modes = [a.mode].flat().map(checkMode)
-    const pads = [a.padding_mode].flat().map(checkPadding)
+    const { modes, pads } = lookUps(a)
     return eachImage(a, (field, index, item) => {
       const { size, affine } = requireImage(item, a.key_dst).volume
       const mode = modes[index] ?? modes.at(-1)!

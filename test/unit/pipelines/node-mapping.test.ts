@@ -28,7 +28,11 @@ describe('which tensor is which field', () => {
   })
 
   it('takes the name of the result from the post-transforms when the pairs leave it open', () => {
-    expect(fields({ NV_MODEL_OUTPUT: 'model' }, { postFields: ['pred', 'pred'] })).toEqual(['in=image', 'out=pred'])
+    expect(fields({ NV_MODEL_INPUT: 'image' }, { postFields: ['pred', 'pred'] })).toEqual(['in=image', 'out=pred'])
+  })
+
+  it('refuses a name of the result that nothing after the network takes', () => {
+    expect(() => fields({ NV_MODEL_OUTPUT: 'model' }, { postFields: ['pred'] })).toThrow(/called 'model'.*take 'pred'/)
   })
 
   it('feeds the image to a network whose own tensor is called image', () => {

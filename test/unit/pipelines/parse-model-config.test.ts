@@ -150,7 +150,7 @@ describe('spellings that all mean "run it"', () => {
   })
 
   it.each([
-    { name: 'nothing said', inference: {}, want: { NV_MODEL_INPUT: 'image', NV_MODEL_OUTPUT: 'model' } },
+    { name: 'nothing said', inference: {}, want: { NV_MODEL_INPUT: 'image' } },
     {
       name: 'trtis channels of version 2',
       inference: { trtis: { input_channels: { t1: 1 }, output_channels: { seg: 2 } }, image: 't1' },

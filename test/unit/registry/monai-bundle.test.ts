@@ -1,5 +1,6 @@
 import { describe, expect, it, test } from 'vitest'
 import { parseModelConfig } from '../../../src/pipelines/parse-model-config.js'
+import { BundleContent, type Component } from '../../../src/registry/bundle-content.js'
 import { bundleConfig } from '../../../src/registry/monai-bundle.js'
 
 const metadata = {
@@ -11,6 +12,9 @@ const metadata = {
     outputs: { pred: { format: 'segmentation', channel_def: { '1': 'spleen', '0': 'background' } } },
   },
 }
+/** Without where they come from. */
+const bare = <T extends { from?: string | undefined }>(steps: readonly T[]) => steps.map(({ from, ...step }) => step)
+
 const compose = (...transforms: unknown[]) => ({ _target_: 'Compose', transforms })
 const inference = {
   imports: ['$import glob'],
@@ -64,14 +68,15 @@ test('a bundle in the manner of the model zoo becomes a config that parses', () 
     },
     writer: { name: 'Writer', args: { image: 'pred' } },
   })
-  expect(config.preTransforms).toEqual([
+  expect(config.preTransforms[4]!.from).toBe('inference.json: preprocessing.transforms[5]')
+  expect(bare(config.preTransforms)).toEqual([
     { name: 'LoadImaged', args: { keys: 'image' } },
     { name: 'EnsureChannelFirstd', args: { keys: 'image' } },
     { name: 'Orientationd', args: { keys: 'image', axcodes: 'RAS' } },
     { name: 'Spacingd', args: { keys: 'image', pixdim: [1.5, 1.5, 1.5], mode: 'bilinear' } },
     { name: 'EnsureTyped', args: { keys: 'image' } },
   ])
-  expect(config.postTransforms).toEqual([
+  expect(bare(config.postTransforms)).toEqual([
     { name: 'Activationsd', args: { keys: 'pred', softmax: true } },
     { name: 'Invertd', args: { keys: 'pred', orig_keys: 'image', nearest_interp: false } },
     { name: 'AsDiscreted', args: { keys: 'pred', argmax: true } },
@@ -132,7 +137,7 @@ it.each([
   )
 })
 
-type Steps = { name: string; args: Record<string, unknown> }[]
+type Steps = { name: string; args: Record<string, unknown>; from?: string }[]
 interface Made {
   type: string
   labels: string[]
@@ -185,9 +190,15 @@ describe('what the evaluator runs is found where the bundle says it', () => {
 })
 
 describe('references and expressions', () => {
-  const value = (said: unknown, others: Record<string, unknown> = {}) =>
-    read({ ...others, preprocessing: compose(load, { _target_: 'Spacingd', keys: 'image', pixdim: said }) })
-      .pre_transforms[1]!.args.pixdim
+  const spaced = (said: unknown, others: Record<string, unknown> = {}) => ({
+    ...others,
+    preprocessing: compose(load, { _target_: 'Spacingd', keys: 'image', pixdim: said }),
+  })
+  const value = (said: unknown, others?: Record<string, unknown>) => {
+    const content = new BundleContent(spaced(said, others), 'inference.json')
+    const steps = content.argument(content.at('preprocessing') as Component, 'transforms') as Component[]
+    return content.argument(steps[1]!, 'pixdim')
+  }
 
   it.each<[unknown, unknown, Record<string, unknown>?]>([
     ['@pixdim', [1, 2, 3], { pixdim: [1, 2, 3] }],
@@ -245,7 +256,7 @@ describe('references and expressions', () => {
     const place = 'preprocessing.transforms[1].pixdim'
     let message = ''
     try {
-      value(said, others)
+      read(spaced(said, others))
     } catch (error) {
       expect(error).toMatchObject({ code: 'BAD_MODEL_CONFIG' })
       message = (error as Error).message
@@ -279,11 +290,11 @@ describe('fields and labels', () => {
         { _target_: 'SaveImaged', keys: 'label' },
       ),
     })
-    expect(pre_transforms).toEqual([
+    expect(bare(pre_transforms)).toEqual([
       { name: 'LoadImaged', args: { keys: ['image'], dtype: ['float32'] } },
       { name: 'EnsureChannelFirstd', args: { keys: ['image', 'label'], allow_missing_keys: true } },
     ])
-    expect(post_transforms[0]).toEqual({
+    expect(bare(post_transforms)[0]).toEqual({
       name: 'AsDiscreted',
       args: { keys: ['pred', 'label'], argmax: [true, false], allow_missing_keys: true },
     })
@@ -298,7 +309,7 @@ describe('fields and labels', () => {
       ),
     })
     expect(pre_transforms[0]!.args.keys).toEqual(['t1', 't2', 'mask'])
-    expect(pre_transforms[2]).toEqual({ name: 'ConcatItemsd', args: { keys: ['t1', 't2'], name: 'image' } })
+    expect(bare(pre_transforms)[2]).toEqual({ name: 'ConcatItemsd', args: { keys: ['t1', 't2'], name: 'image' } })
   })
 
   const pred = (tensor: unknown, task = 'segmentation') => ({
@@ -334,7 +345,7 @@ describe('fields and labels', () => {
       },
       pred({ channel_def: { '0': 'core', '1': 'whole', '2': 'enhancing' } }),
     )
-    expect(made.post_transforms[1]).toEqual({
+    expect(bare(made.post_transforms)[1]).toEqual({
       name: 'MergeChannelsd',
       args: { keys: 'pred', channels: [2, 0, 1], values: [4, 1, 2] },
     })
@@ -346,7 +357,7 @@ describe('fields and labels', () => {
       preprocessing: compose({ _target_: 'LoadImage' }, { _target_: 'ScaleIntensity', minv: 0 }),
       postprocessing: compose({ _target_: 'SaveImaged', keys: 'pred', output_dir: '$os.path' }),
     })
-    expect(made.pre_transforms[1]).toEqual({ name: 'ScaleIntensity', args: { keys: 'image', minv: 0 } })
+    expect(bare(made.pre_transforms)[1]).toEqual({ name: 'ScaleIntensity', args: { keys: 'image', minv: 0 } })
     expect(made.inference.meta_data.notes).toEqual(['SaveImaged is left out: the server writes the result'])
   })
 
@@ -363,6 +374,50 @@ describe('fields and labels', () => {
     expect(() => read({ preprocessing: compose(load), ...bundle })).toThrow(
       expect.objectContaining({ code: 'BAD_MODEL_CONFIG', message: expect.stringContaining(`${place} `) }),
     )
+  })
+
+  it.each<[string, Record<string, unknown>, string]>([
+    ['an argument', { keys: 'image', sigmas: 2 }, '.sigmas: '],
+    ['a value', { keys: 'image', sigma: 'wide' }, '.sigma[0]: '],
+    ['a value that a reference brings', { keys: 'image', sigma: '@wide' }, '.sigma[0]: '],
+    ['a field', { keys: 'scan' }, '.keys: '],
+  ])('the place of %s is told as the file has it', (_, args, place) => {
+    const step = { _target_: 'GaussianSmoothd', ...args }
+    expect(() => read({ wide: ['wide'], preprocessing: compose(load, compose(load, step)) })).toThrow(
+      expect.objectContaining({
+        message: expect.stringContaining(`inference.json: preprocessing.transforms[1].transforms[1]${place}`),
+      }),
+    )
+  })
+
+  it.each<[string, Record<string, unknown>]>([
+    ['evaluator.infere', { evaluator: { _target_: 'SupervisedEvaluator', infere: '@inferer' } }],
+    ['evaluator.mode', { evaluator: { _target_: 'SupervisedEvaluator', mode: 'train' } }],
+    ['dataset.transfrom', { dataset: { _target_: 'CacheDataset', transfrom: '@preprocessing' } }],
+    [
+      'evaluator.val_data_loader.dataste',
+      { evaluator: { _target_: 'SupervisedEvaluator', val_data_loader: { _target_: 'DataLoader', dataste: 1 } } },
+    ],
+  ])('a slip in a name is refused at %s', (place, bundle) => {
+    expect(() => read({ preprocessing: compose(load), ...bundle })).toThrow(
+      expect.objectContaining({ message: expect.stringContaining(`inference.json: ${place} `) }),
+    )
+  })
+
+  it('what nobody asked for, and the fields that only an evaluation has, are told in notes', () => {
+    const made = read({
+      preprocesing: compose(load),
+      sizes: { used: [1, 1, 1], spare: 3 },
+      output_dir: '/out',
+      preprocessing: compose(
+        { _target_: 'LoadImaged', keys: ['image', 'label'] },
+        { _target_: 'Spacingd', keys: 'image', pixdim: '@sizes::used' },
+      ),
+    })
+    expect(made.inference.meta_data.notes).toEqual([
+      "steps on 'label' are left out: the answer does not depend on it, and no file is asked for",
+      'inference.json has more than was used: preprocesing, sizes.spare',
+    ])
   })
 
   it('refuses a bundle that reads no image', () => {

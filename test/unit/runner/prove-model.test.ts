@@ -1,7 +1,6 @@
 /** What a trial finds out about a model before it is published. */
 import { describe, expect, it } from 'vitest'
 import type { InferenceConfig, ModelConfig } from '../../../src/contract/model.js'
-import { MOST_TRIAL_VALUES } from '../../../src/pipelines/trial-run.js'
 import { loadModels } from '../../../src/runner/load-model.js'
 import { proveModel } from '../../../src/runner/prove-model.js'
 import { modelRef, plainConfig } from '../../helpers/runner-fixtures.js'
@@ -10,17 +9,18 @@ const settings = {
   device: { kind: 'cpu', index: 0 },
   arena: true,
   rewriteTrialMs: 0,
+  maxTrialValues: 2 ** 20,
   cacheBytes: 0,
   networkBytes: 0,
   fetch: { allow: [], deadlineMs: 1000, maxBytes: 1 },
 } as const
 
 type Changes = Partial<Omit<ModelConfig, 'inference'>> & { inference?: Partial<InferenceConfig> }
-async function prove(name: string, { inference, ...changes }: Changes = {}) {
+async function prove(name: string, { inference, ...changes }: Changes = {}, most: number = settings.maxTrialValues) {
   const config = { ...plainConfig, ...changes, inference: { ...plainConfig.inference, ...inference } }
   const models = await loadModels(modelRef(name, { config }), settings)
   try {
-    return await proveModel(models)
+    return await proveModel(models, most)
   } finally {
     await models.model.predictor.close()
   }
@@ -51,14 +51,22 @@ describe('a good model', () => {
   })
 })
 
-it('a trial ends unharmed where a config makes more than its bound', async () => {
-  const large = { keys: 'image', spatial_size: [410, 410, 405], mode: 'nearest' }
-  expect(410 * 410 * 405).toBeGreaterThan(MOST_TRIAL_VALUES)
+describe('a trial makes no more than --max-trial-values', () => {
   const steps = [
-    { name: 'Resized', args: large },
+    { name: 'Resized', args: { keys: 'image', spatial_size: [40, 40, 40], mode: 'nearest' } },
     { name: 'CropForegroundd', args: { keys: 'image', source_key: 'body' } },
   ]
-  await expect(prove('threshold', { preTransforms: steps })).resolves.toMatchObject({ device: 'cpu' })
+
+  it('what makes more is not tried, nor what comes after it', async () => {
+    await expect(prove('threshold', { preTransforms: steps }, 40 ** 3 - 1)).resolves.toMatchObject({ device: 'cpu' })
+  })
+
+  it('what makes as much is, and the step that cannot work is named', async () => {
+    await expect(prove('threshold', { preTransforms: steps }, 40 ** 3)).rejects.toMatchObject({
+      code: 'BAD_MODEL_CONFIG',
+      message: expect.stringMatching(/^config\.pre_transforms\[1\]: .*no earlier step made the image field 'body'/),
+    })
+  })
 })
 
 describe('a bad one is refused, and why', () => {
