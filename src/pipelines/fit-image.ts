@@ -26,7 +26,7 @@ export function fitImage(
   { view, channels: wanted }: ImageNeeds,
   index: number | undefined,
 ): ReadResult {
-  const one = chosenImage(read, wanted, index)
+  const one = chosenImage(read, view !== 'volume' && wanted === 3 ? 'one or three' : wanted, index)
   const { volume, colours } = one
   if (colours === undefined) {
     if (view !== 'flat' || wanted !== 3 || volume.channels !== 1) return one
@@ -66,13 +66,18 @@ export function imageNumber(read: ReadResult, index: number): ReadResult {
   )
 }
 
-/** One of several images, when the model takes fewer; all of them when it takes as many. */
-function chosenImage(read: ReadResult, wanted: number | undefined, index: number | undefined): ReadResult {
+/** One of several images, when the model takes fewer; all of them when it takes as many. A model for colours takes a grey image too. */
+function chosenImage(
+  read: ReadResult,
+  wanted: number | 'one or three' | undefined,
+  index: number | undefined,
+): ReadResult {
   if (index !== undefined) return imageNumber(read, index)
   const each = read.colours ?? 1
   const images = read.volume.channels / each
-  if (images === 1 || wanted === undefined || (each === 1 && images === wanted)) return read
-  const takes = wanted === 1 || each > 1 ? 'one' : `${wanted}`
+  const isAll = each === 1 && images === (wanted === 'one or three' ? 3 : wanted)
+  if (images === 1 || wanted === undefined || isAll) return read
+  const takes = wanted === 1 || wanted === 'one or three' || each > 1 ? 'one' : `${wanted}`
   throw new AppError(
     'BAD_PARAMS',
     `the file holds ${images} images (time points or channels), and this model takes ${takes}`,

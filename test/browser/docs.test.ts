@@ -25,7 +25,7 @@ describe.skipIf(chromiumPath === undefined)('/docs in Chromium', { timeout: 240_
     workspace = await mkdtemp(join(tmpdir(), 'aidant-docs-'))
     picture = join(workspace, 'disc.png')
     await sharp(Buffer.from(DISC)).png().toFile(picture)
-    server = await ServerProcess.start(join(workspace, 'ws'))
+    server = await ServerProcess.start(join(workspace, 'ws'), ['--datastore', 'workspace'])
     browser = await openBrowser()
     page = await browser.newPage()
     await page.goto(`${server.url}/docs`)
@@ -37,10 +37,17 @@ describe.skipIf(chromiumPath === undefined)('/docs in Chromium', { timeout: 240_
     await rm(workspace, { recursive: true, force: true })
   })
 
-  /** Opens an operation, gives it a file where it takes one, and presses Execute. */
-  async function execute(tag: string, operationId: string, file: string | undefined) {
+  /** Opens an operation, gives it a file where it takes one and what its fields need, and presses Execute. */
+  async function execute(
+    tag: string,
+    operationId: string,
+    file: string | undefined,
+    fields: Readonly<Record<string, string>> = {},
+  ) {
     const operation = page.locator(`#operations-${tag}-${operationId}`)
     await operation.locator('.opblock-summary-control').click()
+    for (const [name, value] of Object.entries(fields))
+      await operation.locator(`tr[data-param-name=${name}] input`).fill(value)
     if (file !== undefined) await operation.locator('input[type=file]').first().setInputFiles(file)
     const answered = page.waitForResponse((response) => response.request().resourceType() === 'fetch')
     await operation.locator('button.execute').click()
@@ -49,27 +56,28 @@ describe.skipIf(chromiumPath === undefined)('/docs in Chromium', { timeout: 240_
     return { operation, status: response.status(), sent: response.request() }
   }
 
-  /** Every operation of AIAA's own whose body has `params`, as the served document lists them. */
+  /** Every operation whose body has `params`, as the served document lists them. */
   async function operationsWithParams(): Promise<{ tag: string; id: string }[]> {
     const document = await (await fetch(`${server.url}/docs/json`)).json()
     type Operation = { tags: string[]; operationId: string; requestBody?: { content: Record<string, unknown> } }
     const operations = Object.values(document.paths as Record<string, Record<string, Operation>>).flatMap(Object.values)
-    return (
-      operations
-        .filter(({ requestBody }) =>
-          JSON.stringify(requestBody?.content['multipart/form-data'] ?? '').includes('"params"'),
-        )
-        .map(({ tags, operationId }) => ({ tag: tags[0]!, id: operationId }))
-        // MONAI Label's routes name images of a datastore, which starts empty.
-        .filter(({ tag }) => tag === 'inference' || tag === 'polygons')
-    )
+    return operations
+      .filter(({ requestBody }) =>
+        JSON.stringify(requestBody?.content['multipart/form-data'] ?? '').includes('"params"'),
+      )
+      .map(({ tags, operationId }) => ({ tag: tags[0]!, id: operationId }))
   }
 
   test('every route that takes params answers 200 to its own example and a file', async () => {
     const operations = await operationsWithParams()
     const answers: Record<string, number> = {}
-    for (const { tag, id } of operations)
-      answers[id] = (await execute(tag, id, id === 'fixpolygon' ? picture : SCAN)).status
+    // A label belongs to an image that the datastore has.
+    const put = operations.findIndex(({ id }) => id === 'putMonaiDatastore')
+    operations.unshift(...operations.splice(put, 1))
+    for (const { tag, id } of operations) {
+      const fields = id.startsWith('putMonai') ? { image: 'head' } : {}
+      answers[id] = (await execute(tag, id, id === 'fixpolygon' ? picture : SCAN, fields)).status
+    }
     expect(answers).toEqual({
       segmentation: 200,
       dextr3d: 200,
@@ -77,6 +85,10 @@ describe.skipIf(chromiumPath === undefined)('/docs in Chromium', { timeout: 240_
       inference: 200,
       mask2polygon: 200,
       fixpolygon: 200,
+      inferMonaiLabel: 200,
+      putMonaiDatastore: 200,
+      putMonaiImage: 200,
+      putMonaiLabel: 200,
     })
     expect(browser.complaints).toEqual([])
   })

@@ -79,11 +79,8 @@ describe.skipIf(chromiumPath === undefined)('the page in Chromium, voxel by voxe
     expect(complaints).toEqual([])
   })
 
-  test.each(AXIS_ORDERS)('$name: each of three landmarks is hit where it is seen', async (order) => {
-    const path = join(folder, 'landmarks.nii')
-    await writeFile(path, landmarkFile(order))
-    await bench.openFiles(path)
-    await bench.page.selectOption('#preset', { label: 'CT bone' })
+  /** Clicks on the landmark that is seen in each plane; gives the voxels that were hit. */
+  async function hitLandmarks(): Promise<string[]> {
     const hits: string[] = []
     // Axial, coronal, sagittal: in the middle slice of each one landmark is to be seen.
     for (const plane of ['2', '3', '4']) {
@@ -98,7 +95,45 @@ describe.skipIf(chromiumPath === undefined)('the page in Chromium, voxel by voxe
       await expect.poll(clickOnIt, { timeout: 60_000, interval: 500 }).toContain('value 3000')
       hits.push((await bench.crosshair()).join())
     }
-    expect(hits.sort()).toEqual(LANDMARKS.map((voxel) => voxel.join()).sort())
+    return hits.sort()
+  }
+  const ALL_LANDMARKS = LANDMARKS.map((voxel) => voxel.join()).sort()
+
+  async function openLandmarks(order: AxisOrder): Promise<void> {
+    const path = join(folder, 'landmarks.nii')
+    await writeFile(path, landmarkFile(order))
+    await bench.openFiles(path)
+    await bench.page.selectOption('#preset', { label: 'CT bone' })
+  }
+
+  test.each(AXIS_ORDERS)('$name: each of three landmarks is hit where it is seen', async (order) => {
+    await openLandmarks(order)
+    expect(await hitLandmarks()).toEqual(ALL_LANDMARKS)
+  })
+
+  test('so it is after the window has another size, zoomed, and on a screen of two pixels to one', async () => {
+    await openLandmarks(AXIS_ORDERS[22]!)
+    await bench.page.setViewportSize({ width: 1250, height: 540 })
+    expect(await hitLandmarks()).toEqual(ALL_LANDMARKS)
+    await bench.key('+')
+    expect(await hitLandmarks()).toEqual(ALL_LANDMARKS)
+  })
+
+  test('so it is on a screen of two pixels to one, whose pixels are all used', async () => {
+    const [usual, fine] = [bench, await openBrowser({ width: 1000, height: 620, deviceScaleFactor: 2 })]
+    try {
+      bench = await Workbench.open(await fine.newPage(), server.url)
+      await openLandmarks(AXIS_ORDERS[31]!)
+      expect(await hitLandmarks()).toEqual(ALL_LANDMARKS)
+      const ratio = await bench.page.evaluate(() => {
+        const canvas = document.getElementById('slices') as HTMLCanvasElement
+        return canvas.width / canvas.clientWidth
+      })
+      expect(ratio).toBeCloseTo(2, 2)
+    } finally {
+      bench = usual
+      await fine[Symbol.asyncDispose]()
+    }
   })
 
   /** The label map that the API gives for the same file and clicks. */

@@ -36,6 +36,8 @@ export interface BrowserWish {
   readonly height?: number
   readonly colorScheme?: 'light' | 'dark'
   readonly flags?: readonly string[]
+  /** Pixels of the screen to one of CSS, along each edge. */
+  readonly deviceScaleFactor?: number
   /** What its person answers when a server asks for a name and a password. */
   readonly logIn?: { readonly username: string; readonly password: string }
   /** Believes any certificate, as a person who clicks the warning away. */
@@ -53,6 +55,7 @@ export async function openBrowser(wish: BrowserWish = {}): Promise<OpenBrowser> 
     ...(wish.logIn ? { httpCredentials: wish.logIn } : {}),
     viewport: { width: wish.width ?? 1440, height: wish.height ?? 900 },
     colorScheme: wish.colorScheme ?? 'light',
+    deviceScaleFactor: wish.deviceScaleFactor ?? 1,
   })
   const complaints: string[] = []
   return {

@@ -81,7 +81,7 @@ export class Workbench {
   }
 
   async #whiteSpots(): Promise<[number, number][]> {
-    const { data, info } = await sharp(await this.page.locator('#stage').screenshot())
+    const { data, info } = await sharp(await this.page.locator('#stage').screenshot({ scale: 'css' }))
       .removeAlpha()
       .raw()
       .toBuffer({ resolveWithObject: true })

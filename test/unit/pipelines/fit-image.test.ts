@@ -129,6 +129,13 @@ describe('an image is fitted to what the model takes:', () => {
       hint: /image_index": 0\} to \{"image_index": 2\}/,
     },
     {
+      name: 'two time points for a picture model of colours, which takes a grey one',
+      sent: { channels: 2 },
+      needs: flat(3),
+      said: /takes one/,
+      hint: /image_index": 0\}/,
+    },
+    {
       name: 'three images for a model of two',
       sent: { channels: 3 },
       needs: volumes(2),
