@@ -95,7 +95,8 @@ export const FromRunner = z.discriminatedUnion('type', [
   z.object({ type: z.literal('want'), id: z.int() }),
   z.object({ type: z.literal('release'), id: z.int() }),
   z.object({ type: z.literal('done'), id: z.int(), result: JobResult }),
-  z.object({ type: z.literal('error'), id: z.int(), error: ErrorShape, outOfMemory: z.boolean() }),
+  /** `spent`: this runner is not to be used again, since memory that was once short stays so, or its model has changed. */
+  z.object({ type: z.literal('error'), id: z.int(), error: ErrorShape, spent: z.boolean() }),
 ])
 export type FromRunner = z.infer<typeof FromRunner>
 

@@ -3,10 +3,12 @@
  * with binary tensors (https://github.com/kserve/open-inference-protocol, and Triton's binary tensor data extension).
  */
 import { randomUUID } from 'node:crypto'
+import { isDeepStrictEqual } from 'node:util'
 import { z } from 'zod'
 import type { Predictor, Tensor, TensorSpec, TensorType } from '../contract/tensor.js'
 import { AppError } from '../errors.js'
-import { checkFeeds } from './check-feeds.js'
+import { checkFeeds, describeSpec, describeTensor } from './check-feeds.js'
+import { ModelChangedError } from './model-changed.js'
 import { elementCount, fromWire, toWire, type WireArray } from './tensor-conversion.js'
 
 export interface KserveSettings {
@@ -62,14 +64,24 @@ const InferReply = z.object({
 /** Bytes of JSON before the tensors; without it the whole body is JSON. */
 const HEADER_LENGTH = 'inference-header-content-length'
 
-/** Asks the server about the model. Rejects BAD_MODEL when it has none of that name, FETCH_FAILED when it does not answer. */
+interface Signature {
+  readonly inputs: readonly TensorSpec[]
+  readonly outputs: readonly TensorSpec[]
+}
+
+/**
+ * Asks the server about the model. Rejects BAD_MODEL when it has none of that name, FETCH_FAILED when it does not answer.
+ * `run` rejects ModelChangedError when the server has another model under that name by then.
+ */
 export async function createKservePredictor(settings: KserveSettings): Promise<Predictor> {
   const base = modelUrl(settings)
-  const answer = await call(settings, base, {})
-  const metadata = ModelMetadata.safeParse(parseJson(await answer.text()))
-  if (!metadata.success) throw unreadable(settings)
-  const inputs = metadata.data.inputs.map((tensor) => toSpec(tensor, 'input'))
-  const outputs = metadata.data.outputs.map((tensor) => toSpec(tensor, 'output'))
+  const known = await readSignature(settings, base)
+  const { inputs, outputs } = known
+  /** What is wrong with a request or a reply, unless it is that the model is another one. */
+  const explain = async (error: unknown): Promise<unknown> => {
+    const now = await readSignature(settings, base).catch(() => known)
+    return isDeepStrictEqual(now, known) ? error : new ModelChangedError(settings.model, describe(now))
+  }
   return {
     inputs,
     outputs,
@@ -77,14 +89,53 @@ export async function createKservePredictor(settings: KserveSettings): Promise<P
     run: async (feeds) => {
       checkFeeds(inputs, feeds)
       const { body, headerLength } = encodeRequest(inputs, outputs, feeds)
-      const reply = await call(settings, `${base}/infer`, {
-        method: 'POST',
-        headers: { 'content-type': 'application/octet-stream', [HEADER_LENGTH]: `${headerLength}` },
-        body,
-      })
-      return decodeReply(settings, await reply.arrayBuffer(), reply.headers.get(HEADER_LENGTH))
+      try {
+        const reply = await call(settings, `${base}/infer`, {
+          method: 'POST',
+          headers: { 'content-type': 'application/octet-stream', [HEADER_LENGTH]: `${headerLength}` },
+          body,
+        })
+        const results = decodeReply(settings, await reply.arrayBuffer(), reply.headers.get(HEADER_LENGTH))
+        checkResults(settings, outputs, results)
+        return results
+      } catch (error) {
+        throw await explain(error)
+      }
     },
     close: async () => {},
+  }
+}
+
+async function readSignature(settings: KserveSettings, base: string): Promise<Signature> {
+  const answer = await call(settings, base, {})
+  const metadata = ModelMetadata.safeParse(parseJson(await answer.text()))
+  if (!metadata.success) throw unreadable(settings)
+  return {
+    inputs: metadata.data.inputs.map((tensor) => toSpec(tensor, 'input')),
+    outputs: metadata.data.outputs.map((tensor) => toSpec(tensor, 'output')),
+  }
+}
+
+function describe({ inputs, outputs }: Signature): string {
+  return `inputs ${inputs.map(describeSpec).join(', ')}, outputs ${outputs.map(describeSpec).join(', ')}`
+}
+
+/** A server may say one thing of its model and send another. */
+function checkResults(
+  { model }: KserveSettings,
+  outputs: readonly TensorSpec[],
+  results: Readonly<Record<string, Tensor>>,
+): void {
+  for (const spec of outputs) {
+    const result = results[spec.name]
+    const dims = result?.dims
+    if (dims?.length === spec.dims.length && spec.dims.every((d, i) => typeof d !== 'number' || d === dims[i])) continue
+    const sent = result ? describeTensor(spec.name, result) : 'no such tensor'
+    throw new AppError(
+      'FETCH_FAILED',
+      `the inference server of model '${model}' sent ${sent} where it had promised ${describeSpec(spec)}`,
+      { hint: 'see the log of that server: its model answers with other shapes than it says' },
+    )
   }
 }
 

@@ -8,6 +8,7 @@ import type { ModelProof } from '../contract/model.js'
 import { clipped, type FromRunner, type RunnerSettings, ToRunner } from '../contract/wire.js'
 import { AppError, toErrorRecord } from '../errors.js'
 import type { RunInference, RunTool } from '../pipelines/run.js'
+import { ModelChangedError } from '../predictors/model-changed.js'
 import { isOutOfMemory, OutOfMemoryError } from '../predictors/out-of-memory.js'
 import { RunnerJobControl } from './job-control.js'
 import { type LoadedModels, loadModels } from './load-model.js'
@@ -148,7 +149,10 @@ function timings(control: RunnerJobControl, result: JobResult): Record<string, n
   return Object.fromEntries(Object.entries(all).map(([stage, ms]) => [stage, Math.round(ms * 100) / 100]))
 }
 
-function failure(error: unknown): Pick<Extract<FromRunner, { type: 'error' }>, 'error' | 'outOfMemory'> {
+function failure(error: unknown): Pick<Extract<FromRunner, { type: 'error' }>, 'error' | 'spent'> {
   const told = !(error instanceof AppError) && isOutOfMemory(error) ? new OutOfMemoryError('the job', error) : error
-  return { error: toErrorRecord(told), outOfMemory: told instanceof OutOfMemoryError }
+  return {
+    error: toErrorRecord(told),
+    spent: told instanceof OutOfMemoryError || told instanceof ModelChangedError,
+  }
 }

@@ -239,7 +239,7 @@ export class RunnerProcess {
         this.#endJob((job) => job.resolve(message.result))
         return
       case 'error':
-        if (message.outOfMemory) this.#spent = true
+        if (message.spent) this.#spent = true
         this.#logFault(message.error)
         this.#endJob((job) => job.reject(fromErrorRecord(message.error)))
     }

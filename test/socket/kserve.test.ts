@@ -114,6 +114,56 @@ describe('a network on another server', () => {
     silent.close()
   })
 
+  it.each([
+    ['cut', 'FETCH_FAILED', /does not answer/],
+    ['half', 'FETCH_FAILED', /does not answer/],
+    ['error', 'FETCH_FAILED', /refused model 'twice' \(500\)$/],
+    [
+      'flat',
+      'FETCH_FAILED',
+      /sent 'logits' float32 \[1,1,2,2\] where it had promised 'logits' float32 \[\?,1,\?,\?,\?\]/,
+    ],
+    ['nothing', 'FETCH_FAILED', /sent no such tensor where it had promised 'logits'/],
+  ] as const)('%s: %s, and the next run works', async (fault, code, message) => {
+    const own = await startKserveServer()
+    try {
+      const predictor = await createKservePredictor({ url: own.url, model: 'twice', fetch: guarded(['127.0.0.1']) })
+      own.fault = fault
+      await expect(predictor.run({ image })).rejects.toMatchObject({ code, message: expect.stringMatching(message) })
+      own.fault = undefined
+      expect((await predictor.run({ image })).logits!.data).toEqual(Float32Array.of(0, 2, 5, -6))
+    } finally {
+      await own.close()
+    }
+  })
+
+  it('with another model under the name by now: 503 once, then its runner is another one that knows', async () => {
+    const own = await startKserveServer()
+    const { scheduler, pids } = realScheduler({
+      fetch: { allow: ['127.0.0.1'], deadlineMs: 60_000, maxBytes: 2 ** 30 },
+    })
+    const { weightsPath: _none, ...bare } = modelRef('remote')
+    const kserve = { url: own.url, model: 'twice' }
+    const inference = { ...plainConfig.inference, engine: 'kserve' as const, kserve }
+    const model = { ...bare, config: { ...plainConfig, inference } }
+    const ask = () => scheduler.runModel(request(), model, inferenceJob({ fill: 21 }), new AbortController().signal)
+    try {
+      expect(await ask()).toMatchObject({ params: { mean: 42 } })
+      own.rename('scan')
+      await expect(ask()).rejects.toMatchObject({
+        code: 'MODEL_NOT_READY',
+        message: expect.stringContaining("inputs 'scan' float32 [?,1,?,?,?]"),
+        retryAfterSeconds: 1,
+      })
+      // The mapping of its one free input needs no name.
+      expect(await ask()).toMatchObject({ params: { mean: 42 } })
+      expect(new Set(pids).size).toBe(2)
+    } finally {
+      await scheduler.close(0)
+      await own.close()
+    }
+  })
+
   it('serves a job through the scheduler, whose model has no weights here', async () => {
     const { scheduler } = realScheduler({ fetch: { allow: ['127.0.0.1'], deadlineMs: 60_000, maxBytes: 2 ** 30 } })
     const { weightsPath: _none, ...bare } = modelRef('remote')

@@ -10,7 +10,7 @@ const error = fc.record(
 )
 const message: fc.Arbitrary<FromRunner> = fc.oneof(
   fc.record({ type: fc.constant('failed' as const), error }),
-  fc.record({ type: fc.constant('error' as const), id: fc.nat(), error, outOfMemory: fc.boolean() }),
+  fc.record({ type: fc.constant('error' as const), id: fc.nat(), error, spent: fc.boolean() }),
   fc.record({ type: fc.constant('loaded' as const), device: fc.string(), fallbackReason: text }),
   fc.record({
     type: fc.constant('done' as const),

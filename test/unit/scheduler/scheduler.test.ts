@@ -116,7 +116,7 @@ describe('the log', () => {
     await first
     await settle()
     const error = { code: 'BAD_PARAMS', message: 'no' } as const
-    farm.last.say({ type: 'error', id: 2, error, outOfMemory: false })
+    farm.last.say({ type: 'error', id: 2, error, spent: false })
     await second.catch(() => {})
     expect(said.filter(([, message]) => message.startsWith('job'))).toEqual([
       [
@@ -167,7 +167,7 @@ describe('stopping', () => {
     await settle()
     abort.abort()
     const error = { code: 'CANCELLED', message: 'the request was cancelled' } as const
-    farm.last.say({ type: 'error', id: 1, error, outOfMemory: false })
+    farm.last.say({ type: 'error', id: 1, error, spent: false })
     await expect(running).rejects.toMatchObject({ code: 'CANCELLED' })
     time.advance(60_000)
     await settle()
