@@ -1,6 +1,7 @@
 /** From a Config to a listening server, and to an orderly end. */
 import type { Server as HttpsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
+import { setTimeout as wait } from 'node:timers/promises'
 import closeWithGrace from 'close-with-grace'
 import { buildApp } from './app.js'
 import type { Config } from './config/schema.js'
@@ -31,6 +32,8 @@ export async function startServer(config: Config, socket?: { readonly socketPath
     await app.listen(socket ? { path: socket.socketPath } : { host, port: config.port })
     const port = socket ? 0 : (app.server.address() as AddressInfo).port
     const close = async () => {
+      services.announceEnd()
+      await wait(config.shutdownDelay * 1000)
       // Jobs first: their responses still have to leave through the sockets that the application then closes.
       app.server.close()
       await services.stopJobs(config.shutdownGrace * 1000)
@@ -53,7 +56,7 @@ export async function serve(config: Config, unknown: readonly string[] = []): Pr
   const skip = tokens.guards('admin') || tls ? (['SIGHUP'] as const) : []
   for (const signal of skip) process.on(signal, () => void server.services.reload())
   closeWithGrace(
-    { delay: config.shutdownGrace * 1000 + CLOSE_MS, logger: false, skip: [...skip] },
+    { delay: (config.shutdownDelay + config.shutdownGrace) * 1000 + CLOSE_MS, logger: false, skip: [...skip] },
     async ({ signal, err }) => {
       if (err) server.services.logger.fatal({ err }, 'uncaught error; closing')
       else server.services.logger.info({ signal }, 'closing')

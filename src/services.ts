@@ -69,6 +69,8 @@ export interface Services {
   readonly readiness: () => string | undefined
   /** Reads anew what an operator may change while the server runs: tokens, the certificate. */
   reload(): Promise<void>
+  /** Before the end: `readiness` says that it comes, and nothing else changes. */
+  announceEnd(): void
   /** First: lets running jobs finish for `graceMs`, then cancels them; leaves no child process. */
   stopJobs(graceMs: number): Promise<void>
   /** Last, when the responses have left: removes what is temporary. */
@@ -146,6 +148,9 @@ export async function createServices(config: Config): Promise<Services> {
     tmpRoot: workspace.requests,
     readiness: () => (closing ? 'the server is shutting down' : preload.reason()),
     reload: () => reload(true),
+    announceEnd() {
+      closing = true
+    },
     async stopJobs(graceMs) {
       closing = true
       preload.close()

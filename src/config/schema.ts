@@ -221,6 +221,15 @@ export const Config = z.object({
     .meta(
       about('server', 'SECONDS', 'how long running jobs may finish after SIGTERM or SIGINT before they are cancelled'),
     ),
+  shutdownDelay: seconds(0)
+    .default(0)
+    .meta(
+      about(
+        'server',
+        'SECONDS',
+        'after SIGTERM, /health/ready says 503 and all else goes on for this long, so that a proxy sends nothing more',
+      ),
+    ),
 
   apiTokenFile: z
     .string()

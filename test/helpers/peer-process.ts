@@ -1,4 +1,4 @@
-/** Real DICOM peers for tests: programs on loopback, on free ports, with a folder of their own, gone after the test. */
+/** Real peers for tests: programs on loopback, on free ports, with a folder of their own, gone after the test. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { connect, createServer } from 'node:net'
 
@@ -21,8 +21,13 @@ export interface Peer {
 }
 
 /** Starts a program and waits until it accepts connections on `port`. */
-export async function startPeer(program: string, args: readonly string[], port: number): Promise<Peer> {
-  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] })
+export async function startPeer(
+  program: string,
+  args: readonly string[],
+  port: number,
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<Peer> {
+  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], env })
   let output = ''
   for (const stream of [child.stdout, child.stderr]) {
     stream.on('data', (chunk: Buffer) => {

@@ -92,6 +92,7 @@ export async function testApp({ answer, flags = [], services: overrides = {} }: 
     tmpRoot,
     readiness: () => undefined,
     reload: async () => {},
+    announceEnd: () => {},
     stopJobs: () => board.close(),
     async close() {
       dicomweb?.index.close()
