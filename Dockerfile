@@ -35,5 +35,5 @@ VOLUME /workspace
 EXPOSE 5000
 ENV NODE_ENV=production AIDANT_HOST=0.0.0.0 AIDANT_WORKSPACE=/workspace
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s \
-  CMD ["node", "-e", "fetch('http://127.0.0.1:' + (process.env.AIDANT_PORT || 5000) + '/health/live').then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
+  CMD ["node", "/app/scripts/health.mjs"]
 ENTRYPOINT ["node", "/app/dist/cli/main.js", "serve"]
