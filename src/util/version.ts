@@ -1,7 +1,21 @@
 import { readFileSync } from 'node:fs'
 
-/** The version in package.json, which lies two folders above this file in src/ and in dist/ alike. */
+interface Manifest {
+  readonly version: string
+  readonly engines: { readonly node: string }
+}
+
+/** package.json lies two folders above this file in src/ and in dist/ alike. */
+function readManifest(): Manifest {
+  return JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as Manifest
+}
+
 export function readVersion(): string {
-  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8')
-  return (JSON.parse(text) as { version: string }).version
+  return readManifest().version
+}
+
+/** The oldest Node that this runs on, major and minor. */
+export function oldestNode(): readonly [number, number] {
+  const [, major, minor = '0'] = /(\d+)(?:\.(\d+))?/.exec(readManifest().engines.node)!
+  return [Number(major), Number(minor)]
 }

@@ -6,6 +6,8 @@ import { dirname, join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { loadConfig } from '../../config/load.js'
 import type { Config } from '../../config/schema.js'
+import { isLoopback } from '../../util/ip-address.js'
+import { oldestNode } from '../../util/version.js'
 import { examineFolder, WorkspaceRefused } from '../../workspace/mark.js'
 import { EXIT } from '../exit-codes.js'
 import { startLocalServer } from '../local-server.js'
@@ -22,7 +24,6 @@ export interface Finding {
 }
 
 const GiB = 2 ** 30
-const OLDEST_NODE = [20, 19] as const
 /** The bundled models and a CT under work together; see the README's section for admins. */
 const LITTLE_MEMORY = 4 * GiB
 /** Less than one large upload with its session. */
@@ -66,14 +67,40 @@ export async function examineMachine(config: Config): Promise<Finding[]> {
     ...(await examineGpu()),
     ...(await examineWorkspace(resolve(config.workspace))),
     await examinePort(config),
+    examineAccess(config),
   ]
+}
+
+/** Who can reach it, by its settings alone. */
+export function examineAccess(
+  config: Pick<Config, 'host' | 'ssl' | 'sslCert' | 'apiTokenFile' | 'adminTokenFile' | 'adminHosts'>,
+): Finding {
+  const what = 'access'
+  const { host, apiTokenFile, adminTokenFile, adminHosts } = config
+  if (isLoopback(host)) return { what, state: 'ok', found: `programs of this machine only (--host ${host})` }
+  const open = [
+    ...(apiTokenFile === '' ? ['the API is open (--api-token-file)'] : []),
+    ...(apiTokenFile === '' && adminTokenFile === '' && adminHosts.includes('*')
+      ? ['so is /admin (--admin-token-file or --admin-hosts)']
+      : []),
+    ...(config.sslCert === '' || config.ssl === false ? ['what is sent can be read on the way (--ssl-cert)'] : []),
+  ]
+  return open.length === 0
+    ? { what, state: 'ok', found: 'other machines, with tokens, by https' }
+    : {
+        what,
+        state: 'note',
+        found: `other machines: ${open.join(', ')}`,
+        advice: 'See docs/admin.md, "On a wide network".',
+      }
 }
 
 export function examineNode(version: string): Finding {
   const [major = 0, minor = 0] = version.split('.').map(Number)
-  const old = major < OLDEST_NODE[0] || (major === OLDEST_NODE[0] && minor < OLDEST_NODE[1])
+  const oldest = oldestNode()
+  const old = major < oldest[0] || (major === oldest[0] && minor < oldest[1])
   return old
-    ? { what: 'Node', state: 'bad', found: version, advice: `Aidant needs Node ${OLDEST_NODE.join('.')} or newer.` }
+    ? { what: 'Node', state: 'bad', found: version, advice: `Aidant needs Node ${oldest.join('.')} or newer.` }
     : { what: 'Node', state: 'ok', found: version }
 }
 
@@ -182,6 +209,7 @@ interface Model {
 }
 interface Loaded {
   readonly device?: string
+  readonly rss_bytes?: number
   readonly fallback_reason?: string
 }
 
@@ -202,8 +230,9 @@ async function examineModels({ workspace, device }: Config): Promise<Finding[]> 
         const running = (await server.client.ask<(Loaded & { model: string })[]>('GET', '/admin/ps')).find(
           ({ model }) => model === name,
         )
-        const found = `loads in ${seconds} s on ${running?.device ?? 'its engine'}`
-        const { fallback_reason: reason } = running ?? {}
+        const { fallback_reason: reason, rss_bytes: held } = running ?? {}
+        const memory = held === undefined ? '' : `, holds ${gigabytes(held)} before its first scan`
+        const found = `loads in ${seconds} s on ${running?.device ?? 'its engine'}${memory}`
         findings.push({ what, state: reason ? 'note' : 'ok', found, ...(reason ? { advice: reason } : {}) })
         await server.client.ask('POST', `${at}/unload`)
       } catch (error) {

@@ -3,7 +3,7 @@ import { readdir, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { examineMachine, examineMemory, examineNode } from '../../../src/cli/commands/doctor.js'
+import { examineAccess, examineMachine, examineMemory, examineNode } from '../../../src/cli/commands/doctor.js'
 import { loadConfig } from '../../../src/config/load.js'
 import { tempFolder } from '../../helpers/volumes.js'
 
@@ -51,4 +51,28 @@ test('a folder of other things is found to be no workspace', async () => {
 test.skipIf(process.getuid?.() === 0)('a workspace that cannot be written is found', async () => {
   const findings = await examineMachine(loadConfig(['--workspace', '/proc/aidant'], {}))
   expect(findings.find(({ what }) => what === 'workspace')?.state).toBe('bad')
+})
+
+test.each([
+  { name: 'a loopback server', words: [], state: 'ok', found: /this machine only/ },
+  {
+    name: 'one on every network',
+    words: ['--host', '0.0.0.0'],
+    state: 'note',
+    found: /API is open.*\/admin.*read on the way/,
+  },
+  {
+    name: 'one with tokens and without https',
+    words: ['--host', '0.0.0.0', '--api-token-file', 'a', '--admin-token-file', 'b'],
+    state: 'note',
+    found: /^other machines: what is sent can be read on the way \(--ssl-cert\)$/,
+  },
+  {
+    name: 'one with tokens, by https',
+    words: ['--host', '::', '--api-token-file', 'a', '--ssl-cert', 'c', '--ssl-key', 'k'],
+    state: 'ok',
+    found: /with tokens, by https/,
+  },
+])('who can reach $name', ({ words, state, found }) => {
+  expect(examineAccess(loadConfig(words, {}))).toMatchObject({ state, found: expect.stringMatching(found) })
 })
