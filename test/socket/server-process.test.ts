@@ -100,6 +100,16 @@ test('lets the running job finish and its reply leave, and refuses those that wa
   expect(new Set(answers)).toEqual(new Set(['200 undefined', '503 SHUTTING_DOWN']))
 })
 
+test('for --shutdown-delay after SIGTERM it says that it is not ready, and does all else', async () => {
+  const server = await start(['--shutdown-delay', '5'])
+  const ask = async (path: string) => (await fetch(server.url + path, { headers: { connection: 'close' } })).status
+  expect(await ask('/health/ready')).toBe(200)
+  const ended = server.end('SIGTERM')
+  await expect.poll(() => ask('/health/ready'), { timeout: 4000, interval: 20 }).toBe(503)
+  expect([await ask('/health/live'), await ask('/v1/models')]).toEqual([200, 200])
+  expect(await ended).toBe(0)
+})
+
 test('cancels what does not finish within --shutdown-grace, and tells the clients', async () => {
   const server = await start(['--shutdown-grace', '0', '--cancel-grace', '0.1'])
   const replies = await twelveJobs(server.url)
