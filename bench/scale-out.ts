@@ -19,7 +19,7 @@ import { scanOf } from './compiled-server.js'
 const SERVERS = Math.min(Number(process.argv[2] ?? 3), 3, availableParallelism())
 const CLIENTS_A_SERVER = 4
 const SECONDS = Number(process.env.SECONDS ?? 15)
-const ROUNDS = 3
+const ROUNDS = Number(process.env.ROUNDS ?? 3)
 const GOAL = 0.9
 
 const main = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url))
