@@ -156,6 +156,29 @@ export function createEncode(
   }
 }
 
+/** Gives what the encoder makes of one image that is known under `key`; what it is fed with is made where it has to run. */
+export type EncodeAs = (key: string, feeds: () => Tensors) => Promise<Tensors>
+
+/** The same for an image that has a name of its own, cheaper than its values. */
+export function createEncodeAs(
+  { encoder, links }: TwoParts,
+  memory: EncoderMemory | undefined,
+  clock: PartsClock,
+): EncodeAs {
+  return async (key, feeds) => {
+    const known = memory?.get(key)
+    if (known) {
+      clock.kept()
+      return known
+    }
+    const outputs = await clock.encoder(async () => encoder.run(feeds()))
+    const own: Record<string, Tensor> = {}
+    for (const [output, input] of links) own[input] = partOf(outputs[output]!, 0, 1, memory !== undefined)
+    memory?.set(key, own)
+    return own
+  }
+}
+
 /** Both networks as one, over the inputs of `outerInputs`. */
 export function twoPartPredict(parts: TwoParts, encode: Encode, clock: PartsClock): Predict {
   const { encoder, decoder, links } = parts

@@ -5,8 +5,10 @@
 
 import { isInteractive, type ModelType } from '../contract/model.js'
 import { AppError } from '../errors.js'
+import { BOX_VALUE } from '../transforms/box-prompt.js'
 import { parseLooseJson } from '../util/loose-json.js'
 import type { Vec3 } from '../volume/volume.js'
+import { boxValue } from './box-value.js'
 
 /** More clicks than a person makes in a day; a bound for what a script may send. */
 export const MAX_POINTS = 10_000
@@ -38,6 +40,8 @@ const LISTS = ['foreground', 'background', 'points'] as const
  * Voxel i covers [i, i + 1), so fractions are cut off. Clients keep every click of a structure and send all of them each
  * time: one that lies outside the image is left out, with a note, as long as another lies inside.
  *
+ * A model that `takesBox` may be asked with `box` alone; for any other that answers clicks it is refused.
+ *
  * `labels`, of a model that tells clicks by label, names further lists; such a model also answers without any click.
  * Throws BAD_PARAMS naming the parameter, the index of the point that is wrong, and the numbers that were sent.
  */
@@ -47,6 +51,7 @@ export function clickValues(
   size: Vec3,
   reads = isInteractive(type),
   labels?: readonly string[],
+  takesBox = false,
 ): ClickValues {
   const values = new Map<string, unknown>()
   if (!reads) return { values, notes: [] }
@@ -57,8 +62,13 @@ export function clickValues(
   const spatialSize = parseSizes(params.spatial_size)
   if (spatialSize) values.set('spatial_size', spatialSize)
 
+  const sentBox = isSaid(params.box) ? params.box : undefined
+  if (sentBox !== undefined && !takesBox && isInteractive(type))
+    throw new AppError('BAD_PARAMS', "'box': this model takes points, no box", {
+      hint: type === 'annotation' ? 'send "points"' : 'send "foreground" and "background"',
+    })
   if (type === 'annotation') requireExtremePoints(lists.get('points') ?? [])
-  else if (isInteractive(type) && labels === undefined) requireClicks(lists)
+  else if (isInteractive(type) && labels === undefined) requireClicks(lists, takesBox, sentBox !== undefined)
   const inside = ({ voxel }: SentPoint) => isInside(voxel, size)
   const sent = [...lists.values()].flat()
   const outside = sent.filter((point) => !inside(point))
@@ -71,7 +81,16 @@ export function clickValues(
   if (current && inside(current)) values.set('current_point', current.voxel)
   // Usually it is the last of a list as well, and said already.
   else if (current && !outside.some(({ voxel }) => voxel.join() === current.voxel.join())) outside.push(current)
-  return { values, notes: outside.length > 0 ? [leftOut(outside, size)] : [] }
+  const notes = outside.length > 0 ? [leftOut(outside, size)] : []
+  if (sentBox === undefined || !takesBox) return { values, notes }
+  const { voxel } = (current && inside(current) ? current : sent.find(inside)) ?? {}
+  const { box, note } = boxValue(sentBox, params.slice, voxel ? [voxel] : [], size)
+  values.set(BOX_VALUE, box)
+  return { values, notes: note === undefined ? notes : [...notes, note] }
+}
+
+function isSaid(value: unknown): boolean {
+  return value !== undefined && value !== null && value !== '' && !(Array.isArray(value) && value.length === 0)
 }
 
 function requireExtremePoints({ length: count }: readonly SentPoint[]): void {
@@ -82,11 +101,11 @@ function requireExtremePoints({ length: count }: readonly SentPoint[]): void {
 }
 
 /** Both lists are there afterwards. */
-function requireClicks(lists: Map<string, readonly SentPoint[]>): void {
+function requireClicks(lists: Map<string, readonly SentPoint[]>, takesBox: boolean, hasBox: boolean): void {
   for (const key of ['foreground', 'background']) if (!lists.has(key)) lists.set(key, [])
-  if (lists.get('foreground')!.length + lists.get('background')!.length === 0)
+  if (!hasBox && lists.get('foreground')!.length + lists.get('background')!.length === 0)
     throw new AppError('BAD_PARAMS', "'foreground' and 'background' are both empty", {
-      hint: 'send params {"foreground": [[x,y,z], ...], "background": []} with at least one click',
+      hint: `send params {"foreground": [[x,y,z], ...], "background": []} with at least one click${takesBox ? ', or "box": [x0, y0, x1, y1]' : ''}`,
     })
 }
 

@@ -123,11 +123,13 @@ async function drawGroup(
   group: readonly SliceSeed[],
   within: JobControl,
 ): Promise<ImageField[]> {
-  const { ref, predictor } = plan.model
+  const { ref, predictor, parts } = plan.model
   const single = typeof predictor.inputs[0]?.dims[0] === 'number'
   const batch = batchedPredict(predictor.run, group.length)
   const run = single ? predictor.run : batch.predict
-  const batchPlan = { ...plan, model: { ref, predictor: { ...predictor, run } } }
+  // each slice has a seed of its own here, which goes on from no mask of an earlier request
+  const own = parts && { ...parts, session: undefined }
+  const batchPlan = { ...plan, model: { ref, predictor: { ...predictor, run }, parts: own } }
   return Promise.all(
     group.map(async (seed) => {
       let fed: Item

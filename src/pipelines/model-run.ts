@@ -9,6 +9,7 @@ import type { Predict, Predictor } from '../contract/tensor.js'
 import { AppError } from '../errors.js'
 import { infer, type NetworkResult } from '../inferers/infer.js'
 import { mirrored } from '../inferers/mirror.js'
+import type { Prompted } from '../inferers/prompted/layout.js'
 import { type BuiltTransform, buildTransform, placeIn } from '../transforms/catalog.js'
 import { requireImage, withImage, withNote, withValue } from '../transforms/fields.js'
 import { inverseMoves, moveMap } from '../transforms/flip-rotate.js'
@@ -24,6 +25,7 @@ import { applyLabelMaps, applyVote, ensembleOf, type MemberPlan, partName, planM
 import { mirroring } from './mirroring.js'
 import { type NodeMapping, resolveMapping } from './node-mapping.js'
 import { outputContent } from './output-content.js'
+import { applyPrompted, PROMPTED_PRE } from './prompted-model.js'
 import type { LoadedModel } from './run.js'
 import { planScores, restoredField, restorerFor, type ScorePlan } from './score-plan.js'
 import { inTensorOrderEarly } from './tensor-order.js'
@@ -42,6 +44,8 @@ export interface ModelPlan {
   readonly content?: 'labels' | 'scores' | undefined
   /** The field that the writer takes. */
   readonly resultField: string
+  /** The model is a pair that takes prompts instead of fields. */
+  readonly prompted?: Prompted | undefined
   /** Whether any transform reads clicks: then results keep the image's own order of axes. */
   readonly clicks: boolean
 }
@@ -70,6 +74,7 @@ export function planModel(model: LoadedModel): ModelPlan {
   const { pre, post } = buildTransforms(config)
   const written = writerField(config)
   if (config.type === 'pipeline') return planPipeline(model, pre, post, written)
+  if (model.parts?.prompted) return planPrompted(model, model.parts.prompted, pre, post, written)
   const mapping = resolveMapping({
     pairs: config.inference.nodeMapping,
     inputs: model.predictor.inputs,
@@ -118,6 +123,36 @@ function planPipeline(
   return { model, pre, post, scores, steps: post, mapping, resultField, clicks: true }
 }
 
+/** A pair that takes prompts sees a slice and gives its mask, or its scores to post-transforms that take them. */
+function planPrompted(
+  model: LoadedModel,
+  prompted: Prompted,
+  pre: readonly BuiltTransform[],
+  post: readonly BuiltTransform[],
+  written: string | undefined,
+): ModelPlan {
+  const { preTransforms, inference } = model.ref.config
+  const resultField = written ?? post.flatMap(fieldsOf)[0] ?? 'pred'
+  const output = { name: 'masks', type: 'float32', dims: ['n', 1, 'rows', 'columns'] } as const
+  const input = {
+    name: prompted.picture.spec.name,
+    type: 'float32',
+    dims: ['n', prompted.picture.channels, 'rows', 'columns'],
+  } as const
+  return {
+    model,
+    prompted,
+    pre: preTransforms.length > 0 ? pre : PROMPTED_PRE.map((spec) => buildTransform(spec)),
+    post,
+    steps: post,
+    scores: { reduction: { kind: 'scores' }, activation: 'none', restores: false, rest: post },
+    mapping: { inputs: [{ spec: input, field: inference.image }], outputs: [{ spec: output, field: resultField }] },
+    content: outputContent(model.ref.config, post, resultField) === 'scores' ? 'scores' : 'labels',
+    resultField,
+    clicks: true,
+  }
+}
+
 function fieldsOf({ keys, args }: BuiltTransform): readonly string[] {
   const label = (args as { label_field?: unknown }).label_field
   return typeof label === 'string' ? [...keys, label] : keys
@@ -150,6 +185,7 @@ export async function applyAll(
 
 /** Feeds the network, or several, and puts the result into the item as the field its config names. */
 export async function applyNetwork(plan: ModelPlan, item: Item, control: JobControl): Promise<Item> {
+  if (plan.prompted) return applyPrompted(plan, item, control)
   const { model } = plan
   const { join, networks: names = [] } = model.ref.config.inference
   if (join?.kind === 'vote') return applyVote(plan, item, control, applyOne)

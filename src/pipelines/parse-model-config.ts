@@ -452,7 +452,6 @@ function partsOf({ parts, kserve, engine }: Inference, type: ModelType): Parts |
     fail(`inference.parts.${idle}`, "is for the layouts of the SAM family; this one is 'plain'")
   if (parts.layout !== undefined && parts.layout !== 'plain' && type !== 'deepgrow')
     fail('inference.parts.layout', `'${parts.layout}' answers prompts; the type has to be deepgrow, not ${type}`)
-  if (parts.layout !== undefined && parts.layout !== 'plain') fail('inference.parts.layout', 'can only be plain yet')
   const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined))
   return { ...(given as typeof rest), previousMask, maskThreshold } as Parts
 }

@@ -28,7 +28,14 @@ export const runInference: RunInference = async (given, whole) => {
   const prefix = cacheablePrefix(plan)
   const read = await prepared(job, plan, prefix, { ...context, control }, clock)
   const labels = plan.pre.find(({ traits }) => traits.labelClicks)?.traits.labelClicks
-  const clicks = clickValues(config.type, job.params, read.source.volume.size, plan.clicks, labels)
+  const clicks = clickValues(
+    config.type,
+    job.params,
+    read.source.volume.size,
+    plan.clicks,
+    labels,
+    plan.prompted !== undefined,
+  )
   const values = new Map([...read.item.values, ...Object.entries(job.params), ...clicks.values])
   let item: Item = { ...read.item, values }
   const notes = [...read.notes, ...clicks.notes]

@@ -3,7 +3,8 @@
 import type { InferenceJob, JobControl, JobResult, ToolJob } from '../contract/job.js'
 import type { ModelRef } from '../contract/model.js'
 import type { Networks, Predict, Predictor } from '../contract/tensor.js'
-import type { Encode, EncoderMemory, TwoParts } from '../inferers/two-parts.js'
+import type { Prompted } from '../inferers/prompted/layout.js'
+import type { Encode, EncodeAs, EncoderMemory, TwoParts } from '../inferers/two-parts.js'
 import type { Item } from '../transforms/types.js'
 
 /** A model with the predictor that runs it. */
@@ -18,9 +19,10 @@ export interface LoadedModel {
 }
 
 export interface LoadedParts extends TwoParts {
-  /** What the encoder takes for pixels, where its graph tells: it scales bytes, or numbers from 0 to 1, itself. */
-  readonly scales?: 'bytes' | 'unit' | undefined
   readonly encode: Encode
+  readonly encodeAs: EncodeAs
+  /** How the pair is fed with points and boxes, where it is one of the SAM family. */
+  readonly prompted?: Prompted | undefined
   readonly decode: Predict
   /** What a session's encodings and masks are kept in, and that session's key; absent for one-shot uploads. */
   readonly memory?: EncoderMemory | undefined

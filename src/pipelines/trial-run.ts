@@ -1,11 +1,13 @@
 /**
  * A model's whole pipeline over a small made-up image, before the model serves: a config that names a field nobody makes,
  * a channel that is not there, or steps that do not fit each other is found here and not by its first user. The network
- * has been asked already; a stand-in answers for it, of the shapes it gave.
+ * has been asked already; a stand-in answers for it, of the shapes it gave. A pair that takes prompts, which nobody can ask with
+ * zeros alone, answers itself.
  */
 import type { Tensor } from '../contract/tensor.js'
 import { AppError } from '../errors.js'
 import type { ReadResult } from '../formats/format.js'
+import { BOX_VALUE, type BoxPrompt } from '../transforms/box-prompt.js'
 import { type BuiltTransform, placed } from '../transforms/catalog.js'
 import type { ImageField, Item } from '../transforms/types.js'
 import { makeVolume, type Vec3 } from '../volume/volume.js'
@@ -79,18 +81,23 @@ async function oneTrial(
     (name) => [name, fieldOf(source, imageNeeds(plan, name).view, { mostVoxels: most })] as const,
   )
   const labels = plan.pre.find(({ traits }) => traits.labelClicks)?.traits.labelClicks
-  const { values } = clickValues(config.type, clicksIn(size), size, plan.clicks, labels)
+  const clicks = clickValues(config.type, clicksIn(size, plan), size, plan.clicks, labels)
+  const boxed = plan.prompted && !plan.prompted.prompts.includes('points')
+  const values = new Map([...clicks.values, ...(boxed ? [[BOX_VALUE, boxIn(size)] as const] : [])])
   const { first } = config
   if (first) images.push([first.field, foundField(images[0]![1])])
   let item: Item = { images: new Map(images), values, result: {} }
   for (const step of plan.pre) item = await tried(step, item, most)
-  const network = {
-    ...plan.model,
-    ref: smallWindow(plan),
-    predictor: standIn(plan, answered, most),
-    networks: undefined,
+  if (plan.prompted) item = bounded(await applyNetwork(plan, item, FREE), most)
+  else {
+    const network = {
+      ...plan.model,
+      ref: smallWindow(plan),
+      predictor: standIn(plan, answered, most),
+      networks: undefined,
+    }
+    item = bounded(await applyNetwork({ ...plan, model: network, mapping: freeShapes(plan) }, item, FREE), most)
   }
-  item = bounded(await applyNetwork({ ...plan, model: network, mapping: freeShapes(plan) }, item, FREE), most)
   const scores = item.values.get(plan.mapping.outputs[0]!.field)
   if (Array.isArray(scores) && !item.images.has(plan.mapping.outputs[0]!.field)) {
     classified(scores, plan)
@@ -148,7 +155,8 @@ function madeUp(size: Vec3, channels: number) {
   return makeVolume(size, Float64Array.of(1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1), data, { channels })
 }
 
-function clicksIn([nx, ny, nz]: Vec3): Record<string, unknown> {
+/** One of each kind; for a pair that may be exported for a single point, one. */
+function clicksIn([nx, ny, nz]: Vec3, { prompted }: ModelPlan): Record<string, unknown> {
   const [x, y, z] = [nx >> 1, ny >> 1, nz >> 1]
   const ends = [
     [x - 5, y, z],
@@ -158,7 +166,11 @@ function clicksIn([nx, ny, nz]: Vec3): Record<string, unknown> {
     [x, y, Math.max(0, z - 5)],
     [x, y, Math.min(nz - 1, z + 5)],
   ]
-  return { foreground: [[x, y, z]], background: [[1, 1, z]], points: ends, current_point: [x, y, z] }
+  return { foreground: [[x, y, z]], background: prompted ? [] : [[1, 1, z]], points: ends, current_point: [x, y, z] }
+}
+
+function boxIn([nx, ny, nz]: Vec3): BoxPrompt {
+  return { first: [nx >> 2, ny >> 2, nz >> 1], last: [(3 * nx) >> 2, (3 * ny) >> 2, nz >> 1] }
 }
 
 function smallWindow({ model: { ref } }: ModelPlan) {

@@ -2,8 +2,11 @@
 
 import type { ModelRef } from '../contract/model.js'
 import type { Predictor } from '../contract/tensor.js'
+import { AppError } from '../errors.js'
+import { promptInputs, readLayout, takesPrompts } from '../inferers/prompted/layout.js'
 import {
   createEncode,
+  createEncodeAs,
   type EncoderMemory,
   linkParts,
   outerInputs,
@@ -18,28 +21,39 @@ export function assembleParts(
   ref: LoadedModel['ref'],
   encoder: Predictor,
   decoder: Predictor,
-  scales: LoadedParts['scales'],
+  scales: 'bytes' | 'unit' | undefined,
 ): LoadedModel {
-  const feeds = ref.config.inference.parts?.feeds ?? {}
-  const links = linkParts(encoder, decoder, feeds)
-  const networks = { encoder, decoder, links }
+  const { parts, nodeMapping } = ref.config.inference
+  if (!parts) throw new AppError('INTERNAL', 'a model of two parts whose config has none')
+  const isPrompted = takesPrompts(decoder, parts, nodeMapping)
+  if (isPrompted && ref.config.type !== 'deepgrow')
+    throw new AppError(
+      'BAD_MODEL_CONFIG',
+      `config.type has to be deepgrow for a decoder that takes prompts, not ${ref.config.type}`,
+      {
+        hint: "or feed it with fields: inference.parts.layout 'plain' and node_mapping",
+      },
+    )
+  const prompted = isPrompted ? readLayout(encoder, decoder, parts, scales) : undefined
+  const links = linkParts(encoder, decoder, parts.feeds, isPrompted ? promptInputs(decoder).readers : [])
+  const networks = { encoder, decoder, links, prompted }
   const shown = encoder.fallbackReason ? encoder : decoder.fallbackReason ? decoder : encoder
   const predictor: Predictor = {
     inputs: outerInputs(networks),
     outputs: decoder.outputs,
     device: shown.device,
     fallbackReason: shown.fallbackReason,
-    run: () => Promise.reject(new Error('replaced below')),
+    run: unused,
     close: async () => {
       await Promise.all([encoder.close(), decoder.close()])
     },
   }
-  return running(
-    { ref, predictor, parts: { ...networks, scales, encode: async (made) => made, decode: decoder.run } },
-    undefined,
-    UNWATCHED,
-  )
+  const loaded: LoadedParts = { ...networks, encode: unused, encodeAs: unused, decode: unused }
+  return running({ ref, predictor, parts: loaded }, undefined, UNWATCHED)
 }
+
+/** Stands where `running` puts the real one. */
+const unused = () => Promise.reject(new AppError('INTERNAL', 'a model of two parts that was not put together'))
 
 /** The model for one job: `clock` hears which part runs, and a session's image is encoded once as long as `cache` keeps that. */
 export function partsOfJob(
@@ -65,7 +79,7 @@ function running(
   return {
     ref,
     predictor: { ...predictor, run: twoPartPredict(networks, encode, clock) },
-    parts: { ...networks, encode, decode, memory, session },
+    parts: { ...networks, encode, encodeAs: createEncodeAs(networks, memory, clock), decode, memory, session },
   }
 }
 

@@ -89,6 +89,7 @@ async function proveOne(model: LoadedModel, maxTrialValues: number, part?: numbe
   const { predictor, ref } = model
   checkNames(ref.config, predictor)
   const plan = planModel(model)
+  if (plan.prompted) return trialRun(plan, { feeds: {}, results: {} }, maxTrialValues)
   const image = plan.mapping.inputs[0]?.spec
   if (!image) throw new AppError('BAD_MODEL', 'the network has no inputs')
   checkWindow(ref.config, image)

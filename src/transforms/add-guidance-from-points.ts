@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { AppError } from '../errors.js'
 import type { Vec3 } from '../volume/volume.js'
 import { describing } from './args.js'
+import { boxOf } from './box-prompt.js'
 import { requireImage, withValue } from './fields.js'
 import { type Guidance, mapPoints, pointsOf } from './guidance.js'
 import type { Item, TransformDefinition } from './types.js'
@@ -21,8 +22,8 @@ const args = z.strictObject({
 
 /**
  * Turns the client's clicks, voxel indices of the file it posted, into guidance on the image's current grid. In two
- * dimensions only the clicks of one slice stay: the one `slice_key` names, else that of `current_point`, where a click lies
- * there; else the lowest that has any.
+ * dimensions only the clicks of one slice stay: that of a box, else the one `slice_key` names, else that of `current_point`,
+ * where a click lies there; else the lowest that has any.
  * Source: monai.apps.deepgrow.transforms.AddGuidanceFromPointsd.
  */
 export const addGuidanceFromPoints: TransformDefinition<typeof args> = {
@@ -46,11 +47,14 @@ function guided(item: Item, a: z.output<typeof args>): Item {
     return withValue(item, a.guidance, { foreground, background, size } satisfies Guidance)
 
   const axis = sliceAxis(image.axes, a.axis, a.depth_first)
+  const box = boxOf(item)
+  const boxed = box && mapPoints([wholeVoxel(box.first)], image.source, image.volume)[0]![axis]
   const all = [...foreground, ...background]
-  if (all.length === 0) throw new AppError('BAD_PARAMS', `'${a.foreground}' and '${a.background}' hold no point`)
+  if (all.length === 0 && boxed === undefined)
+    throw new AppError('BAD_PARAMS', `'${a.foreground}' and '${a.background}' hold no point`)
   const wanted = mapPoints(wantedVoxel(item, a.slice_key, axis), image.source, image.volume)[0]?.[axis]
   const clicked = all.map((p) => p[axis]!)
-  const slice = wanted !== undefined && clicked.includes(wanted) ? wanted : Math.min(...clicked)
+  const slice = boxed ?? (wanted !== undefined && clicked.includes(wanted) ? wanted : Math.min(...clicked))
   const onSlice = (points: readonly Vec3[]) => points.filter((p) => p[axis] === slice)
   const guidance: Guidance = { foreground: onSlice(foreground), background: onSlice(background), size, slice }
   // Clicks on other slices are no part of this request: EnforceClicksd, at the end, must not see them.
@@ -58,6 +62,10 @@ function guided(item: Item, a: z.output<typeof args>): Item {
     pointsOf(item, key).filter((_, i) => mapped[i]![axis] === slice)
   const kept = withValue(item, a.foreground, used(a.foreground, foreground))
   return withValue(withValue(kept, a.background, used(a.background, background)), a.guidance, guidance)
+}
+
+function wholeVoxel([x, y, z]: Vec3): Vec3 {
+  return [Math.floor(x), Math.floor(y), Math.floor(z)]
 }
 
 /** The storage axis (0 = x) that holds the slices: `axis` of the array, whose depth MONAI rolls to the front. */

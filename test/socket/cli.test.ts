@@ -117,6 +117,8 @@ test.each<[string, string[], number, string]>([
     2,
     'as in 120,85,40',
   ],
+  ['neither clicks nor a box', ['deepgrow', '.', '-m', 'organ', '-o', 'y.nii'], 2, '--foreground or --box is missing'],
+  ['a box of three', ['deepgrow', '.', '-m', 'organ', '-o', 'y.nii', '--box', '1,2,3'], 2, 'as in 90,60,150,110'],
   ['a server that is not there', ['list', '--server', 'http://127.0.0.1:9'], 3, 'no server answers'],
 ])('%s ends with its own code and words', async (_what, words, code, text) => {
   const ended = await run(...words)

@@ -24,6 +24,8 @@ interface Options extends ServerOptions {
   readonly points?: string[]
   readonly foreground?: string[]
   readonly background?: string[]
+  readonly box?: string
+  readonly slice?: string
   readonly label?: string
   readonly morePoints?: string
   readonly simplify?: string
@@ -84,16 +86,12 @@ export function addAnnotateCommands(program: Command): void {
       })),
     )
   command('deepgrow', 'label one structure from clicks', true)
-    .requiredOption('--foreground <x,y,z>', 'a voxel inside it; again for each', point)
+    .option('--foreground <x,y,z>', 'a voxel inside it; again for each', point)
     .option('--background <x,y,z>', 'a voxel outside it; again for each', point)
+    .option('--box <x0,y0,x1,y1>', 'a box around it in one slice, for models that take one')
+    .option('--slice <z>', 'the slice of the box, from 0')
     .action((scans: string[], options: Options) =>
-      annotate(scans, options, () => ({
-        route: 'deepgrow',
-        params: {
-          foreground: readPoints('--foreground', options.foreground),
-          background: readPoints('--background', options.background),
-        },
-      })),
+      annotate(scans, options, () => ({ route: 'deepgrow', params: deepgrowParams(options) })),
     )
   command('polygons', 'the contours of masks, slice by slice, as JSON', false)
     .option('--label <value>', 'one value of a label map; without it everything but 0')
@@ -259,6 +257,25 @@ function readPoints(flag: string, words: readonly string[] = []): number[][] {
       return point
     }),
   )
+}
+
+function deepgrowParams({ foreground, background, box, slice }: Options): Record<string, unknown> {
+  if (!foreground && box === undefined)
+    throw new UsageError(
+      '--foreground or --box is missing',
+      'as in --foreground 120,85,40, or --box 90,60,150,110 --slice 40',
+    )
+  if (slice !== undefined && box === undefined)
+    throw new UsageError('--slice is that of --box', 'a click has its own, as in --foreground 120,85,40')
+  const corners = box?.split(',').map(Number)
+  if (corners && (corners.length !== 4 || corners.some((n) => !Number.isFinite(n))))
+    throw new UsageError(`--box '${box}' is no box`, 'as in 90,60,150,110: column and row of two corners, from 0')
+  return {
+    foreground: readPoints('--foreground', foreground),
+    background: readPoints('--background', background),
+    ...(corners ? { box: corners } : {}),
+    ...(slice === undefined ? {} : { slice: readNumber('--slice', slice) }),
+  }
 }
 
 function readNumber(name: string, text: string): number {

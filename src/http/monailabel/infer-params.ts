@@ -13,7 +13,7 @@ const FOR_CLIENTS: ReadonlySet<string> = new Set([
 
 /** Keys of `params` that are no name of a label, where a model has none of its own. */
 const OWN_KEYS: ReadonlySet<string> = new Set([
-  ...['foreground', 'background', 'points', 'current_point', 'spatial_size', 'image_index', 'point_labels'],
+  ...['foreground', 'background', 'points', 'current_point', 'spatial_size', 'image_index', 'point_labels', 'box'],
 ])
 
 export interface InferParams {
@@ -30,7 +30,9 @@ export interface InferParams {
  */
 export function readInferParams(sent: Readonly<Record<string, unknown>>, config: ModelConfig): InferParams {
   const drawn = typeof sent.label === 'string' && sent.label !== '' ? sent.label : undefined
-  const params = Object.fromEntries(Object.entries(sent).filter(([key]) => !FOR_CLIENTS.has(key)))
+  // a box lies in one slice, and nothing else may say in which
+  const isOurs = (key: string) => !FOR_CLIENTS.has(key) || (key === 'slice' && sent.box !== undefined)
+  const params = Object.fromEntries(Object.entries(sent).filter(([key]) => isOurs(key)))
   const takesClicks = config.type === 'deepgrow' || config.type === 'pipeline'
   if (!takesClicks || 'foreground' in sent) return { params, structure: drawn, notes: [] }
 

@@ -47,6 +47,7 @@ export const InferenceQuery = z.object({
 interface TaskRoute {
   readonly task: InferenceTask
   readonly summary: string
+  readonly description?: string
   /** Model types that its parameters suit; absent for every one. The route itself runs any model. */
   readonly types?: readonly string[]
   readonly example: Readonly<Record<string, unknown>>
@@ -72,6 +73,10 @@ const TASKS: readonly TaskRoute[] = [
   {
     task: 'deepgrow',
     summary: 'Label one structure from foreground and background clicks',
+    description:
+      'params: foreground and background are lists of clicks [x, y, z], voxel indices of the posted image. Models of the SAM ' +
+      'family also take box, [x0, y0, x1, y1] in the same indices, in the slice that slice (or a click) names; a picture has ' +
+      'one. mask_quality of the reply is what such a model thinks of its mask.',
     types: ['deepgrow'],
     example: { foreground: [[17, 20, 0]], background: [] },
   },
@@ -79,7 +84,7 @@ const TASKS: readonly TaskRoute[] = [
 ]
 
 export const inferenceRoutes: FastifyPluginAsyncZod<InferenceRouteOptions> = async (app, options) => {
-  for (const { task, summary, types, example } of TASKS) {
+  for (const { task, summary, description, types, example } of TASKS) {
     app.post(
       `/v1/${task}`,
       {
@@ -87,6 +92,7 @@ export const inferenceRoutes: FastifyPluginAsyncZod<InferenceRouteOptions> = asy
           operationId: task,
           tags: ['inference'],
           summary,
+          ...(description === undefined ? {} : { description }),
           querystring: InferenceQuery,
           response: { 202: RequestInfo, ...refusals(...INFERENCE_REFUSALS) },
         },

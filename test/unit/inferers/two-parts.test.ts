@@ -102,8 +102,14 @@ describe('an encoder and a decoder', () => {
   it('say which of them runs, and that the encoder did not have to', async () => {
     const said: string[] = []
     const clock: PartsClock = {
-      encoder: (work) => (said.push('encoder'), work()),
-      decoder: (work) => (said.push('decoder'), work()),
+      encoder: (work) => {
+        said.push('encoder')
+        return work()
+      },
+      decoder: (work) => {
+        said.push('decoder')
+        return work()
+      },
       kept: () => void said.push('kept'),
     }
     const answer = predictor(pair(), memory(), clock)
