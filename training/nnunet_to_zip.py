@@ -4,6 +4,7 @@
     curl -X PUT http://127.0.0.1:5000/admin/model/liver -F data=@liver.zip
 
 Runs in the Python environment in which the model was trained (nnU-Net v2 and the `onnx` package; `pip install onnx`), on a CPU.
+Of a cascade (3d_cascade_fullres) the first stage, trained beside it, goes into the same zip; `--previous FOLDER` names another.
 `--folds 0 1 2` takes some of the folds, `--checkpoint checkpoint_best.pth` another checkpoint. Each exported network is run
 once beside the original through onnxruntime, where that is installed, and the largest difference is printed.
 """
@@ -58,23 +59,29 @@ def export(network: torch.nn.Module, channels: int, patch: list[int], path: Path
     return float((given - expected).abs().max())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="<trainer>__<plans>__<configuration> in nnUNet_results")
-    parser.add_argument("zip", type=Path, help="the archive to write")
-    parser.add_argument("--folds", nargs="+", help="as in fold_<...>; all that were trained, if not told")
-    parser.add_argument("--checkpoint", default="checkpoint_final.pth")
-    given = parser.parse_args()
-    folder = given.folder.resolve()
-    folds = given.folds or folds_in(folder, given.checkpoint)
+def previous_folder(folder: Path, previous: str) -> Path:
+    """Where the first stage of a cascade was trained: beside the second, by the same trainer if there are several."""
+    trainer, plans, _ = folder.name.split("__")
+    beside = sorted(path for path in folder.parent.glob(f"*__{plans}__{previous}") if path.is_dir())
+    same = [path for path in beside if path.name.startswith(f"{trainer}__")]
+    found = same or beside
+    if len(found) != 1:
+        told = "not trained" if not found else f"trained {len(found)} times"
+        raise SystemExit(f"{folder.name} reads the label maps of {previous}, which is {told} beside it: name its folder with --previous")
+    return found[0]
 
+
+def write_configuration(archive: zipfile.ZipFile, folder: Path, folds: list[str] | None, checkpoint: str) -> str | None:
+    """Adds a trained configuration to the archive; the name of the stage before it, if it is the second of a cascade."""
+    folds = folds or folds_in(folder, checkpoint)
     predictor = nnUNetPredictor(device=torch.device("cpu"))
     predictor.initialize_from_trained_model_folder(
-        str(folder), [fold if fold == "all" else int(fold) for fold in folds], given.checkpoint
+        str(folder), [fold if fold == "all" else int(fold) for fold in folds], checkpoint
     )
     configuration = predictor.configuration_manager
+    # of a cascade, with a channel for each label of the stage before
     channels = determine_num_input_channels(predictor.plans_manager, configuration, predictor.dataset_json)
-    name = next(n for n in predictor.plans_manager.available_configurations if folder.name.endswith(f"__{n}"))
+    name = folder.name.split("__")[-1]
     axes = predictor.allowed_mirroring_axes
     said = {
         "trainer": predictor.trainer_name,
@@ -82,11 +89,11 @@ def main() -> None:
         "inference_allowed_mirroring_axes": None if axes is None else list(axes),
     }
     inside = f"{folder.parent.name}/{folder.name}"
-    with tempfile.TemporaryDirectory() as work, zipfile.ZipFile(given.zip, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in ["plans.json", "dataset.json", "dataset_fingerprint.json"]:
-            if (folder / file).exists():
-                archive.write(folder / file, f"{inside}/{file}")
-        archive.writestr(f"{inside}/nnunet_export.json", json.dumps(said, indent=1))
+    for file in ["plans.json", "dataset.json", "dataset_fingerprint.json"]:
+        if (folder / file).exists():
+            archive.write(folder / file, f"{inside}/{file}")
+    archive.writestr(f"{inside}/nnunet_export.json", json.dumps(said, indent=1))
+    with tempfile.TemporaryDirectory() as work:
         for fold, weights in zip(folds, predictor.list_of_parameters, strict=True):
             predictor.network.load_state_dict(weights)
             path = Path(work) / "model.onnx"
@@ -94,8 +101,25 @@ def main() -> None:
             archive.write(path, f"{inside}/fold_{fold}/model.onnx")
             path.unlink()
             told = "not compared, onnxruntime is not installed" if difference is None else f"differs by {difference:.1e}"
-            print(f"fold {fold}: {told}")
-    print(f"{given.zip}: {len(folds)} folds of {folder.name}")
+            print(f"{name}, fold {fold}: {told}")
+    print(f"{archive.filename}: {len(folds)} folds of {folder.name}")
+    return configuration.previous_stage_name
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="<trainer>__<plans>__<configuration> in nnUNet_results")
+    parser.add_argument("zip", type=Path, help="the archive to write")
+    parser.add_argument("--folds", nargs="+", help="as in fold_<...>; all that were trained, if not told")
+    parser.add_argument("--checkpoint", default="checkpoint_final.pth")
+    parser.add_argument("--previous", type=Path, help="of a cascade, the folder of its first stage, if it is not the one beside")
+    given = parser.parse_args()
+    folder = given.folder.resolve()
+    with zipfile.ZipFile(given.zip, "w", zipfile.ZIP_DEFLATED) as archive:
+        previous = write_configuration(archive, folder, given.folds, given.checkpoint)
+        if previous is not None:
+            first = given.previous.resolve() if given.previous else previous_folder(folder, previous)
+            write_configuration(archive, first, given.folds, given.checkpoint)
 
 
 if __name__ == "__main__":

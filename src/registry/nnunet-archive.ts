@@ -1,8 +1,8 @@
-/** An archive of nnU-Net v2: plans.json and dataset.json of one configuration, and an ONNX file a fold. */
+/** An archive of nnU-Net v2: plans.json and dataset.json of one configuration, or of the two of a cascade, and an ONNX file a fold. */
 import { posix } from 'node:path'
 import { AppError } from '../errors.js'
 import type { UnzippedFile } from '../util/unzip.js'
-import { nnunetConfig } from './nnunet.js'
+import { configurationSaid, type NnunetStage, nnunetConfig, previousStage } from './nnunet.js'
 import { type OnnxFiles, onnxFiles } from './onnx-files.js'
 import { readOnnxHeader } from './onnx-header.js'
 
@@ -28,28 +28,57 @@ export function isNnunet(files: readonly UnzippedFile[]): boolean {
 export async function readNnunet(
   config: unknown,
   files: readonly UnzippedFile[],
-  json: (file: UnzippedFile) => Promise<unknown>,
+  json: ReadJson,
 ): Promise<{ readonly config: unknown; readonly networks: readonly OnnxFiles[] }> {
-  const root = chosenFolder(files)
+  const { root, previous } = await chosenFolders(files, json)
   const folds = foldsOf(files, root)
   if (folds.length === 0)
     throw new AppError('BAD_MODEL', 'the nnU-Net archive holds no ONNX model, only what it was trained with', {
       hint: EXPORT_HINT,
     })
-  const networks = folds.map((file) => onnxFiles(file, files))
+  const before = previous === undefined ? [] : foldsOf(files, previous)
+  const networks = [...folds, ...before].map((file) => onnxFiles(file, files))
   if (config !== undefined) return { config, networks }
   const at = (name: string) => files.find(({ entryName }) => entryName === `${root}${name}`)
-  const exported = at('nnunet_export.json')
-  const { inputs } = await readOnnxHeader(folds[0]!.path)
+  const from = previous === undefined ? root.length : commonFolder(root, previous).length
+  const stage = async (folder: string, found: readonly UnzippedFile[]): Promise<NnunetStage> => {
+    const { inputs } = await readOnnxHeader(found[0]!.path)
+    return {
+      ...(await saidOf(files, folder, json)),
+      patch: (inputs[0]?.dims ?? []).slice(2),
+      networks: found.map(({ entryName }) => entryName.slice(from)),
+    }
+  }
   const derived = nnunetConfig({
     plans: await json(at('plans.json')!),
     dataset: await json(at('dataset.json')!),
-    ...(exported ? { exported: await json(exported) } : {}),
-    folder: folderName(root),
-    patch: (inputs[0]?.dims ?? []).slice(2),
-    networks: folds.map(({ entryName }) => entryName.slice(root.length)),
+    ...(await stage(root, folds)),
+    ...(previous === undefined ? {} : { previous: await stage(previous, before) }),
   })
   return { config: derived, networks }
+}
+
+type ReadJson = (file: UnzippedFile) => Promise<unknown>
+
+/** What a folder and its nnunet_export.json say of themselves. */
+async function saidOf(
+  files: readonly UnzippedFile[],
+  root: string,
+  json: ReadJson,
+): Promise<Pick<NnunetStage, 'exported' | 'folder'>> {
+  const exported = files.find(({ entryName }) => entryName === `${root}nnunet_export.json`)
+  return { ...(exported ? { exported: await json(exported) } : {}), folder: folderName(root) }
+}
+
+/** The folder that both lie in, with its slash; '' for the root. */
+function commonFolder(a: string, b: string): string {
+  const [one, other] = [a.split('/'), b.split('/')]
+  let same = 0
+  while (same < one.length - 1 && one[same] === other[same]) same++
+  return one
+    .slice(0, same)
+    .map((step) => `${step}/`)
+    .join('')
 }
 
 /** `<trainer>__<plans>__<configuration>`; any other name says nothing. */
@@ -58,16 +87,34 @@ function folderName(root: string): string | undefined {
   return name.split('__').length === 3 ? name : undefined
 }
 
-/** Throws BAD_MODEL when there are several: which one is meant, nobody could tell. */
-function chosenFolder(files: readonly UnzippedFile[]): string {
+/**
+ * The configuration to run, and the stage before it where two are a cascade. Throws BAD_MODEL for any other several: which
+ * one is meant, nobody could tell.
+ */
+async function chosenFolders(
+  files: readonly UnzippedFile[],
+  json: ReadJson,
+): Promise<{ readonly root: string; readonly previous?: string | undefined }> {
   const all = folders(files)
   const withNetworks = all.filter((root) => foldsOf(files, root).length > 0)
-  const [chosen, ...others] = withNetworks.length > 0 ? withNetworks : all
-  if (others.length === 0) return chosen!
+  const [chosen, other, ...others] = withNetworks.length > 0 ? withNetworks : all
+  if (other === undefined) return { root: chosen! }
+  if (others.length === 0)
+    for (const [root, previous] of [
+      [chosen!, other],
+      [other, chosen!],
+    ] as const) {
+      const plans = await json(files.find(({ entryName }) => entryName === `${root}plans.json`)!)
+      const before = previousStage(plans, await saidOf(files, root, json))
+      if (before !== undefined && before === configurationSaid(await saidOf(files, previous, json)))
+        return { root, previous }
+    }
   throw new AppError(
     'BAD_MODEL',
-    `the archive holds ${1 + others.length} trained configurations: ${[chosen!, ...others].join(', ')}`,
-    { hint: 'send one of them; a cascade and an ensemble of configurations are not run as one model' },
+    `the archive holds ${2 + others.length} trained configurations that are no cascade: ${[chosen!, other, ...others].join(', ')}`,
+    {
+      hint: 'send one of them, or 3d_lowres with 3d_cascade_fullres; an ensemble of configurations is not run as one model',
+    },
   )
 }
 

@@ -18,6 +18,8 @@ const Configuration = z.looseObject({
   use_mask_for_norm: z.array(z.boolean()).optional(),
   resampling_fn_data: z.string().optional(),
   resampling_fn_data_kwargs: kwargs.optional(),
+  resampling_fn_seg: z.string().optional(),
+  resampling_fn_seg_kwargs: kwargs.optional(),
   resampling_fn_probabilities: z.string().optional(),
   resampling_fn_probabilities_kwargs: kwargs.optional(),
   previous_stage: z.string().nullable().optional(),
@@ -61,9 +63,8 @@ const Export = z.looseObject({
   inference_allowed_mirroring_axes: z.array(z.number().int().min(0).max(2)).nullable().optional(),
 })
 
-export interface NnunetFiles {
-  readonly plans: unknown
-  readonly dataset: unknown
+/** One trained configuration. */
+export interface NnunetStage {
   /** nnunet_export.json, if there is one. */
   readonly exported?: unknown
   /** The folder's name, `<trainer>__<plans>__<configuration>`, if the archive has one. */
@@ -74,68 +75,153 @@ export interface NnunetFiles {
   readonly networks: readonly string[]
 }
 
+export interface NnunetFiles extends NnunetStage {
+  readonly plans: unknown
+  readonly dataset: unknown
+  /** Of a cascade, the stage whose label map the other reads. */
+  readonly previous?: NnunetStage | undefined
+}
+
+/** The field of the first stage's label map. */
+const PREVIOUS = 'previous'
+
 const HINT = 'send the part config with a config_aiaa.json beside the archive, which says it in other words'
 
 /** Throws BAD_MODEL_CONFIG naming the file and the key of what cannot be run as nnU-Net would. */
 export function nnunetConfig(files: NnunetFiles): unknown {
   const plans = parsed(Plans, files.plans, 'plans.json')
   const dataset = parsed(Dataset, files.dataset, 'dataset.json')
-  const exported = parsed(Export, files.exported ?? {}, 'nnunet_export.json')
-  const [trainer, , named] = files.folder?.split('__') ?? []
-  const name = configurationName(plans, exported.configuration ?? named, files.patch)
-  const configuration = inherited(plans, name)
-  const place = `plans.json: configurations.${name}`
-  if (configuration.previous_stage)
+  const stage = stageOf(plans, files)
+  const first = files.previous && stageOf(plans, files.previous)
+  const wanted = stage.configuration.previous_stage ?? undefined
+  if (wanted !== first?.name)
     refuse(
-      `${place} is the second stage of a cascade and needs the answer of ${configuration.previous_stage}, which is not run here`,
-      'send 3d_fullres, 3d_lowres or 2d instead',
+      wanted === undefined
+        ? `${stage.place} is no second stage, and the archive holds ${first?.name} too`
+        : `${stage.place} is the second stage of a cascade and needs the networks of ${wanted}, which the archive does not hold`,
+      'a cascade is a zip of both configurations, as training/nnunet_to_zip.py writes it',
     )
-  if ((configuration.preprocessor_name ?? 'DefaultPreprocessor') !== 'DefaultPreprocessor')
-    refuse(`${place}.preprocessor_name is '${configuration.preprocessor_name}'; only DefaultPreprocessor is run here`)
-  const patch = needed(configuration.patch_size, `${place}.patch_size`)
-  const axes = mirrorAxes(exported.trainer ?? trainer, exported.inference_allowed_mirroring_axes, patch.length)
-  const labels = labelsOf(dataset)
   const channels = Object.values(dataset.channel_names ?? dataset.modality ?? {})
+  const name = first ? `${stage.name} after ${first.name}` : stage.name
   return {
     version: '4',
     type: 'segmentation',
-    labels: labels.names,
+    labels: labelsOf(dataset, 'pred').names,
     description: dataset.description || `${plans.dataset_name ?? dataset.name ?? 'nnU-Net'}, nnU-Net ${name}`,
     ...(dataset.licence || dataset.license ? { license: dataset.licence ?? dataset.license } : {}),
-    pre_transforms: [
-      { name: 'LoadImaged', args: { keys: 'image', ensure_channel_first: true } },
-      ...readerSteps(dataset.overwrite_image_reader_writer ?? plans.image_reader_writer),
-      { name: 'NnUNetTransposed', args: { keys: 'image', transpose_forward: plans.transpose_forward } },
-      { name: 'NnUNetCropd', args: { keys: 'image' } },
-      { name: 'NnUNetNormalized', args: { keys: 'image', channels: channelsOf(plans, configuration, place) } },
-      ...resampleSteps(configuration, place),
-    ],
+    pre_transforms: preparation(plans, dataset, stage, first ? PREVIOUS : undefined),
     inference: {
       input: 'image',
       output: 'pred',
-      networks: files.networks,
-      args: {
-        scanning_window: true,
-        roi: patch,
-        overlap: 0.5,
-        steps: 'even',
-        mode: 'nnunet',
-        ...(patch.length === 2 ? { spatial_dim: 0 } : {}),
-        ...axes,
-      },
+      networks: stage.networks,
+      ...(first
+        ? {
+            first: {
+              networks: first.networks,
+              output: PREVIOUS,
+              pre_transforms: preparation(plans, dataset, first),
+              args: windowArgs(first),
+              post_transforms: finish(dataset, PREVIOUS),
+            },
+          }
+        : {}),
+      args: windowArgs(stage),
       meta_data: {
         framework: 'nnU-Net v2',
         configuration: name,
-        ...(trainer === undefined ? {} : { trainer }),
+        ...(stage.trainer === undefined ? {} : { trainer: stage.trainer }),
         ...(channels.length === 0 ? {} : { channels }),
       },
     },
-    post_transforms: [
-      { name: 'Invertd', args: { keys: 'pred', orig_keys: 'image', nearest_interp: false } },
-      ...labels.steps,
-    ],
+    post_transforms: finish(dataset, 'pred'),
     writer: { name: 'Writer', args: { image: 'pred', json: 'result' } },
   }
+}
+
+/** A trained configuration with what the plans say of it. */
+interface Stage {
+  readonly name: string
+  readonly configuration: Configuration
+  /** For messages: where the plans say it. */
+  readonly place: string
+  readonly patch: readonly number[]
+  readonly trainer: string | undefined
+  readonly networks: readonly string[]
+  readonly mirror: ReturnType<typeof mirrorAxes>
+}
+
+function stageOf(plans: Plans, files: NnunetStage): Stage {
+  const exported = parsed(Export, files.exported ?? {}, 'nnunet_export.json')
+  const [folderTrainer, , named] = files.folder?.split('__') ?? []
+  const trainer = exported.trainer ?? folderTrainer
+  const name = configurationName(plans, exported.configuration ?? named, files.patch)
+  const configuration = inherited(plans, name)
+  const place = `plans.json: configurations.${name}`
+  if ((configuration.preprocessor_name ?? 'DefaultPreprocessor') !== 'DefaultPreprocessor')
+    refuse(`${place}.preprocessor_name is '${configuration.preprocessor_name}'; only DefaultPreprocessor is run here`)
+  const patch = needed(configuration.patch_size, `${place}.patch_size`)
+  const mirror = mirrorAxes(trainer, exported.inference_allowed_mirroring_axes, patch.length)
+  return { name, configuration, place, patch, trainer, networks: files.networks, mirror }
+}
+
+/** The name of the stage before that a configuration reads, if it is the second of a cascade; undefined for what cannot be read. */
+export function previousStage(
+  plans: unknown,
+  { exported, folder }: Pick<NnunetStage, 'exported' | 'folder'>,
+): string | undefined {
+  const known = Plans.safeParse(plans)
+  const name = configurationSaid({ exported, folder })
+  if (!known.success || name === undefined || !Object.hasOwn(known.data.configurations, name)) return undefined
+  return inherited(known.data, name).previous_stage ?? undefined
+}
+
+/** The configuration that a folder or its nnunet_export.json names. */
+export function configurationSaid({ exported, folder }: Pick<NnunetStage, 'exported' | 'folder'>): string | undefined {
+  const said = Export.safeParse(exported ?? {})
+  return (said.success ? said.data.configuration : undefined) ?? folder?.split('__')[2]
+}
+
+/** From the file to what the networks see; `previous` is the field of an earlier stage's label map. */
+function preparation(plans: Plans, dataset: Dataset, stage: Stage, previous?: string): unknown[] {
+  const { configuration, place } = stage
+  const keys = previous === undefined ? 'image' : ['image', previous]
+  return [
+    { name: 'LoadImaged', args: { keys: 'image', ensure_channel_first: true } },
+    ...readerSteps(dataset.overwrite_image_reader_writer ?? plans.image_reader_writer, keys),
+    { name: 'NnUNetTransposed', args: { keys, transpose_forward: plans.transpose_forward } },
+    { name: 'NnUNetCropd', args: { keys: 'image', ...(previous === undefined ? {} : { also: [previous] }) } },
+    { name: 'NnUNetNormalized', args: { keys: 'image', channels: channelsOf(plans, configuration, place) } },
+    ...resampleSteps(configuration, place),
+    ...(previous === undefined ? [] : [previousStep(dataset, configuration, place, previous)]),
+  ]
+}
+
+/** The label map of the stage before, a channel a label. */
+function previousStep(dataset: Dataset, configuration: Configuration, place: string, source: string): unknown {
+  const values = Object.entries(dataset.labels).flatMap(([name, value]) => (name === 'ignore' ? [] : value))
+  const labels = [...new Set(values)].filter((value) => value !== 0).sort((a, b) => a - b)
+  const segmentation = resamplingOf(configuration, 'seg', place) ?? {}
+  const spacing = needed(configuration.spacing, `${place}.spacing`)
+  return { name: 'NnUNetPreviousStaged', args: { keys: 'image', source, labels, spacing, segmentation } }
+}
+
+function windowArgs({ patch, mirror }: Stage): Record<string, unknown> {
+  return {
+    scanning_window: true,
+    roi: patch,
+    overlap: 0.5,
+    steps: 'even',
+    mode: 'nnunet',
+    ...(patch.length === 2 ? { spatial_dim: 0 } : {}),
+    ...mirror,
+  }
+}
+
+function finish(dataset: Dataset, key: string): unknown[] {
+  return [
+    { name: 'Invertd', args: { keys: key, orig_keys: 'image', nearest_interp: false } },
+    ...labelsOf(dataset, key).steps,
+  ]
 }
 
 function parsed<S extends z.ZodType>(schema: S, json: unknown, file: string): z.output<S> {
@@ -199,11 +285,11 @@ function inherited({ configurations }: Pick<Plans, 'configurations'>, name: stri
 }
 
 /** What nnU-Net's readers do beside reading. */
-function readerSteps(reader: string): unknown[] {
+function readerSteps(reader: string, keys: unknown): unknown[] {
   const plain = ['SimpleITKIO', 'NibabelIO', 'NaturalImage2DIO', 'Tiff3DIO']
   if (plain.includes(reader)) return []
   if (['SimpleITKIOWithReorient', 'NibabelIOWithReorient'].includes(reader))
-    return [{ name: 'Orientationd', args: { keys: 'image', axcodes: 'RAS' } }]
+    return [{ name: 'Orientationd', args: { keys, axcodes: 'RAS' } }]
   return refuse(
     `plans.json: image_reader_writer is '${reader}'; known here are ${plain.join(', ')} and those WithReorient`,
   )
@@ -236,7 +322,7 @@ function resampleSteps(configuration: Configuration, place: string): unknown[] {
 }
 
 /** Of the two functions that nnU-Net has; undefined for none. */
-function resamplingOf(configuration: Configuration, what: 'data' | 'probabilities', place: string) {
+function resamplingOf(configuration: Configuration, what: 'data' | 'seg' | 'probabilities', place: string) {
   const fn = configuration[`resampling_fn_${what}`] ?? 'resample_data_or_seg_to_shape'
   const given = configuration[`resampling_fn_${what}_kwargs`] ?? {}
   const key = `${place}.resampling_fn_${what}`
@@ -247,7 +333,8 @@ function resamplingOf(configuration: Configuration, what: 'data' | 'probabilitie
     separate_z_anisotropy_threshold: threshold,
     ...rest
   } = given as Record<string, unknown>
-  if (isSeg === true) refuse(`${key}_kwargs.is_seg is true, which is for label maps`)
+  if ((isSeg ?? what === 'seg') !== (what === 'seg'))
+    refuse(`${key}_kwargs.is_seg is ${String(isSeg)}, which is for ${isSeg === true ? 'label maps' : 'images'}`)
   const shared = {
     force_separate_z: force,
     ...(threshold === undefined ? {} : { separate_z_anisotropy_threshold: threshold }),
@@ -302,7 +389,7 @@ interface Labels {
 /** nnU-Net's sigmoid above one half is a logit above zero; beyond the crop, where there is none, zero is background. */
 const ABOVE_ZERO = 1e-6
 
-function labelsOf({ labels, regions_class_order: order }: Dataset): Labels {
+function labelsOf({ labels, regions_class_order: order }: Dataset, key: string): Labels {
   const entries = Object.entries(labels)
   if (labels.background !== 0) refuse('dataset.json: labels.background must be 0')
   const hasRegions = entries.some(([, value]) => Array.isArray(value) && value.length > 1)
@@ -323,8 +410,8 @@ function labelsOf({ labels, regions_class_order: order }: Dataset): Labels {
     return {
       names,
       steps: [
-        { name: 'AsDiscreted', args: { keys: 'pred', threshold: ABOVE_ZERO } },
-        { name: 'MergeChannelsd', args: { keys: 'pred', channels, values } },
+        { name: 'AsDiscreted', args: { keys: key, threshold: ABOVE_ZERO } },
+        { name: 'MergeChannelsd', args: { keys: key, channels, values } },
       ],
     }
   }
@@ -336,6 +423,6 @@ function labelsOf({ labels, regions_class_order: order }: Dataset): Labels {
     )
   return {
     names: sorted.map(({ name }) => name),
-    steps: [{ name: 'AsDiscreted', args: { keys: 'pred', argmax: true } }],
+    steps: [{ name: 'AsDiscreted', args: { keys: key, argmax: true } }],
   }
 }

@@ -24,6 +24,7 @@ import { mergeChannels } from './merge-channels.js'
 import { nnunetAxes } from './nnunet/axes.js'
 import { nnunetCrop } from './nnunet/crop.js'
 import { nnunetNormalize } from './nnunet/normalize.js'
+import { nnunetPreviousStage } from './nnunet/previous-stage.js'
 import { nnunetResample } from './nnunet/resample.js'
 import { orientation } from './orientation.js'
 import * as resizing from './resize.js'
@@ -134,6 +135,7 @@ export const DEFINITIONS: readonly AnyDefinition[] = [
   nnunetCrop,
   nnunetNormalize,
   nnunetResample,
+  nnunetPreviousStage,
 ]
 
 const BY_NAME = new Map(

@@ -26,7 +26,7 @@ HIDDEN = 6
 RESAMPLING = {"order_z": 0, "force_separate_z": None}
 
 
-def network(path, channels, classes, dimensions, levels, seed, regions=False):
+def network(path, channels, classes, dimensions, levels, seed, regions=False, previous=0):
     """conv 3, relu, conv 1: each class likes the neighbourhood's mean best at a level of its own, and some texture beside."""
     random = np.random.default_rng(seed)
     kernel = random.normal(0, 1 / (channels * 3 ** (dimensions / 2)), (HIDDEN, channels, *[3] * dimensions))
@@ -34,6 +34,12 @@ def network(path, channels, classes, dimensions, levels, seed, regions=False):
     # no network of a training is the same mirrored
     mean[(0, *[0] * dimensions)] *= 3
     mean[(0, *[2] * dimensions)] *= 0
+    if previous:
+        # the last channels are the labels of the stage before, each of which raises the level
+        mean[:-previous] *= channels / (channels - previous)
+        mean[-previous:] = 0
+        mean[(slice(-previous, None), *[1] * dimensions)] = 0.5 * (levels[1] - levels[0]) / classes * np.arange(1, previous + 1)
+        kernel[:, -previous:] *= 0.3
     kernel[0], kernel[1] = mean, -mean
     low, high = levels
     level = low + (high - low) * (np.arange(classes) + 0.5) / classes
@@ -162,7 +168,63 @@ CASES = {
         images=["mr", "second"], configuration="3d_fullres", patch=[24, 16, 20], spacing=[1.0, 1.2, 1.0],
         schemes=["ZScoreNormalization", "RescaleTo01Normalization"], labels=FOUR, levels=(-0.6, 1.2), transpose=(2, 0, 1),
     ),
+    "lowres": dict(
+        images=["ct"], configuration="3d_lowres", patch=[12, 16, 16], spacing=[4.4, 8.2, 5.2], schemes=["CTNormalization"],
+        properties=CT, labels=FOUR, levels=(-0.7, 1.3),
+    ),
 }
+
+
+CASCADES = {
+    # the first stage at half the resolution, and the second, which reads its label map
+    "cascade": dict(
+        images=["ct"], labels=FOUR, levels=(-0.7, 1.3), folds=2, schemes=["CTNormalization"], properties=CT,
+        stages={"3d_lowres": ([12, 16, 16], [4.4, 8.2, 5.2]), "3d_cascade_fullres": ([16, 24, 20], [2.2, 4.1, 2.6])},
+    ),
+    "cascade_thick": dict(
+        images=["thick"], labels={**FOUR, "ignore": 4}, levels=(-1.5, 2), folds=1, schemes=["ZScoreNormalization"],
+        stages={"3d_lowres": ([8, 16, 16], [6.5, 2.0, 1.9]), "3d_cascade_fullres": ([8, 24, 24], [5.0, 1.0, 0.9])},
+    ),
+}
+
+
+def cascade_answer(name, case, seed):
+    files = [IMAGES[image] for image in case["images"]]
+    image, properties = SimpleITKIO().read_images([str(file) for file in files])
+    trainer = "nnUNetTrainerNoMirroring"
+    said = None
+    for configuration, (patch, spacing) in case["stages"].items():
+        own = plans(configuration, patch, spacing, case["schemes"], properties=case.get("properties"))
+        said = said or own
+        said["configurations"][configuration] = own["configurations"][configuration]
+    first, second = case["stages"]
+    said["configurations"][first]["next_stage"] = second
+    said["configurations"][second]["previous_stage"] = first
+    dataset = {
+        "channel_names": {str(c): scheme for c, scheme in enumerate(case["schemes"])}, "labels": case["labels"], "numTraining": 1,
+        "file_ending": ".nii.gz", "name": "Dataset900_Made",
+    }
+    classes = len([label for label in case["labels"] if label != "ignore"])
+    found = None
+    for stage, configuration in enumerate([first, second]):
+        folder = OUT / name / f"{trainer}__nnUNetPlans__{configuration}"
+        paths = [folder / f"fold_{fold}" / "model.onnx" for fold in range(case["folds"])]
+        previous = stage * (classes - 1)
+        for fold, path in enumerate(paths):
+            network(path, len(case["schemes"]) + previous, classes, 3, case["levels"], seed + 100 * fold + 1000 * stage, previous=previous)
+        (folder / "plans.json").write_text(json.dumps(said, indent=1) + "\n")
+        (folder / "dataset.json").write_text(json.dumps(dataset, indent=1) + "\n")
+        manager = PlansManager(said)
+        predictor = nnUNetPredictor(device=torch.device("cpu"), use_mirroring=False, allow_tqdm=False)
+        predictor.manual_initialization(
+            Folds(paths), manager, manager.get_configuration(configuration), list(range(len(paths))), dataset, trainer, None
+        )
+        found = predictor.predict_single_npy_array(image, properties, None if found is None else found[None].astype(np.float32), None, False)
+        print(f"{name} {configuration}: shares of the labels {np.round(np.bincount(found.ravel().astype(int)) / found.size, 3)}")
+        result = sitk.GetImageFromArray(found.astype(np.uint8))
+        result.CopyInformation(sitk.ReadImage(str(files[0])))
+        sitk.WriteImage(result, str(OUT / f"{name}{'_lowres' if stage == 0 else ''}.nii.gz"), True)
+    return {"images": case["images"], "tta": False, "resampled": True}
 
 
 def make_images():
@@ -226,4 +288,6 @@ if __name__ == "__main__":
     OUT.mkdir(exist_ok=True)
     make_images()
     asked = {name: answer(name, case, 40 + i) for i, (name, case) in enumerate(CASES.items())}
+    for i, (name, case) in enumerate(CASCADES.items()):
+        asked[name] = cascade_answer(name, case, 80 + i)
     (OUT / "asked.json").write_text(json.dumps(asked, indent=1) + "\n")

@@ -1,20 +1,28 @@
+import { z } from 'zod'
 import type { Vec3, Volume } from '../../volume/volume.js'
 import { fieldArgs } from '../args.js'
 import { boxed } from '../crop-pad.js'
-import { eachImage } from '../fields.js'
+import { requireImage, withImage } from '../fields.js'
 import type { TransformDefinition } from '../types.js'
 
-const args = fieldArgs({})
+const args = fieldArgs({
+  /** Fields on the same grid, such as the label map of an earlier stage, that are cut to the image's box. */
+  also: z.array(z.string()).default([]),
+})
 
 /** nnU-Net's crop_to_nonzero: the box of the voxels that are not zero in every channel. An image of zeros stays whole. */
 export const nnunetCrop: TransformDefinition<typeof args> = {
   names: ['NnUNetCropd'],
   args,
-  create: (a) =>
-    eachImage(a, (field) => {
-      const box = nonzeroBox(field.volume)
-      return box ? boxed(field, box.start, box.end, 'NnUNetCropd') : field
-    }),
+  create: (a) => (item) =>
+    a.keys.reduce((current, key) => {
+      const box = nonzeroBox(requireImage(current, key).volume)
+      if (!box) return current
+      return [key, ...a.also].reduce(
+        (cut, name) => withImage(cut, name, boxed(requireImage(cut, name), box.start, box.end, 'NnUNetCropd')),
+        current,
+      )
+    }, item),
 }
 
 /** First and one past the last nonzero voxel along each axis. */

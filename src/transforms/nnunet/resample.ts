@@ -26,7 +26,7 @@ type Axis = 0 | 1 | 2
 const order = z.union([z.literal(0), z.literal(1), z.literal(3)], 'must be 0, 1 or 3')
 
 /** The keywords of nnU-Net's resample_data_or_seg_to_shape. */
-const How = z.strictObject({
+export const How = z.strictObject({
   order: order.default(3),
   /** Along the axis of thick slices, where that is resampled on its own. */
   order_z: order.default(0),
@@ -34,7 +34,7 @@ const How = z.strictObject({
   force_separate_z: z.boolean().nullable().default(null),
   separate_z_anisotropy_threshold: z.number().positive().default(3),
 })
-type How = z.output<typeof How>
+export type How = z.output<typeof How>
 
 const args = fieldArgs({
   /** mm along the array's axes; two numbers are those of its last two, and the first keeps its own. */
@@ -60,9 +60,7 @@ export const nnunetResample: TransformDefinition<typeof args> = {
 function resampled(field: ImageField, spacing: readonly number[], data: How, back: How): ImageField {
   const before = field.volume
   const own = spacingOf(before)
-  const array = spatialAxes(field)
-  const wanted: [number, number, number] = [...own]
-  for (const [i, mm] of spacing.entries()) wanted[array.at(i - spacing.length)!] = mm
+  const wanted = spacingAlong(field, spacing)
   const size = before.size.map((n, axis) =>
     Math.max(1, roundHalfEven((own[axis]! / wanted[axis]!) * n)),
   ) as unknown as Vec3
@@ -78,8 +76,16 @@ function resampled(field: ImageField, spacing: readonly number[], data: How, bac
   return { ...moved(field, volume, step), scratch: true }
 }
 
+/** The spacing that is wanted along the memory's axes; `spacing` counts the array's, from the last. */
+export function spacingAlong(field: ImageField, spacing: readonly number[]): Vec3 {
+  const array = spatialAxes(field)
+  const wanted: [number, number, number] = [...spacingOf(field.volume)]
+  for (const [i, mm] of spacing.entries()) wanted[array.at(i - spacing.length)!] = mm
+  return wanted
+}
+
 /** The axis that is resampled on its own: the one coarsest axis, before or after, where axes differ that much. */
-function thickAxis(
+export function thickAxis(
   { force_separate_z: force, separate_z_anisotropy_threshold: most }: How,
   now: Vec3,
   next: Vec3,
@@ -124,7 +130,8 @@ function resize(before: Volume, size: Vec3, { order, order_z }: How, thick: Axis
   return makeVolume(size, grid.affine, out, { channels: before.channels })
 }
 
-function resizeAxes(data: Float32Array, from: Vec3, to: Vec3, order: number): Float32Array<ArrayBuffer> {
+/** Along all three axes at once: the nearest voxel, linear, or cubic. */
+export function resizeAxes(data: Float32Array, from: Vec3, to: Vec3, order: number): Float32Array<ArrayBuffer> {
   if (order === 3) {
     let part = data
     const size: [number, number, number] = [...from]
