@@ -23,6 +23,20 @@ export interface ExpandedUpload {
   readonly notes: readonly string[]
 }
 
+/** One of the images of a zip. */
+export interface ZippedImage {
+  readonly format: string
+  /** The image, or a header and then its data, or all objects of a DICOM series. */
+  readonly files: readonly string[]
+  /** What the archive calls the image, '' for a series. */
+  readonly name: string
+}
+
+export interface UnpackedUpload {
+  readonly images: readonly ZippedImage[]
+  readonly notes: readonly string[]
+}
+
 /**
  * Unpacks a single zip into a new folder under `folder` and picks the image's files: all DICOM files, or else the one
  * image it holds (a header with its data counts as one), whatever text lies beside it. Anything that is not a zip passes. Throws TOO_LARGE, UNREADABLE_IMAGE for a bad archive,
@@ -35,15 +49,33 @@ export async function expandUpload(
   signal?: AbortSignal,
 ): Promise<ExpandedUpload> {
   const [only] = paths
-  if (only === undefined || paths.length > 1 || !looksLikeZip(await headOf(only))) return { paths, notes: [] }
+  const unpacked = only === undefined || paths.length > 1 ? undefined : await unpackUpload(only, folder, limits, signal)
+  if (!unpacked) return { paths, notes: [] }
+  const { images, notes } = unpacked
+  if (images.length === 1) return { paths: images[0]!.files, notes }
+  throw new AppError(
+    'UNSUPPORTED_FORMAT',
+    `the zip holds ${images.length} images (${images.map(({ format }) => format).join(', ')}), and only one can be taken`,
+    { hint: 'Send a zip of one DICOM series, or of one image.' },
+  )
+}
+
+/** The images of a zip, one or more, unpacked into a new folder under `folder`; undefined for anything that is not a zip. */
+export async function unpackUpload(
+  path: string,
+  folder: string,
+  limits: ReadLimits,
+  signal?: AbortSignal,
+): Promise<UnpackedUpload | undefined> {
+  if (!looksLikeZip(await headOf(path))) return undefined
   const target = await mkdtemp(join(folder, 'zip-'))
   const caps = { maxEntries: MAX_ZIP_ENTRIES, maxBytes: limits.maxVolumeBytes }
-  const files = (await unzipTo(only, target, caps, signal)).filter((file) => file.bytes > 0 && !isClutter(file))
+  const files = (await unzipTo(path, target, caps, signal)).filter((file) => file.bytes > 0 && !isClutter(file))
   const dicom: string[] = []
   const others: UnzippedFile[] = []
   for (const file of files) {
-    const { path, head } = file
-    if (looksLikeDicom(head)) dicom.push(path)
+    const { path: found, head } = file
+    if (looksLikeDicom(head)) dicom.push(found)
     else if (looksLikeZip(head))
       throw new AppError('UNSUPPORTED_FORMAT', 'the zip holds another zip, which is not unpacked', {
         hint: 'Zip the files themselves.',
@@ -52,7 +84,7 @@ export async function expandUpload(
   }
   if (dicom.length > 0) {
     const notes = others.length > 0 ? [`${others.length} file(s) in the zip are not DICOM and were left out`] : []
-    return { paths: dicom, notes }
+    return { images: [{ format: 'dicom', files: dicom, name: '' }], notes }
   }
   const images = await imagesAmong(others)
   // Bare DICOM files were found above.
@@ -62,24 +94,15 @@ export async function expandUpload(
     })
   const beside = others.length - images.flatMap(({ files }) => files).length
   const notes = beside > 0 ? [`${beside} file(s) in the zip are no images and were left out`] : []
-  if (images.length === 1) return { paths: images[0]!.files, notes }
+  if (images.length > 0) return { images, notes }
   // Nobody knows what it is: the reader says so in its own words.
-  if (images.length === 0 && others.length === 1) return { paths: [others[0]!.path], notes: [] }
-  const what =
-    images.length > 1
-      ? `holds ${images.length} images (${images.map(({ format }) => format).join(', ')}), and only one can be taken`
-      : others.length === 0
-        ? 'is empty'
-        : `holds ${others.length} files and none is DICOM or another image`
+  const [lone] = others
+  if (lone && others.length === 1)
+    return { images: [{ format: 'unknown', files: [lone.path], name: lone.entryName }], notes: [] }
+  const what = others.length === 0 ? 'is empty' : `holds ${others.length} files and none is DICOM or another image`
   throw new AppError('UNSUPPORTED_FORMAT', `the zip ${what}`, {
     hint: 'Send a zip of one DICOM series, or of one image.',
   })
-}
-
-interface ZippedImage {
-  readonly format: string
-  /** The image, or a header and then its data. */
-  readonly files: readonly string[]
 }
 
 /** The images among files that are no DICOM; a header takes the files that it names, or the one called as itself. */
@@ -93,12 +116,12 @@ async function imagesAmong(entries: readonly UnzippedFile[]): Promise<ZippedImag
     const called = (other: UnzippedFile) =>
       other !== entry && (data === 'own name' ? stemOf(other) : baseOf(other.entryName))
     const found = wanted.flatMap((name) => entries.find((other) => called(other) === name)?.path ?? [])
-    images.push({ format, files: [entry.path, ...found] })
+    images.push({ format, files: [entry.path, ...found], name: entry.entryName })
     for (const path of found) taken.add(path)
   }
   for (const { entry, format, data } of told)
     if (format !== undefined && data === undefined && !taken.has(entry.path))
-      images.push({ format, files: [entry.path] })
+      images.push({ format, files: [entry.path], name: entry.entryName })
   return images
 }
 

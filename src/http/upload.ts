@@ -10,8 +10,8 @@ import { pipeline } from 'node:stream/promises'
 import type {} from '@fastify/multipart'
 import type { FastifyRequest } from 'fastify'
 import { AppError } from '../errors.js'
+import { inChannelOrder } from '../util/channel-order.js'
 import { parseParams } from '../util/parse-params.js'
-import { inChannelOrder } from './channel-order.js'
 
 export interface UploadLimits {
   /** Bytes of all files of one request together. */

@@ -39,7 +39,7 @@ export function layoutOf(field: ImageField, spec: TensorSpec, format?: string, s
     throw new AppError('BAD_MODEL', `input '${spec.name}' is ${describe(spec)}: an image needs 4 or 5 dimensions`)
   }
   const channelLast = field.axes.includes('C')
-    ? field.axes.endsWith('C')
+    ? field.axes.endsWith('C') && !wantsFirst(spec, field.volume.channels)
     : format !== undefined && /C$/i.test(format) && format.length > 1
   const letters = field.axes.replace('C', '')
   const axes = [...letters].map((letter) => 'XYZ'.indexOf(letter) as Axis)
@@ -56,6 +56,11 @@ export function layoutOf(field: ImageField, spec: TensorSpec, format?: string, s
   }
   checkChannels(layout)
   return layout
+}
+
+/** Files of several channels come with these last; where no step moves them, the tensor tells where it has them. */
+function wantsFirst({ dims }: TensorSpec, channels: number): boolean {
+  return dims[1] === channels && dims.at(-1) !== channels
 }
 
 /** Axes that the tensor lacks go first: those of length 1 before any other, and of the rest the slices (z). */

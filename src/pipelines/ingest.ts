@@ -8,7 +8,9 @@ import type { FormatName, ReadResult } from '../formats/format.js'
 import { readVolume } from '../formats/read-volume.js'
 import { dtypeOf } from '../formats/voxel-types.js'
 import { writeVolume } from '../formats/write-volume.js'
+import { askRoom } from '../volume/room.js'
 import { spacingOf } from '../volume/volume.js'
+import { stackChannels } from './stack-channels.js'
 
 const VOLUME = 'volume.nii'
 const OCTETS = 'application/octet-stream'
@@ -26,26 +28,50 @@ export const PICTURES: Readonly<Partial<Record<FormatName, { suffix: string; con
  * its slices under `series/` in file order. The result's `params` are the facts of the image, its `extension` and `source`.
  */
 export async function ingest(job: ToolJob, control: JobControl): Promise<JobResult> {
-  const [image, ...more] = job.images
-  if (image === undefined) throw new AppError('MISSING_IMAGE', 'the session has no image')
-  if (more.length > 0)
-    throw new AppError('BAD_PARAMS', 'a session holds one image; the files sent are not one series', {
-      hint: 'send one file, the slices of one DICOM series, or the two halves of a .hdr/.img pair',
-    })
+  if (job.images.length === 0) throw new AppError('MISSING_IMAGE', 'the session has no image')
   await control.checkpoint('read', 0, 1)
   const started = performance.now()
-  const read = await readVolume(image.paths, job.limits, control.signal)
+  const read = await readAll(job, control.signal)
   const readMs = performance.now() - started
 
   await control.checkpoint('write', 0, 1)
   const written = performance.now()
   await writeVolume(read.volume, join(job.outDir, VOLUME), { extension: '.nii', kind: 'intensity' })
-  const source = await keepSource(read.files ?? image.paths, read, job.outDir)
+  const source = await keepSource(read.files ?? job.images.flatMap(({ paths }) => paths), read, job.outDir)
   return {
     params: { extension: read.extension, source, image: await describe(read, job.outDir) },
     timings: { read: readMs, write: performance.now() - written },
     notes: read.notes,
   }
+}
+
+/** The image of a session; several files of one case are its channels, in their order. */
+async function readAll({ images, limits }: ToolJob, signal: AbortSignal): Promise<ReadResult> {
+  const reads: ReadResult[] = []
+  for (const image of images) {
+    const heldBytes = reads.reduce((sum, { volume }) => sum + volume.data.byteLength, 0)
+    const read = await readVolume(image.paths, { ...limits, heldBytes }, signal)
+    if (images.length > 1 && read.format === 'dicom')
+      throw new AppError(
+        'BAD_PARAMS',
+        'the files sent are not one DICOM series, and DICOM is not stacked into channels',
+        {
+          hint: 'send the slices of one DICOM series, or one file for each channel, all on one grid',
+        },
+      )
+    reads.push({ ...read, notes: [...(image.notes ?? []), ...read.notes] })
+  }
+  const [only] = reads
+  if (reads.length === 1) return only!
+  const { colours: _, files: __, ...stacked } = stackedReads(reads, limits)
+  return { ...stacked, notes: [...new Set(reads.flatMap(({ notes }) => notes))] }
+}
+
+function stackedReads(reads: readonly ReadResult[], { maxVolumeBytes }: ToolJob['limits']): ReadResult {
+  const bytes = reads.reduce((sum, { volume }) => sum + volume.data.byteLength, 0)
+  const all = reads.reduce((sum, { volume }) => sum + volume.data.length, 0)
+  askRoom(4 * all, bytes, maxVolumeBytes, 'stacking the channels')
+  return stackChannels(reads)
 }
 
 /** Moves the upload into the session. GET ?image=true gives one file, so several files are given as the volume. */

@@ -6,11 +6,12 @@ import { turnRows } from '../formats/dicom-rows.js'
 import type { ReadResult } from '../formats/format.js'
 import type { Item } from '../transforms/types.js'
 import { askRoom } from '../volume/room.js'
-import { makeVolume, spacingOf, type VoxelArray, voxelCount } from '../volume/volume.js'
+import { voxelCount } from '../volume/volume.js'
 import { fieldOf, fitImage, imageIndexOf, sliceAxis } from './fit-image.js'
 import { type ImageNeeds, imageNeeds } from './image-needs.js'
 import type { ModelPlan } from './model-run.js'
 import { readJobImage } from './read-job-image.js'
+import { stackChannels } from './stack-channels.js'
 
 export interface ReadImages {
   readonly item: Item
@@ -117,37 +118,6 @@ function isVolumetric({ model, mapping }: ModelPlan): boolean {
 export function loadedFields({ pre, mapping }: Pick<ModelPlan, 'pre' | 'mapping'>): string[] {
   const loads = pre.filter(({ traits }) => traits.loads).flatMap(({ keys }) => keys)
   return [...new Set(loads.length > 0 ? loads : mapping.inputs.map(({ field }) => field))]
-}
-
-/** The channels of all files on the first one's grid, in the order they were sent. Throws BAD_PARAMS when grids differ. */
-function stackChannels(results: readonly ReadResult[]): ReadResult {
-  const first = results[0]!
-  const { size, affine, nifti } = first.volume
-  const spacing = Math.min(...spacingOf(first.volume))
-  const odd = results.findIndex(
-    ({ volume }) =>
-      volume.size.some((n, axis) => n !== size[axis]) ||
-      volume.affine.some((value, i) => Math.abs(value - affine[i]!) > 0.01 * spacing),
-  )
-  if (odd > 0)
-    throw new AppError(
-      'BAD_PARAMS',
-      `the files of this request become channels of one image and must lie on one grid; file ${odd + 1} is not on that of file 1`,
-      { hint: 'resample them to one of them first' },
-    )
-  const channels = results.reduce((sum, { volume }) => sum + volume.channels, 0)
-  const Type = results.every(({ volume }) => volume.data.constructor === first.volume.data.constructor)
-    ? (first.volume.data.constructor as new (
-        length: number,
-      ) => VoxelArray)
-    : Float32Array
-  const data = new Type(voxelCount(first.volume) * channels)
-  let at = 0
-  for (const { volume } of results) {
-    data.set(volume.data, at)
-    at += volume.data.length
-  }
-  return { ...first, volume: makeVolume(size, affine, data, { channels, nifti }) }
 }
 
 /** Images under a wanted name keep it, the first of a name; the others take the wanted names that are left, in order. */

@@ -66,7 +66,11 @@ async function ask(name: string, images: readonly string[], params: object = {})
       `case_000${i}.nii.gz`,
     )
   body.append('params', JSON.stringify(params))
-  const reply = await fetch(`${server.url}/v1/inference?model=${name}&output=image`, { method: 'POST', body })
+  return answer(`model=${name}`, body)
+}
+
+async function answer(query: string, body: FormData) {
+  const reply = await fetch(`${server.url}/v1/inference?${query}&output=image`, { method: 'POST', body })
   const bytes = Buffer.from(await reply.arrayBuffer())
   expect(reply.status, bytes.subarray(0, 600).toString()).toBe(200)
   const path = join(workspace, bytes[0] === 0x1f ? 'answer.nii.gz' : 'answer.nii')
@@ -88,6 +92,38 @@ describe('a zip of nnU-Net v2 gives the answer of its own predictor', () => {
     expect(loaded.status, await loaded.clone().text()).toBe(200)
     const got = await ask(name, images.map(imagePath), tta ? { tta: true } : {})
     expect(await agreement(got, join(answers, `${name}.nii.gz`))).toBeGreaterThanOrEqual(resampled ? 0.985 : 0.995)
+  })
+})
+
+describe('the channels of a case', () => {
+  const { images } = asked.channels!
+  const files = images.map((image, i) => ({ name: `case_000${i}.nii.gz`, data: readFileSync(imagePath(image)) }))
+  const want = join(answers, 'channels.nii.gz')
+  /** The files in the wrong order: the numbers in their names count. */
+  const inForm = (list: readonly { name: string; data: Buffer }[]) => {
+    const body = new FormData()
+    for (const [i, { name, data }] of list.toReversed().entries())
+      body.append(i === 0 ? 'image' : `image${i}`, new Blob([data as BlobPart]), name)
+    return body
+  }
+  const zipped = { name: 'case.zip', data: zipBytes(files.toReversed()) }
+
+  it('come in a zip too', async () => {
+    await put('channels', zipOf(join(answers, 'channels')))
+    expect(await agreement(await answer('model=channels', inForm([zipped])), want)).toBeGreaterThanOrEqual(0.985)
+  })
+  it.each([
+    ['several files', files],
+    ['a zip', [zipped]],
+  ])('or as a session of %s', async (_, list) => {
+    await put('channels', zipOf(join(answers, 'channels')))
+    const made = await fetch(`${server.url}/session/`, { method: 'PUT', body: inForm(list) })
+    expect(made.status, await made.clone().text()).toBe(200)
+    const { session_id } = (await made.json()) as { session_id: string }
+    const body = new FormData()
+    body.append('params', '{}')
+    const got = await answer(`model=channels&session_id=${session_id}`, body)
+    expect(await agreement(got, want)).toBeGreaterThanOrEqual(0.985)
   })
 })
 

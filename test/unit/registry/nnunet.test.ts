@@ -34,6 +34,11 @@ const files: NnunetFiles = {
   patch: ['d', 'h', 'w'],
   networks: ['fold_0/model.onnx'],
 }
+const cascade = {
+  ...files,
+  folder: 't__p__3d_cascade_fullres',
+  previous: { folder: 't__p__3d_lowres', patch: ['d', 'h', 'w'], networks: ['low/fold_0/model.onnx'] },
+}
 const fullresWith = (more: object) => ({
   ...files,
   plans: { ...plans, configurations: { ...plans.configurations, '3d_fullres': { ...fullres, ...more } } },
@@ -54,6 +59,21 @@ describe('a config from the plans of nnU-Net', () => {
     ['the exporter says it first', { exported: { configuration: '3d_lowres' } }, [32, 32, 32]],
   ])('%s', (_, more, roi) => {
     expect(read({ ...files, ...more } as NnunetFiles).inference.scanningWindow?.roi).toEqual(roi)
+  })
+
+  it('a cascade labels at low resolution first, and feeds a channel a label', () => {
+    const config = read({ ...cascade, dataset: { ...dataset, labels: { ...dataset.labels, ignore: 3 } } })
+    expect(config.first).toMatchObject({
+      field: 'previous',
+      config: { inference: { scanningWindow: { roi: [32, 32, 32] } } },
+    })
+    expect(config.first?.cropMargin).toBeUndefined()
+    expect(config.first?.config.postTransforms.map(({ args }) => args.keys)).toEqual(['previous', 'previous'])
+    expect(config.inference).toMatchObject({ networks: files.networks, scanningWindow: { roi: [48, 64, 64] } })
+    expect(config.preTransforms.at(-1)).toMatchObject({
+      name: 'NnUNetPreviousStaged',
+      args: { source: 'previous', labels: [1, 2], spacing: [3, 1, 1] },
+    })
   })
 
   it.each([
@@ -94,6 +114,16 @@ describe('a config from the plans of nnU-Net', () => {
       'a keyword that is not known',
       fullresWith({ resampling_fn_data_kwargs: { blur: 1 } }),
       /kwargs.blur is not known/,
+    ],
+    [
+      'two configurations that are no cascade',
+      { ...files, previous: { folder: 't__p__3d_lowres', patch: [null, null, null], networks: ['low.onnx'] } },
+      /3d_fullres is no second stage, and the archive holds 3d_lowres too/,
+    ],
+    [
+      'a cascade after another stage',
+      { ...cascade, previous: { ...cascade.previous, folder: 't__p__3d_fullres' } },
+      /needs the networks of 3d_lowres/,
     ],
     ['a second stage', { ...files, folder: 't__p__3d_cascade_fullres' }, /second stage of a cascade/],
     ['a configuration that is not there', { ...files, folder: 't__p__3d_fulres' }, /did you mean '3d_fullres'/],

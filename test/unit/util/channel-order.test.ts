@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { inChannelOrder } from '../../../src/http/channel-order.js'
+import { inChannelOrder } from '../../../src/util/channel-order.js'
 
 it.each<[string, string[], string[]]>([
   [
