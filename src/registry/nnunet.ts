@@ -348,7 +348,7 @@ function resamplingOf(configuration: Configuration, what: 'data' | 'seg' | 'prob
       if (one !== undefined && !most.includes(one as number))
         refuse(`${key}_kwargs.${name} is ${String(one)}; ${most.join(', ')} are run here`)
     }
-    return { ...shared, order: order ?? 3, order_z: order_z ?? 0 }
+    return { ...shared, order: order ?? (what === 'seg' ? 1 : 3), order_z: order_z ?? 0 }
   }
   if (fn === 'resample_torch_fornnunet') {
     const { mode = 'linear', aniso_axis_mode: thick = 'nearest-exact', ...unknown } = rest
