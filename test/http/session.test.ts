@@ -60,13 +60,13 @@ describe('PUT /session/', () => {
   test.each([
     { name: 'an empty body', parts: [{ name: 'params', body: '{}' }], status: 400, code: 'MISSING_IMAGE' },
     {
-      name: 'two images that are no series',
+      name: 'two files that are no images, as channels',
       parts: [
         { name: 'image0', body: 'a', filename: 'a' },
         { name: 'image1', body: 'b', filename: 'b' },
       ],
-      status: 400,
-      code: 'BAD_PARAMS',
+      status: 415,
+      code: 'UNSUPPORTED_FORMAT',
     },
     {
       name: 'text',
