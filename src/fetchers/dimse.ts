@@ -265,7 +265,7 @@ function converse(
         if (failure !== undefined) socket.destroy()
       })
     }
-    const stop = () => {
+    const giveUp = () => {
       failure ??= context.signal.reason
       socket.destroy()
     }
@@ -273,10 +273,10 @@ function converse(
       failure ??= silence
       socket.destroy()
     })
-    context.signal.addEventListener('abort', stop, { once: true })
-    if (context.signal.aborted) stop()
+    context.signal.addEventListener('abort', giveUp, { once: true })
+    if (context.signal.aborted) giveUp()
     socket.on('close', () => {
-      context.signal.removeEventListener('abort', stop)
+      context.signal.removeEventListener('abort', giveUp)
       if (store.fault !== undefined) return reject(store.fault)
       if (answer?.final) return resolve(answer)
       if (failure !== undefined) return reject(failure)

@@ -19,7 +19,7 @@ export function batchedPredict(run: Predict, members: number): BatchedPredict {
   const waiting: Waiting[] = []
   let missing = members
 
-  const settle = (): void => {
+  const runWhenAll = (): void => {
     if (missing > 0) return
     for (const group of groupByShape(waiting.splice(0))) void runGroup(run, group)
   }
@@ -28,11 +28,11 @@ export function batchedPredict(run: Predict, members: number): BatchedPredict {
       new Promise((resolve, reject) => {
         waiting.push({ feeds, resolve, reject })
         missing--
-        settle()
+        runWhenAll()
       }),
     leave: () => {
       missing--
-      settle()
+      runWhenAll()
     },
   }
 }

@@ -28,7 +28,7 @@ export interface CollectorOptions {
   readonly scheduler: Pick<ModelHost, 'retire'>
   readonly background: Background
   /** Resolves when the server closes: runners that still work then are the scheduler's to end. */
-  readonly stopped: Promise<void>
+  readonly closed: Promise<void>
 }
 
 export class Collector {
@@ -49,9 +49,9 @@ export class Collector {
    * that is done, or has failed and is tried again. What a closing server does not get to is removed by the next.
    */
   retireAndCollect(name: string): Promise<void> {
-    const { background, stopped } = this.#options
+    const { background, closed } = this.#options
     return background.start(`what is left of model '${name}'`, async () => {
-      const isRetired = await Promise.race([this.retire(name).then(() => true), stopped.then(() => false)])
+      const isRetired = await Promise.race([this.retire(name).then(() => true), closed.then(() => false)])
       if (isRetired) await this.collect(name)
     })
   }

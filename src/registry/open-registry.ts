@@ -42,15 +42,15 @@ export async function openRegistry(options: RegistryOptions): Promise<ModelRegis
   const lock = (name: string, use: 'brief' | 'long') => lockName(locks, name, use)
   const manifests = new ManifestStore(workspace.models)
   const background = new Background(log)
-  let stop = () => {}
-  const stopped = new Promise<void>((resolve) => {
-    stop = resolve
+  let tellClosed = () => {}
+  const closed = new Promise<void>((resolve) => {
+    tellClosed = resolve
   })
   const directory: ModelDirectory = new ModelDirectory({
     manifests,
     bundled: await readBundledModels(options.bundledFolder),
     onReplaced: (name) =>
-      void background.start(`runners of model '${name}'`, () => Promise.race([collector.retire(name), stopped])),
+      void background.start(`runners of model '${name}'`, () => Promise.race([collector.retire(name), closed])),
     log,
   })
   const collector = new Collector({
@@ -61,7 +61,7 @@ export async function openRegistry(options: RegistryOptions): Promise<ModelRegis
     lockedNames: () => lockedNames(locks),
     scheduler,
     background,
-    stopped,
+    closed,
   })
   const publisher = new Publisher({ ...options, manifests, directory, collector, lock })
 
@@ -93,7 +93,7 @@ export async function openRegistry(options: RegistryOptions): Promise<ModelRegis
       await Promise.race([gone, new Promise((done) => setTimeout(done, RETIRE_WAIT_MS).unref())])
     },
     async close() {
-      stop()
+      tellClosed()
       await background.close()
     },
   }

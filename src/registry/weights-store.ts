@@ -60,7 +60,7 @@ async function storeFile(folder: string, onnx: string, take: boolean): Promise<{
   await bring(onnx, part, take)
   const { sha256, bytes } = await hashAndSync(part)
   const file = `${sha256}.onnx`
-  const isNew = await settle(part, join(folder, file))
+  const isNew = await place(part, join(folder, file))
   return { weights: { file, sha256, bytes }, isNew }
 }
 
@@ -83,7 +83,7 @@ async function storeFolder(
     await syncFolder(dirname(target))
   }
   const sha256 = hash.digest('hex')
-  const isNew = await settle(part, join(folder, `${sha256}.d`))
+  const isNew = await place(part, join(folder, `${sha256}.d`))
   return { weights: { file: `${sha256}.d/${ONNX_NAME}`, sha256, bytes }, isNew }
 }
 
@@ -122,7 +122,7 @@ async function hashAndSync(path: string): Promise<{ sha256: string; bytes: numbe
 }
 
 /** Gives the arrived weights their final name. False when they were there already, the same to the bit. */
-async function settle(part: string, target: string): Promise<boolean> {
+async function place(part: string, target: string): Promise<boolean> {
   if (await exists(target)) {
     await rm(part, { recursive: true, force: true })
     return false

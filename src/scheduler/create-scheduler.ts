@@ -156,15 +156,15 @@ class ProcessScheduler implements Scheduler {
   async close(graceMs: number): Promise<void> {
     this.#closing = true
     const lanes = [...this.#lanes.values(), this.#tools]
-    const stopping = new AppError('SHUTTING_DOWN', 'the server is shutting down')
+    const closing = new AppError('SHUTTING_DOWN', 'the server is shutting down')
     for (const trial of this.#trials) void trial.stop()
     for (const lane of lanes) {
-      lane.refuseQueued(stopping)
+      lane.refuseQueued(closing)
       lane.stopIdle()
     }
     const quiet = Promise.all(lanes.map((lane) => lane.whenQuiet()))
     await this.#within(graceMs, quiet)
-    for (const lane of lanes) lane.cancelRunning(stopping)
+    for (const lane of lanes) lane.cancelRunning(closing)
     await this.#within(Math.min(this.#options.cancelGraceMs, 2000), quiet)
     await Promise.all([...lanes.map((lane) => lane.stopAll()), ...[...this.#trials].map((trial) => trial.stop())])
     await quiet
@@ -318,14 +318,14 @@ class ProcessScheduler implements Scheduler {
     const runner = this.#startRunner(model.name, proveMemoryBytes)
     this.#trials.add(runner)
     let stopped: AppError | undefined
-    const stop = (error: AppError) => {
+    const giveUp = (error: AppError) => {
       stopped ??= error
       void runner.stop()
     }
-    const abort = () => signal && stop(abortReason(signal))
+    const abort = () => signal && giveUp(abortReason(signal))
     signal?.addEventListener('abort', abort, { once: true })
-    const stopTimer = this.#timers.after(proveTimeoutMs, () =>
-      stop(badModel(`the model did not load and answer once within ${Math.round(proveTimeoutMs / 1000)} s`)),
+    const clearTimer = this.#timers.after(proveTimeoutMs, () =>
+      giveUp(badModel(`the model did not load and answer once within ${Math.round(proveTimeoutMs / 1000)} s`)),
     )
     try {
       return await runner.prove(model)
@@ -337,7 +337,7 @@ class ProcessScheduler implements Scheduler {
       if (error instanceof AppError && error.code === 'RUNNER_CRASHED') throw badModel(error.message, error)
       throw error
     } finally {
-      stopTimer()
+      clearTimer()
       signal?.removeEventListener('abort', abort)
       await runner.stop()
       this.#trials.delete(runner)
@@ -346,9 +346,9 @@ class ProcessScheduler implements Scheduler {
 
   async #within(ms: number, work: Promise<unknown>): Promise<void> {
     await new Promise<void>((resolve) => {
-      const stopTimer = this.#timers.after(ms, resolve)
+      const clearTimer = this.#timers.after(ms, resolve)
       void work.then(() => {
-        stopTimer()
+        clearTimer()
         resolve()
       })
     })

@@ -44,10 +44,10 @@ interface Ticket {
   readonly turn: number
   readonly queued: number
   readonly onProgress: OnProgress | undefined
-  readonly settle: (outcome: { result: JobResult } | { error: unknown }) => void
+  readonly answer: (outcome: { result: JobResult } | { error: unknown }) => void
   place: number | undefined
   /** Why the job must not go on: cancelled, out of time, the server stops. */
-  stop: AppError | undefined
+  cancelled: AppError | undefined
   worker: Worker | undefined
 }
 
@@ -71,7 +71,7 @@ export class Lane {
   #loadWaiters: { resolve: () => void; reject: (error: unknown) => void }[] = []
   #goneWaiters: (() => void)[] = []
   #quietWaiters: (() => void)[] = []
-  #stopKeepAlive: (() => void) | undefined
+  #clearKeepAlive: (() => void) | undefined
   #until: number | undefined
   /** When it last had work, for least-recently-used unloading. */
   lastUsed: number
@@ -124,7 +124,7 @@ export class Lane {
     if (signal.aborted) return Promise.reject(abortReason(signal))
     if (!this.#admits(request)) return Promise.reject(this.#busy())
     return new Promise((resolve, reject) => {
-      const abort = () => this.#stopTicket(ticket, abortReason(signal))
+      const abort = () => this.#cancelTicket(ticket, abortReason(signal))
       const ticket: Ticket = {
         request,
         job,
@@ -132,9 +132,9 @@ export class Lane {
         queued: this.options.clock.now(),
         onProgress,
         place: undefined,
-        stop: undefined,
+        cancelled: undefined,
         worker: undefined,
-        settle: (outcome) => {
+        answer: (outcome) => {
           signal.removeEventListener('abort', abort)
           if ('result' in outcome) resolve(outcome.result)
           else reject(outcome.error)
@@ -218,13 +218,13 @@ export class Lane {
 
   /** Jobs that wait are refused with `error`. */
   refuseQueued(error: AppError): void {
-    for (let ticket = this.#queue.shift(); ticket; ticket = this.#queue.shift()) ticket.settle({ error })
-    this.#settleLoads(error)
+    for (let ticket = this.#queue.shift(); ticket; ticket = this.#queue.shift()) ticket.answer({ error })
+    this.#answerLoads(error)
   }
 
   /** Jobs that run are asked to stop, and end with `error`. */
   cancelRunning(error: AppError): void {
-    for (const ticket of this.#running) this.#stopTicket(ticket, error)
+    for (const ticket of this.#running) this.#cancelTicket(ticket, error)
   }
 
   /** Ends every runner now; resolves when all are gone. */
@@ -264,7 +264,7 @@ export class Lane {
     const startedAt = this.options.clock.now()
     const worker: Worker = { runner: this.options.start(), prepared: new Set(), state: 'loading', startedAt }
     this.#workers.add(worker)
-    // Loading is settled before the exit is acted upon, so that a failed load first fails those it must fail.
+    // Loading is answered before the exit is acted upon, so that a failed load first fails those it must fail.
     void this.#load(worker)
       .then(() => worker.runner.exited)
       .then(() => this.#onExit(worker))
@@ -273,7 +273,7 @@ export class Lane {
   async #load(worker: Worker): Promise<void> {
     const { name, model, loadTimeoutMs, timers, log, clock } = this.options
     let late = false
-    const stopTimer = timers.after(loadTimeoutMs, () => {
+    const clearTimer = timers.after(loadTimeoutMs, () => {
       late = true
       void worker.runner.stop()
     })
@@ -286,21 +286,21 @@ export class Lane {
       if (fallbackReason === undefined) log.info(fields, 'runner ready')
       else log.warn({ ...fields, fallbackReason }, 'runner ready, but not on the device that was wanted')
       if (worker.state === 'loading') worker.state = 'ready'
-      this.#settleLoads(undefined)
+      this.#answerLoads(undefined)
       this.pump()
     } catch (error) {
       this.#loadFailed(worker, late ? tooSlow(name, loadTimeoutMs) : error)
     } finally {
-      stopTimer()
+      clearTimer()
     }
   }
 
   /** A model that cannot be loaded fails everyone who waits for it; a crash or lack of memory only the next in line. */
   #loadFailed(worker: Worker, error: unknown): void {
     const everyone = error instanceof AppError && error.code !== 'RUNNER_CRASHED'
-    this.#settleLoads(error)
+    this.#answerLoads(error)
     if (everyone) this.refuseQueued(error)
-    else this.#queue.shift()?.settle({ error })
+    else this.#queue.shift()?.answer({ error })
     void this.#stopWorker(worker)
   }
 
@@ -330,20 +330,20 @@ export class Lane {
     let outcome: { result: JobResult } | { error: unknown }
     try {
       const result = await worker.runner.run(ticket.job, ({ stage, done, total, part }) => {
-        if (!ticket.stop)
+        if (!ticket.cancelled)
           this.#tell(ticket, { state: 'running', stage, done, total, part, ...this.#estimate(ticket, 0) })
       })
       history.add(this.#kind(ticket.job), clock.now() - worker.startedAt)
-      outcome = ticket.stop ? { error: ticket.stop } : { result }
+      outcome = ticket.cancelled ? { error: ticket.cancelled } : { result }
     } catch (error) {
-      outcome = { error: ticket.stop ?? error }
+      outcome = { error: ticket.cancelled ?? error }
     }
     this.#logOutcome(worker, ticket, outcome)
     this.#running.delete(ticket)
     this.lastUsed = clock.now()
     if (worker.state === 'busy') worker.state = 'ready'
     if (worker.runner.spent) void this.#stopWorker(worker)
-    ticket.settle(outcome)
+    ticket.answer(outcome)
     for (const resolve of this.#quietWaiters.splice(0)) resolve()
     this.options.onChange(this)
     this.pump()
@@ -360,11 +360,11 @@ export class Lane {
       log.info({ ...fields, code: outcome.error instanceof AppError ? outcome.error.code : 'INTERNAL' }, 'job ended')
   }
 
-  #stopTicket(ticket: Ticket, error: AppError): void {
-    if (ticket.stop) return
-    ticket.stop = error
+  #cancelTicket(ticket: Ticket, error: AppError): void {
+    if (ticket.cancelled) return
+    ticket.cancelled = error
     if (this.#queue.remove(ticket)) {
-      ticket.settle({ error })
+      ticket.answer({ error })
       this.options.onChange(this)
       this.pump()
     } else ticket.worker?.runner.cancel()
@@ -385,14 +385,14 @@ export class Lane {
     if (this.gone) for (const resolve of this.#goneWaiters.splice(0)) resolve()
   }
 
-  #settleLoads(error: unknown): void {
+  #answerLoads(error: unknown): void {
     for (const { resolve, reject } of this.#loadWaiters.splice(0)) error === undefined ? resolve() : reject(error)
   }
 
   /** Starts the keep-alive clock when there is nothing to do, stops it when there is. */
   #watchIdle(): void {
-    this.#stopKeepAlive?.()
-    this.#stopKeepAlive = undefined
+    this.#clearKeepAlive?.()
+    this.#clearKeepAlive = undefined
     this.#until = undefined
     if (this.#queue.size > 0 || ![...this.#workers].some(({ state }) => state === 'ready')) return
     const wait = this.retired ? 0 : this.options.keepAliveMs
@@ -402,7 +402,7 @@ export class Lane {
       return
     }
     this.#until = this.options.clock.now() + wait
-    this.#stopKeepAlive = this.options.timers.after(wait, () => this.stopIdle())
+    this.#clearKeepAlive = this.options.timers.after(wait, () => this.stopIdle())
   }
 
   #tellPlaces(): void {

@@ -26,7 +26,7 @@ export class LifeWatch {
   readonly #options: LifeWatchOptions
   #unanswered = 0
   #computed: number | undefined
-  #stopTimer: () => void = () => {}
+  #clearTimer: () => void = () => {}
 
   constructor(options: LifeWatchOptions) {
     this.#options = options
@@ -39,11 +39,11 @@ export class LifeWatch {
   }
 
   end(): void {
-    this.#stopTimer()
+    this.#clearTimer()
   }
 
   #wait(): void {
-    this.#stopTimer = this.#options.timers.after(ASK_EVERY_MS, () => this.#look())
+    this.#clearTimer = this.#options.timers.after(ASK_EVERY_MS, () => this.#look())
   }
 
   #look(): void {

@@ -35,7 +35,7 @@ interface Running {
   readonly resolve: (result: JobResult) => void
   readonly reject: (error: AppError) => void
   lease: DeviceLease | undefined
-  stopKill: (() => void) | undefined
+  clearKill: (() => void) | undefined
   /** Why the job has failed although it goes on: it said what nobody can read. */
   fault: AppError | undefined
 }
@@ -128,7 +128,7 @@ export class RunnerProcess {
         reject(this.#endedError(null, null))
         return
       }
-      this.#running = { id, onStage, resolve, reject, lease: undefined, stopKill: undefined, fault: undefined }
+      this.#running = { id, onStage, resolve, reject, lease: undefined, clearKill: undefined, fault: undefined }
       this.#channel.send({ type: 'run', id, job })
     })
   }
@@ -152,9 +152,9 @@ export class RunnerProcess {
   /** Asks the running job to stop; a job that does not, within the grace, ends with its program. */
   cancel(): void {
     const running = this.#running
-    if (!running || running.stopKill) return
+    if (!running || running.clearKill) return
     this.#channel.send({ type: 'cancel', id: running.id })
-    running.stopKill = this.#options.timers.after(this.#options.cancelGraceMs, () => {
+    running.clearKill = this.#options.timers.after(this.#options.cancelGraceMs, () => {
       this.#options.log.warn({ runner: this.#options.name }, 'runner did not stop within the grace: ended')
       this.stop()
     })
@@ -259,20 +259,20 @@ export class RunnerProcess {
     this.#endJob((job) => job.reject(error))
   }
 
-  #endStart(settle: (starting: Starting) => void): void {
+  #endStart(answer: (starting: Starting) => void): void {
     const starting = this.#starting
     this.#starting = undefined
-    if (starting) settle(starting)
+    if (starting) answer(starting)
   }
 
-  #endJob(settle: (running: Running) => void): void {
+  #endJob(answer: (running: Running) => void): void {
     const running = this.#running
     this.#running = undefined
     if (!running) return
     running.lease?.release()
-    running.stopKill?.()
+    running.clearKill?.()
     if (running.fault) running.reject(running.fault)
-    else settle(running)
+    else answer(running)
   }
 
   /** What a client never sees still has to be found: our own faults go to the log with their stack. */

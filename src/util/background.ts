@@ -14,7 +14,7 @@ export class Background {
   readonly #timers: Timers
   readonly #running = new Set<Promise<void>>()
   /** Ends the waiting of those that pause, which then give up. */
-  readonly #stops = new Set<() => void>()
+  readonly #wakes = new Set<() => void>()
   #closed = false
 
   constructor(log: Pick<Log, 'warn'>, timers: Timers = systemTimers) {
@@ -49,7 +49,7 @@ export class Background {
   /** Starts nothing more, and waits for what is under way. */
   async close(): Promise<void> {
     this.#closed = true
-    for (const stop of this.#stops) stop()
+    for (const wake of this.#wakes) wake()
     await Promise.all(this.#running)
   }
 
@@ -67,16 +67,16 @@ export class Background {
   #pause(ms: number): Promise<boolean> {
     if (this.#closed) return Promise.resolve(false)
     return new Promise((resolve) => {
-      const stopTimer = this.#timers.after(ms, () => {
-        this.#stops.delete(stop)
+      const clearTimer = this.#timers.after(ms, () => {
+        this.#wakes.delete(wake)
         resolve(true)
       })
-      const stop = () => {
-        this.#stops.delete(stop)
-        stopTimer()
+      const wake = () => {
+        this.#wakes.delete(wake)
+        clearTimer()
         resolve(false)
       }
-      this.#stops.add(stop)
+      this.#wakes.add(wake)
     })
   }
 

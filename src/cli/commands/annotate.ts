@@ -110,8 +110,8 @@ export function addAnnotateCommands(program: Command): void {
 }
 
 const annotate = told(async (scans: readonly string[], options: Options, readTask: () => Task): Promise<void> => {
-  const stop = new AbortController()
-  const interrupt = () => stop.abort()
+  const interruption = new AbortController()
+  const interrupt = () => interruption.abort()
   process.once('SIGINT', interrupt)
   process.once('SIGTERM', interrupt)
   let local: LocalServer | undefined
@@ -131,14 +131,14 @@ const annotate = told(async (scans: readonly string[], options: Options, readTas
       'GET',
       options.model === undefined ? '/v1/models' : `/v1/models?${new URLSearchParams({ model: options.model })}`,
     )
-    const outcomes = await workThrough(inputs, jobs, stop.signal, (input) =>
-      annotateOne(client, input, { ...task, params }, plan, options, stop.signal),
+    const outcomes = await workThrough(inputs, jobs, interruption.signal, (input) =>
+      annotateOne(client, input, { ...task, params }, plan, options, interruption.signal),
     )
     if (options.json) process.stdout.write(`${JSON.stringify(outcomes, undefined, 2)}\n`)
-    if (stop.signal.aborted) process.exitCode = EXIT.interrupted
+    if (interruption.signal.aborted) process.exitCode = EXIT.interrupted
     else if (outcomes.some(({ ok }) => !ok)) process.exitCode = EXIT.failed
   } catch (error) {
-    if (stop.signal.aborted) process.exitCode = EXIT.interrupted
+    if (interruption.signal.aborted) process.exitCode = EXIT.interrupted
     else throw error
   } finally {
     process.removeListener('SIGINT', interrupt)

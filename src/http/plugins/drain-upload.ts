@@ -31,21 +31,21 @@ function isOver(request: IncomingMessage): boolean {
 function drain(request: IncomingMessage): Promise<boolean> {
   return new Promise((resolve) => {
     let bytes = 0
-    const stop = () => {
+    const leave = () => {
       clearTimeout(timer)
       clearTimeout(idle)
-      request.off('data', onData).off('end', stop).off('close', stop).off('error', stop)
+      request.off('data', onData).off('end', leave).off('close', leave).off('error', leave)
       request.pause()
       resolve(isOver(request))
     }
     const onData = (chunk: Buffer) => {
       idle.refresh()
       bytes += chunk.length
-      if (bytes > MOST_BYTES) stop()
+      if (bytes > MOST_BYTES) leave()
     }
-    const timer = setTimeout(stop, MOST_MS)
-    const idle = setTimeout(stop, IDLE_MS)
-    request.on('data', onData).on('end', stop).on('close', stop).on('error', stop)
+    const timer = setTimeout(leave, MOST_MS)
+    const idle = setTimeout(leave, IDLE_MS)
+    request.on('data', onData).on('end', leave).on('close', leave).on('error', leave)
     request.resume()
   })
 }

@@ -191,15 +191,15 @@ function outputOf(asked: Output | undefined, computedFor: Output | undefined): O
  */
 function received(socket: Socket): Promise<boolean> {
   return new Promise((resolve) => {
-    const settle = (isReceived: boolean) => {
+    const answer = (isReceived: boolean) => {
       clearTimeout(timer)
       socket.off('error', refused)
       socket.off('close', closed)
       resolve(isReceived)
     }
-    const refused = () => settle(false)
-    const closed = (hadError: boolean) => settle(!hadError)
-    const timer = setTimeout(() => settle(true), REFUSAL_MS)
+    const refused = () => answer(false)
+    const closed = (hadError: boolean) => answer(!hadError)
+    const timer = setTimeout(() => answer(true), REFUSAL_MS)
     timer.unref()
     socket.once('error', refused)
     socket.once('close', closed)
