@@ -77,7 +77,11 @@ async function measure(build: keyof typeof builds): Promise<void> {
 const at = (values: readonly number[], share: number) =>
   values.toSorted((a, b) => a - b)[Math.min(values.length - 1, Math.floor(share * values.length))]!
 
-for (let round = 0; round < Number(rounds); round++) for (const build of ['other', 'own'] as const) await measure(build)
+// Each goes first as often as the other: what the machine has just read, and how warm it is, favours the second.
+for (let round = 0; round < Number(rounds); round++) {
+  const order = ['other', 'own'] as const
+  for (const build of round % 2 === 0 ? order : order.toReversed()) await measure(build)
+}
 const row = (what: string, of: (build: keyof typeof builds) => number) =>
   console.log(
     `${what}: other ${of('other').toFixed(1)} ms, own ${of('own').toFixed(1)} ms (${(of('own') / of('other')).toFixed(2)} x)`,

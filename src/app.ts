@@ -121,7 +121,7 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
   const models = () => registry.list().flatMap(({ name, config: known }) => (known ? [{ name, type: known.type }] : []))
   await app.register(docs, { version: readVersion(), models })
 
-  const scope = { tmpRoot: services.tmpRoot, deadlineSeconds: config.requestDeadline }
+  const scope = { tmpRoot: services.tmpRoot, deadlineSeconds: config.requestDeadline, background: services.background }
   const readLimits = {
     maxVolumeBytes: config.maxVolumeBytes,
     maxVoxels: config.maxVoxels,

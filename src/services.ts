@@ -62,6 +62,8 @@ export interface Services {
   readonly board: RequestBoard
   /** Fetches a session's image from another server, if the operator allows it. */
   readonly fetchSource: FetchSource
+  /** What no request waits for. */
+  readonly background: Background
   /** Absolute paths. */
   readonly workspace: string
   readonly tmpRoot: string
@@ -144,6 +146,7 @@ export async function createServices(config: Config): Promise<Services> {
     dicomweb,
     board,
     fetchSource,
+    background,
     workspace: workspace.path,
     tmpRoot: workspace.requests,
     readiness: () => (closing ? 'the server is shutting down' : preload.reason()),

@@ -59,12 +59,12 @@ export interface UnknownVariable {
   readonly near: string | undefined
 }
 
-/** What `env` holds under our prefix that is no setting: a slip of the hand where a name is near, else somebody else's. */
+/** What `env` holds under our prefix, its underscore forgotten or not, that is no setting: a slip of the hand where a name is near, else somebody else's. */
 export function unknownVariables(env: Readonly<Record<string, string | undefined>>): UnknownVariable[] {
   const known = new Set([...SETTINGS.map((setting) => setting.env), ...OTHER_VARIABLES])
   const bare = new Map([...known].map((name) => [squeezed(name), name]))
   return Object.entries(env)
-    .filter(([name, value]) => /^AIDANT_/i.test(name) && !known.has(name) && value !== undefined)
+    .filter(([name, value]) => /^AIDANT/i.test(name) && !known.has(name) && value !== undefined)
     .map(([name, value]) => {
       if (SERVICE_VARIABLE.test(name) || SERVICE_LINK.test(value!)) return { name, near: undefined }
       const near = nearestWord(squeezed(name), [...bare.keys()])
@@ -74,7 +74,7 @@ export function unknownVariables(env: Readonly<Record<string, string | undefined
 
 /** The name without our prefix and its underscores, which are what is forgotten first. */
 function squeezed(name: string): string {
-  return name.slice('AIDANT_'.length).replaceAll('_', '').toUpperCase()
+  return name.slice('AIDANT'.length).replaceAll('_', '').toUpperCase()
 }
 
 function readFlags(words: readonly string[]): { values: Map<string, unknown>; problems: string[] } {

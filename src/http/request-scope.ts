@@ -1,9 +1,9 @@
 /** The life of one computing request: its folder, its abort signal, its deadline; all gone when its response has ended. */
 import { randomUUID } from 'node:crypto'
-import { finished } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { AppError } from '../errors.js'
 import type { JobRequest } from '../scheduler/scheduler.js'
+import type { Background } from '../util/background.js'
 import { openRequestFolder } from '../util/request-folder.js'
 import { clientOf } from './client-address.js'
 
@@ -11,6 +11,8 @@ export interface ScopeOptions {
   /** workspace/tmp. */
   readonly tmpRoot: string
   readonly deadlineSeconds: number
+  /** Removes a folder that could not be removed at once. */
+  readonly background: Background
 }
 
 export interface RequestScope {
@@ -27,7 +29,8 @@ export interface RequestScope {
 
 /** A scope whose end is up to its owner. */
 interface OpenScope extends RequestScope {
-  readonly stopClock: () => void
+  readonly clearDeadline: () => void
+  /** Resolves when the folder is gone, or is the background's to remove; never rejects. */
   readonly remove: () => Promise<void>
 }
 
@@ -51,9 +54,8 @@ async function openScope(request: FastifyRequest, options: ScopeOptions): Promis
     abort,
     id,
     job: { trace: request.id, client: clientOf(request), host: clientOf(request) },
-    stopClock: () => clearTimeout(timer),
-    remove: () =>
-      folder.remove().catch((error: unknown) => request.log.warn({ err: error }, 'request folder not removed')),
+    clearDeadline: () => clearTimeout(timer),
+    remove: () => options.background.start('removing the folder of a request', () => folder.remove()),
   }
 }
 
@@ -68,21 +70,27 @@ export async function withScope<T>(
   work: (scope: RequestScope) => Promise<T>,
 ): Promise<T> {
   const scope = await openScope(request, options)
-  const responded = new Promise<void>((resolve) => {
-    finished(reply.raw, (error) => {
-      if (error) scope.abort(new AppError('CANCELLED', 'the client went away'))
-      resolve()
-    })
-  })
-  const settled = work(scope)
-  void Promise.allSettled([settled, responded]).then(scope.remove)
+  const working = work(scope)
+  void Promise.allSettled([working, whenSent(reply.raw, scope)]).then(scope.remove)
   try {
-    return await settled
+    return await working
   } catch (error) {
     throw scope.signal.aborted ? scope.signal.reason : error
   } finally {
-    scope.stopClock()
+    scope.clearDeadline()
   }
+}
+
+/** Resolves when the response has left or its client is gone, which calls the request off. */
+function whenSent(response: FastifyReply['raw'], { abort }: RequestScope): Promise<void> {
+  return new Promise((resolve) => {
+    const ended = () => {
+      if (!response.writableFinished) abort(new AppError('CANCELLED', 'the client went away'))
+      resolve()
+    }
+    if (response.closed) ended()
+    else response.once('close', ended)
+  })
 }
 
 /** What becomes of work that outlives its response. */
@@ -113,18 +121,18 @@ export async function withDetachedScope<R, T>(
     const { running, outcome } = work(scope, received)
     running.then(
       (result) => {
-        scope.stopClock()
+        scope.clearDeadline()
         outcome.done(result, scope.remove)
       },
       async (error: unknown) => {
-        scope.stopClock()
+        scope.clearDeadline()
         await scope.remove()
         outcome.failed(scope.signal.aborted ? scope.signal.reason : error)
       },
     )
     return received
   } catch (error) {
-    scope.stopClock()
+    scope.clearDeadline()
     await scope.remove()
     throw scope.signal.aborted ? scope.signal.reason : error
   }

@@ -46,6 +46,8 @@ const LONG_PARAMS = 256 * 1024
 
 /** Parts without a file besides `params`; AIAA has none, so a few are plenty. */
 const MOST_FIELDS = 32
+/** Of a field other than params: one that is declared as JSON is parsed here, where everybody waits for it. */
+const MOST_FIELD_BYTES = 1024 * 1024
 
 /** Parts named params: one, and another from a client that says it twice. They are read as files are. */
 const MOST_PARAMS = 2
@@ -95,7 +97,7 @@ async function receiveParts(request: FastifyRequest, folder: string, limits: Upl
       filename !== undefined || name === 'params' || type === 'application/octet-stream',
     limits: {
       fieldNameSize: 200,
-      fieldSize: limits.maxParamsBytes,
+      fieldSize: Math.min(MOST_FIELD_BYTES, limits.maxParamsBytes),
       fields: MOST_FIELDS,
       fileSize: limits.maxUploadBytes + 1,
       files: limits.maxUploadFiles + MOST_PARAMS,
@@ -108,8 +110,7 @@ async function receiveParts(request: FastifyRequest, folder: string, limits: Upl
       // The parser gives undefined where the header is broken, whatever its types say.
       if (!part.fieldname) throw new AppError('BAD_REQUEST', 'a part has no name')
       if (part.type === 'field') {
-        if (part.valueTruncated)
-          throw tooLarge(`the field '${part.fieldname}'`, limits.maxParamsBytes, '--max-params-bytes')
+        if (part.valueTruncated) throw longField(part.fieldname, limits)
         if (part.fieldnameTruncated) throw new AppError('BAD_REQUEST', 'a part has a name of more than 200 bytes')
         const text = typeof part.value === 'string' ? part.value : JSON.stringify(part.value)
         textBytes += text.length
@@ -192,6 +193,13 @@ function tooLarge(what: string, most: number, flag = '--max-upload-bytes'): AppE
   })
 }
 
+function longField(name: string, { maxParamsBytes }: UploadLimits): AppError {
+  if (maxParamsBytes < MOST_FIELD_BYTES) return tooLarge(`the field '${name}'`, maxParamsBytes, '--max-params-bytes')
+  return new AppError('TOO_LARGE', `the field '${name}' is larger than ${MOST_FIELD_BYTES} bytes`, {
+    hint: "long values belong into the field 'params'",
+  })
+}
+
 function tooManyFiles({ maxUploadFiles }: UploadLimits, cause?: unknown): AppError {
   return new AppError('TOO_LARGE', `the request has more than ${maxUploadFiles} files`, {
     hint: 'the operator of the server can raise this limit with --max-upload-files',
@@ -211,7 +219,10 @@ function translate(error: unknown, limits: UploadLimits): unknown {
   if (code === 'FST_PROTO_VIOLATION')
     return new AppError('BAD_REQUEST', 'a part has a name that is not allowed', { cause: error })
   if (code === 'FST_INVALID_JSON_FIELD_ERROR')
-    return new AppError('BAD_PARAMS', 'a part is declared as application/json but is not valid JSON', { cause: error })
+    return new AppError('BAD_PARAMS', 'a part is declared as application/json but is not valid JSON', {
+      hint: `a part other than params may have ${MOST_FIELD_BYTES} bytes of it`,
+      cause: error,
+    })
   // The parser looks for the boundary, its needle, and takes one of up to 250 characters; the standard allows 70.
   if (/boundary|needle/i.test(error.message))
     return new AppError(

@@ -6,7 +6,9 @@ import { isIP, SocketAddress } from 'node:net'
  * clothes (::ffff:10.0.0.1, ::ffff:a00:1), as a dual-stack socket shows it. What is no address comes back as it is.
  */
 export function plainAddress(address: string): string {
-  const plain = address.replace(/^\[|\]$/g, '').replace(/%.*$/, '')
+  const bare = address.replace(/^\[|\]$/g, '')
+  // A name has no zone: what follows a percent sign in it is part of it.
+  const plain = bare.includes(':') ? bare.replace(/%.*$/, '') : bare
   if (isIP(plain) !== 6) return plain
   const words = ipv6Words(plain)
   const mapped = words[5] === 0xffff && words.slice(0, 5).every((word) => word === 0)

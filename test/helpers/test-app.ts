@@ -15,6 +15,7 @@ import type { ModelEntry, ModelRegistry } from '../../src/registry/registry.js'
 import { BOARD_DEFAULTS, RequestBoard } from '../../src/scheduler/request-board.js'
 import { createDicomweb, type Services } from '../../src/services.js'
 import { createSessions } from '../../src/sessions/create-sessions.js'
+import { Background } from '../../src/util/background.js'
 import { systemClock } from '../../src/util/clock.js'
 import { silentLog } from '../../src/util/log.js'
 import { openWorkspace } from '../../src/workspace/open-workspace.js'
@@ -74,6 +75,7 @@ export async function testApp({ answer, flags = [], services: overrides = {} }: 
   })
   const logs = new LogRing()
   const tmpRoot = workspace.requests
+  const background = new Background(silentLog)
   const services: Services = {
     logger: pino({ level: 'info', base: null }, logs),
     logs,
@@ -88,12 +90,16 @@ export async function testApp({ answer, flags = [], services: overrides = {} }: 
     fetchSource: async () => {
       throw new AppError('FETCH_FORBIDDEN', 'fetching is off')
     },
+    background,
     workspace: folder,
     tmpRoot,
     readiness: () => undefined,
     reload: async () => {},
     announceEnd: () => {},
-    stopJobs: () => board.close(),
+    async stopJobs() {
+      await background.close()
+      await board.close()
+    },
     async close() {
       dicomweb?.index.close()
       await datastore?.close()

@@ -425,6 +425,17 @@ test('long params go to the runner as the text they came as, and short ones are 
   expect(texts).toEqual([expect.stringMatching(/params\.json$/), undefined])
 })
 
+test.each([
+  { type: 'application/json', status: 400 },
+  { type: 'text/plain', status: 413 },
+])('a long field other than params, as $type, is not read here: $status', async ({ type, status }) => {
+  await using app = await testApp()
+  const body = JSON.stringify('x'.repeat(2 ** 20))
+  const reply = await post(app, '/v1/inference?model=spleen', [{ name: 'polygons', body, type }, noParams, image])
+  expect(reply.statusCode).toBe(status)
+  expect(reply.json().hint).toMatch(/params/)
+})
+
 test('fields are bounded together, since all of them are in memory', async () => {
   await using app = await testApp({ flags: ['--max-params-bytes', '4k'] })
   const fields = ['a', 'b', 'c'].map((name) => ({ name, body: 'x'.repeat(2000) }))

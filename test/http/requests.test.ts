@@ -1,11 +1,12 @@
 import { once } from 'node:events'
-import { writeFile } from 'node:fs/promises'
+import { mkdir, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { AppError } from '../../src/errors.js'
 import { type Answer, labelMap, untilCancelled } from '../helpers/fake-scheduler.js'
 import { form } from '../helpers/multipart.js'
+import { mayMount, mountDisk, type SmallDisk } from '../helpers/small-disk.js'
 import { type TestApp, testApp } from '../helpers/test-app.js'
 
 const upload = form([
@@ -248,4 +249,42 @@ test('an X-Request-Id opens nothing, and nothing that is shown to others does', 
   for (const url of ['/v1/requests', '/logs?lines=2000', '/admin/ps'])
     expect((await app.inject(url)).body).not.toContain(id)
   expect((await app.inject(`/v1/requests/${id}/result`)).statusCode).toBe(200)
+})
+
+test.skipIf(!mayMount)(
+  'a folder that cannot be removed when its request has ended is removed when it can be',
+  async () => {
+    let disk: SmallDisk | undefined
+    const answer: Answer = async (job, signal, onProgress) => {
+      // what is mounted in a folder keeps it there
+      const inside = join(job.outDir, 'mounted')
+      await mkdir(inside)
+      disk = mountDisk(1 << 16, inside)
+      return labelMap(job, signal, onProgress)
+    }
+    await using app = await testApp({ answer })
+    try {
+      expect((await post(app, 'mine')).statusCode).toBe(200)
+      expect(await app.leftovers()).toHaveLength(1)
+    } finally {
+      disk?.unmount()
+    }
+    await expect.poll(() => app.leftovers(), { timeout: 30_000 }).toEqual([])
+  },
+)
+
+test('a reply puts no more listeners on its response than an emitter takes without a warning', async () => {
+  const warnings: Error[] = []
+  const note = (warning: Error) => warnings.push(warning)
+  process.on('warning', note)
+  try {
+    await using app = await testApp()
+    for (const query of ['', '&output=image', '&output=results'])
+      expect((await post(app, 'x', query)).statusCode).toBe(200)
+    // warnings come a tick later
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(warnings.filter(({ name }) => name === 'MaxListenersExceededWarning')).toEqual([])
+  } finally {
+    process.off('warning', note)
+  }
 })

@@ -168,6 +168,12 @@ describe('the Host header, on a loopback bind', () => {
     { host: '192.168.1.5:5000', status: 200 },
     { host: 'evil.example', status: 403 },
     { host: 'localhost.evil.example:5000', status: 403 },
+    { host: 'LocalHost.:5000', status: 200 },
+    { host: '[::ffff:127.0.0.1]:5000', status: 200 },
+    { host: 'localhost%.evil.example', status: 403 },
+    { host: '127.0.0.1.evil.example', status: 403 },
+    { host: 'evil.example@127.0.0.1', status: 403 },
+    { host: '[evil.example]:5000', status: 403 },
   ])('$host gets a $status', async ({ host, status }) => {
     await using app = await testApp()
     expect((await app.inject({ url: '/health', headers: { host } })).statusCode).toBe(status)
@@ -175,6 +181,7 @@ describe('the Host header, on a loopback bind', () => {
 
   it.each([
     { flags: ['--allowed-hosts', 'aidant.hospital.example'], status: 200 },
+    { flags: ['--allowed-hosts', 'Aidant.Hospital.Example.'], status: 200 },
     { flags: ['--allowed-hosts', '*'], status: 200 },
     { flags: ['--host', '0.0.0.0'], status: 200 },
     { flags: ['--allowed-hosts', 'other.example'], status: 403 },

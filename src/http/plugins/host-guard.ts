@@ -24,7 +24,7 @@ export const hostGuard = fp(
   async (app: FastifyInstance, { host, allowedHosts, isGuarded = isAdminPath }: HostGuardOptions) => {
     if (allowedHosts.includes('*')) return
     const everywhere = isLoopback(host)
-    const names = new Set([host, ...machineNames(), ...allowedHosts].map((name) => name.toLowerCase()))
+    const names = new Set([host, ...machineNames(), ...allowedHosts].map(hostName))
     app.addHook('onRequest', async (request) => {
       // The route that was found, since a path can be spelled in many ways.
       if (!everywhere && !isGuarded(request.routeOptions.url ?? request.url)) return

@@ -70,6 +70,8 @@ describe('variables of the environment that are no settings', () => {
     { name: 'AIDANT_HOSTS', near: 'AIDANT_HOST' },
     { name: 'AIDANT_ALLOW_FETCHES', near: 'AIDANT_ALLOW_FETCH' },
     { name: 'AIDANT_MAX_UPLOAD_BYTE', near: 'AIDANT_MAX_UPLOAD_BYTES' },
+    { name: 'AIDANTADMIN_HOSTS', near: 'AIDANT_ADMIN_HOSTS' },
+    { name: 'AIDANT__PORT', near: 'AIDANT_PORT' },
     { name: 'aidant_admin_hosts', near: 'AIDANT_ADMIN_HOSTS' },
   ])('$name stops the start, which names $near', ({ name, near }) => {
     expect(problemsOf([], { [name]: '10.0.0.0/8' })).toEqual([`${name}: no such setting (did you mean ${near}?)`])
