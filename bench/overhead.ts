@@ -42,6 +42,7 @@ async function measure(build: keyof typeof builds): Promise<void> {
     url = /listens on (\S+)/.exec(line)?.[1] ?? ''
     if (url !== '') break
   }
+  if (url === '') throw new Error(`the server of ${builds[build]} did not start: build it with npm run build`)
   figures[build].start.push(performance.now() - began)
   child.stderr.resume()
   try {
