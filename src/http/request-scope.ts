@@ -6,6 +6,7 @@ import type { JobRequest } from '../scheduler/scheduler.js'
 import type { Background } from '../util/background.js'
 import { openRequestFolder } from '../util/request-folder.js'
 import { clientOf } from './client-address.js'
+import { whenSent } from './when-sent.js'
 
 export interface ScopeOptions {
   /** workspace/tmp. */
@@ -71,7 +72,10 @@ export async function withScope<T>(
 ): Promise<T> {
   const scope = await openScope(request, options)
   const working = work(scope)
-  void Promise.allSettled([working, whenSent(reply.raw, scope)]).then(scope.remove)
+  const responded = whenSent(reply).then((isSent) => {
+    if (!isSent) scope.abort(new AppError('CANCELLED', 'the client went away'))
+  })
+  void Promise.allSettled([working, responded]).then(scope.remove)
   try {
     return await working
   } catch (error) {
@@ -79,18 +83,6 @@ export async function withScope<T>(
   } finally {
     scope.clearDeadline()
   }
-}
-
-/** Resolves when the response has left or its client is gone, which calls the request off. */
-function whenSent(response: FastifyReply['raw'], { abort }: RequestScope): Promise<void> {
-  return new Promise((resolve) => {
-    const ended = () => {
-      if (!response.writableFinished) abort(new AppError('CANCELLED', 'the client went away'))
-      resolve()
-    }
-    if (response.closed) ended()
-    else response.once('close', ended)
-  })
 }
 
 /** What becomes of work that outlives its response. */

@@ -281,6 +281,8 @@ test('a reply puts no more listeners on its response than an emitter takes witho
     await using app = await testApp()
     for (const query of ['', '&output=image', '&output=results'])
       expect((await post(app, 'x', query)).statusCode).toBe(200)
+    const { id } = (await post(app, 'x', '&async=true')).json()
+    await expect.poll(async () => (await app.inject(`/v1/requests/${id}/result`)).statusCode).toBe(200)
     // warnings come a tick later
     await new Promise((resolve) => setImmediate(resolve))
     expect(warnings.filter(({ name }) => name === 'MaxListenersExceededWarning')).toEqual([])

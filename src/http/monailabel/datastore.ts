@@ -3,7 +3,6 @@ import { createHash, randomUUID } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { finished } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type { FastifyReply } from 'fastify'
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
@@ -23,6 +22,7 @@ import type { RequestScope } from '../request-scope.js'
 import { QueryFlag, refusals } from '../schemas.js'
 import type { HeldImage } from '../session-image.js'
 import type { Upload, UploadedFile } from '../upload.js'
+import { whenSent } from '../when-sent.js'
 import { catalogue, countsOf, itemInfo, type Listed, objectsOf, seriesInfo } from './catalogue.js'
 import { fileName, suffixOf } from './file-name.js'
 import type { StoredImages } from './stored-images.js'
@@ -158,7 +158,7 @@ export const datastoreRoutes: FastifyPluginAsyncZod<DatastoreRouteOptions> = asy
       const { image: id, volume } = request.query
       await images.check(request)
       const send = (held: HeldImage) => {
-        finished(reply.raw, () => void held.release())
+        void whenSent(reply).then(() => held.release())
         return sendImage(reply, id, held, volume)
       }
       if (datastore && images.isKept(id)) return send(await datastore.hold(id))
@@ -209,7 +209,7 @@ export const datastoreRoutes: FastifyPluginAsyncZod<DatastoreRouteOptions> = asy
 /** Fires when the client is gone; after the reply it is nobody's. */
 function hangUp(reply: FastifyReply): AbortSignal {
   const gone = new AbortController()
-  finished(reply.raw, () => gone.abort(new AppError('CANCELLED', 'the client went away')))
+  void whenSent(reply).then(() => gone.abort(new AppError('CANCELLED', 'the client went away')))
   return gone.signal
 }
 

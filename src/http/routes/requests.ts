@@ -1,6 +1,6 @@
 /** /v1/requests: where a request stands, in one look or as a stream of events; calling it off; fetching a kept result. */
 import type { Socket } from 'node:net'
-import { finished, Readable } from 'node:stream'
+import { Readable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
@@ -10,6 +10,7 @@ import { clientOf } from '../client-address.js'
 import { RESULT_RESPONSE } from '../openapi-upload.js'
 import { OUTPUTS, type Output, sendResult, wantsFile } from '../reply.js'
 import { INFERENCE_REFUSALS, refusals } from '../schemas.js'
+import { whenSent } from '../when-sent.js'
 
 /** A reply that has left for a client that is gone is refused by its machine within this time, on any usual network. */
 const REFUSAL_MS = 500
@@ -150,9 +151,9 @@ export const requestRoutes: FastifyPluginAsyncZod<RequestRouteOptions> = async (
       const view = board.get(request.params.id)
       if (isUnderWay(view)) return reply.code(202).header('retry-after', 1).send(infoOf(view, now()))
       const { result, output: computedFor, giveBack } = board.borrow(request.params.id)
-      finished(reply.raw, (error) => {
-        const isSent = !error && request.method === 'GET' && reply.statusCode === 200
-        giveBack(isSent && received(request.raw.socket))
+      void whenSent(reply).then((isSent) => {
+        const isTaken = isSent && request.method === 'GET' && reply.statusCode === 200
+        giveBack(isTaken && received(request.raw.socket))
       })
       return sendResult(request, reply, result, outputOf(request.query.output, computedFor as Output | undefined))
     },

@@ -14,6 +14,7 @@ import { sendFile } from '../reply.js'
 import type { RequestScope } from '../request-scope.js'
 import { QueryFlag, refusals } from '../schemas.js'
 import { paramsOf, type Upload } from '../upload.js'
+import { whenSent } from '../when-sent.js'
 
 /** Files another server gave, already in the request's folder. */
 export interface Fetched {
@@ -179,7 +180,7 @@ export const sessionRoutes: FastifyPluginAsyncZod<SessionRouteOptions> = async (
     },
     async (request, reply) => {
       const held = await sessions.get(request.params.id, { renew: request.query.update_ts })
-      reply.raw.once('close', () => held.release())
+      void whenSent(reply).then(() => held.release())
       if (request.query.volume)
         return sendFile(reply, { path: held.volumePath, contentType: 'application/octet-stream', extension: '.nii' })
       if (!request.query.image) return infoOf(held)
