@@ -64,12 +64,19 @@ export function unknownVariables(env: Readonly<Record<string, string | undefined
   const known = new Set([...SETTINGS.map((setting) => setting.env), ...OTHER_VARIABLES])
   const bare = new Map([...known].map((name) => [squeezed(name), name]))
   return Object.entries(env)
-    .filter(([name, value]) => /^AIDANT/i.test(name) && !known.has(name) && value !== undefined)
+    .filter(([name, value]) => isOurs(name) && !known.has(name) && value !== undefined)
     .map(([name, value]) => {
       if (SERVICE_VARIABLE.test(name) || SERVICE_LINK.test(value!)) return { name, near: undefined }
       const near = nearestWord(squeezed(name), [...bare.keys()])
       return { name, near: near === undefined ? undefined : bare.get(near) }
     })
+}
+
+/** By the prefix; without its underscore only where the rest is a setting's name: AIDANTS may be anything. */
+function isOurs(name: string): boolean {
+  return (
+    /^AIDANT_/i.test(name) || (/^AIDANT/i.test(name) && SETTINGS.some(({ env }) => squeezed(env) === squeezed(name)))
+  )
 }
 
 /** The name without our prefix and its underscores, which are what is forgotten first. */

@@ -3,7 +3,7 @@
  * memory they allocated once, so a file can never make us hold more than its own checked header says.
  */
 import { createReadStream } from 'node:fs'
-import { type FileHandle, open } from 'node:fs/promises'
+import { type FileHandle, open, stat } from 'node:fs/promises'
 import { pipeline } from 'node:stream'
 import { createGunzip, createInflate } from 'node:zlib'
 import { AppError } from '../errors.js'
@@ -53,36 +53,45 @@ export async function openBytes(path: string, { start = 0, packing, signal }: Op
   }
 }
 
-/** Several files as one, each opened when the one before it has ended. */
+/**
+ * Several files as one. One is open at a time, since a volume may have a file for every slice and a process may open about
+ * a thousand; each but the last is read to its end.
+ */
 export async function openChain(paths: readonly string[], options: OpenOptions = {}): Promise<ByteSource> {
-  const sources: ByteSource[] = []
-  const close = async () => {
-    for (const source of sources) await source.close()
-  }
+  let last = 0
+  let source = await openBytes(paths[0]!, options)
+  const { compressed, mostBytes: firstBytes } = source
+  let mostBytes = firstBytes
   try {
-    for (const path of paths) sources.push(await openBytes(path, options))
+    for (const path of paths.slice(1)) mostBytes += (await stat(path)).size * (compressed ? DEFLATE_BEST_RATIO : 1)
   } catch (error) {
-    await close()
+    await source.close()
     throw error
   }
-  const from = async (work: (source: ByteSource, done: number) => Promise<number>, count: number): Promise<number> => {
-    let done = 0
-    for (const source of sources) {
-      if (done === count) break
-      done += await work(source, done)
-    }
+  /** False when there is no further file. */
+  const turn = async (): Promise<boolean> => {
+    if (last + 1 >= paths.length) return false
+    await source.finish()
+    await source.close()
+    source = await openBytes(paths[++last]!, options)
+    return true
+  }
+  const from = async (work: (done: number) => Promise<number>, count: number): Promise<number> => {
+    let done = await work(0)
+    while (done < count && (await turn())) done += await work(done)
     return done
   }
   return {
-    compressed: sources.some(({ compressed }) => compressed),
-    mostBytes: sources.reduce((sum, { mostBytes }) => sum + mostBytes, 0),
-    peek: (count) => sources[0]!.peek(count),
-    read: (target) => from((source, done) => source.read(target.subarray(done)), target.length),
-    skip: (count) => from((source, done) => source.skip(count - done), count),
+    compressed,
+    mostBytes,
+    peek: (count) => source.peek(count),
+    read: (target) => from((done) => source.read(target.subarray(done)), target.length),
+    skip: (count) => from((done) => source.skip(count - done), count),
     async finish() {
-      for (const source of sources) await source.finish()
+      do await source.finish()
+      while (await turn())
     },
-    close,
+    close: () => source.close(),
   }
 }
 

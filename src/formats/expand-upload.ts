@@ -2,6 +2,7 @@
 import { mkdtemp, open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AppError } from '../errors.js'
+import { forEachConcurrently } from '../util/concurrently.js'
 import { looksLikeZip, type UnzippedFile, unzipTo } from '../util/unzip.js'
 import { openBytes } from './byte-source.js'
 import type { DataFiles } from './data-files.js'
@@ -14,6 +15,8 @@ import { decodeNrrdHeader } from './nrrd-header.js'
 
 /** A zip of one series holds a file per slice; whole studies come to a few thousand. */
 const MAX_ZIP_ENTRIES = 20_000
+/** Files looked into at once: a zip may hold thousands, and a process may open about a thousand. */
+const OPEN_FILES = 16
 /** As much of a file as tells a zip. */
 const ZIP_HEAD_BYTES = 4
 
@@ -109,7 +112,10 @@ export async function unpackUpload(
 async function imagesAmong(entries: readonly UnzippedFile[]): Promise<ZippedImage[]> {
   const images: ZippedImage[] = []
   const taken = new Set<string>()
-  const told = await Promise.all(entries.map(async (entry) => ({ entry, ...(await tell(entry.path)) })))
+  const told: ({ entry: UnzippedFile } & Awaited<ReturnType<typeof tell>>)[] = []
+  await forEachConcurrently(entries, OPEN_FILES, async (entry, i) => {
+    told[i] = { entry, ...(await tell(entry.path)) }
+  })
   for (const { entry, format, data } of told) {
     if (format === undefined || data === undefined) continue
     const wanted = data === 'own name' ? [stemOf(entry)] : data.map((name) => baseOf(name))
