@@ -8,8 +8,8 @@ import { niftiBytes } from '../helpers/nifti-bytes.js'
 import { fixtureModel, modelConfig } from '../helpers/registry.js'
 import { ServerProcess } from '../helpers/server-process.js'
 
-/** AIDANT_LONG=1 is the acceptance. */
-const REQUESTS = process.env.AIDANT_LONG ? 100_000 : 150
+/** AIDANT_SOAK=n does n of them; AIDANT_LONG=1 the hundred thousand of the acceptance. */
+const REQUESTS = Number(process.env.AIDANT_SOAK ?? (process.env.AIDANT_LONG ? 100_000 : 150))
 const WARM = Math.min(2000, REQUESTS / 2)
 /** How many are under way at a time. */
 const CLIENTS = 6
