@@ -6,6 +6,7 @@ import { AppError } from '../errors.js'
 import { parseModelConfig } from '../pipelines/parse-model-config.js'
 import { networkNames } from '../pipelines/several-networks.js'
 import { looksLikeZip, type UnzipLimits, type UnzippedFile, unzipTo } from '../util/unzip.js'
+import { auto3dsegRoot, readAuto3dseg } from './auto3dseg.js'
 import { readHead, refuseForeignArchive, refuseForeignFile, refuseForeignLayout } from './foreign-weights.js'
 import { bundleConfig } from './monai-bundle.js'
 import { isNnunet, readNnunet } from './nnunet-archive.js'
@@ -58,7 +59,8 @@ export async function takeIn(
   // A bundle's message says how to export it with MONAI itself.
   const names = files.map((file) => file.entryName)
   if (config === undefined) refuseForeignLayout(names)
-  if (!bundleRoot(files) && !isNnunet(files)) refuseForeignArchive(names)
+  if (bundleRoot(files) === undefined && auto3dsegRoot(files) === undefined && !isNnunet(files))
+    refuseForeignArchive(names)
   return readLayout(config, files, limits)
 }
 
@@ -163,6 +165,16 @@ export async function readLayout(
     const metadata = await json(find(`${root}${BUNDLE_METADATA}`)!)
     return { config: bundleConfig(metadata, said, inference && posix.basename(inference.entryName)), networks }
   }
+  const algorithm = auto3dsegRoot(files)
+  if (algorithm !== undefined) {
+    const networks = await pickNetworks(config, files)
+    if (networks.length === 0)
+      throw new AppError('BAD_MODEL', 'the Auto3DSeg algorithm holds no ONNX model', {
+        hint: 'export its network with torch.onnx.export(network, example, "model.onnx"), put the file beside configs/ and zip the folder again',
+      })
+    if (config !== undefined) return { config, networks }
+    return { config: await readAuto3dseg(files, algorithm, (file) => parsedConfig(file, limits)), networks }
+  }
   if (isNnunet(files)) return readNnunet(config, files, json)
   const own = withNetworks(config, files)
   const networks = await pickNetworks(own, files)
@@ -203,7 +215,8 @@ async function parsedConfig(file: UnzippedFile, limits: IntakeLimits): Promise<u
     // MONAI reads YAML 1.1, where yes and no are booleans
     return parseYaml(text, { version: '1.1', maxAliasCount: 100, logLevel: 'error' })
   } catch (error) {
-    throw new AppError('BAD_MODEL_CONFIG', `${file.entryName} is not YAML`, { cause: error })
+    const why = error instanceof Error ? `: ${error.message.split('\n')[0]!.slice(0, 200)}` : ''
+    throw new AppError('BAD_MODEL_CONFIG', `${file.entryName} is not YAML${why}`, { cause: error })
   }
 }
 
