@@ -17,6 +17,7 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import sliding_window_inference
 from monai.transforms import Compose, Invertd
+import monai.apps.nuclick.transforms as nuclick
 import monai.transforms as mt
 
 HERE = Path(__file__).parent
@@ -119,6 +120,20 @@ CASES = [
     ("Lambdad channels", "ct", [("RepeatChanneld", {"repeats": 3}), ("Lambdad", {"func": "lambda x: x[1:] + 2 ** 3"})]),
     ("Lambdad softmax", "ct", [("CopyItemsd", {"names": ["a"]}), ("ScaleIntensityd", {"keys": ["image", "a"]}), ("ShiftIntensityd", {"keys": ["a"], "offset": 0.2}), ("ConcatItemsd", {"keys": ["image", "a"], "name": "image"}), ("Lambdad", {"func": "lambda x: torch.softmax(x, dim=0)"})]),
     ("Lambdad logic", "ct-labels", [("Lambdad", {"func": "lambda x: ((x > 90) & ~(x == 92)) * 3"})]),
+    ("Spacingd cubic", "ct", [("Spacingd", {"pixdim": [2.1, 3.7, 4.5], "mode": 3})]),
+    ("Spacingd cubic, oblique", "oblique", [("Spacingd", {"pixdim": [1.5, 1.5, 3], "mode": 3})]),
+    ("Spacingd cubic, zeros outside", "ct", [("Spacingd", {"pixdim": [2.2, 2.2, 2.2], "mode": 3, "padding_mode": "zeros"})]),
+    ("Spacingd order 2", "hippocampus", [("Spacingd", {"pixdim": [0.7, 0.8, 1.3], "mode": 2})]),
+    ("Spacingd order 4", "hippocampus", [("Spacingd", {"pixdim": [0.7, 0.8, 1.3], "mode": 4})]),
+    ("Spacingd order 5", "ct", [("Spacingd", {"pixdim": [2.5, 2.5, 4], "mode": 5, "padding_mode": "zeros"})]),
+    *[(f"SpatialPadd {mode}", "ct", [("SpatialPadd", {"spatial_size": [41, 40, 37], "mode": mode})]) for mode in ["minimum", "maximum", "mean", "median", "linear_ramp"]],
+    ("CropForegroundd cut on one side, wrapped on another", "ct", [("CropForegroundd", {"source_key": "image", "margin": [0, 9, 0], "mode": "wrap", "threshold": 160})]),
+    ("Zoomd keeps the size", "hippocampus", [("Zoomd", {"zoom": [0.8, 1.2, 0.7], "mode": "trilinear"})]),
+    ("Zoomd keeps the size, constant", "hippocampus", [("Zoomd", {"zoom": 0.8, "mode": "area", "padding_mode": "constant"})]),
+    ("ScaleIntensityRanged whole numbers", "ct", [("ScaleIntensityRanged", {"a_min": -57, "a_max": 164, "b_min": 0, "b_max": 255, "clip": True, "dtype": "uint8"})]),
+    ("AddLabelAsGuidanced of a picture", "ct", [("SpatialCropd", {"roi_start": [0, 0, 9], "roi_end": [34, 28, 10]}), ("SqueezeDimd", {"dim": -1}), ("CopyItemsd", {"names": ["label"]}), ("ThresholdIntensityd", {"keys": ["label"], "threshold": 120}), ("AddLabelAsGuidanced", {"source": "label"})]),
+    ("SelectItemsd", "ct", [("CopyItemsd", {"names": ["a"]}), ("SelectItemsd", {"keys": ["image"]}), ("ShiftIntensityd", {"keys": ["image", "a"], "offset": 2.0, "allow_missing_keys": True})]),
+    ("RemoveSmallObjectsd by measure and pixdim", "ct-labels", [("LabelToMaskd", {"select_labels": [92, 93, 94, 95, 96, 97, 100]}), ("RemoveSmallObjectsd", {"min_size": 100, "by_measure": True, "pixdim": [1.0, 1.0, 2.0]})]),
     ("Flipd", "oblique", [("Flipd", {"spatial_axis": [0, 2]})]),
     ("Flipd all", "oblique", [("Flipd", {})]),
     *[(f"Rotate90d {k}", "oblique", [("Rotate90d", {"k": k, "spatial_axes": [0, 2]})]) for k in [1, 2, 3]],
@@ -182,7 +197,7 @@ def python_args(name, args):
 
 
 def build(steps):
-    return Compose([getattr(mt, name)(**python_args(name, args)) for name, args in steps])
+    return Compose([(getattr(mt, name, None) or getattr(nuclick, name))(**python_args(name, args)) for name, args in steps])
 
 
 def summary(array, affine=None, labels=False):
@@ -220,9 +235,9 @@ def main():
     golden = {"stride": STRIDE, "cases": [], "inverses": [], "windows": []}
     for name, crop, steps in CASES:
         out = build([*LOAD, *steps])(volume(crop))["image"]
-        golden["cases"].append(
-            {"name": name, "crop": crop, "steps": steps, **summary(out, out.affine, crop == "ct-labels")}
-        )
+        # a picture is a volume of one slice, whose affine MONAI does not keep
+        shown = (out[..., None], None) if out.ndim == 3 else (out, out.affine)
+        golden["cases"].append({"name": name, "crop": crop, "steps": steps, **summary(*shown, crop == "ct-labels")})
     for name, crop, steps in INVERSES:
         chain = build([*LOAD, *steps])
         item = chain(volume(crop))
