@@ -82,6 +82,8 @@ const LAYOUTS: readonly (readonly [Layout, string, string])[] = [
   ['sagittal', 'Sagittal', '4'],
   ['render', '3-D', '5'],
 ]
+const LINK_SAID =
+  'The link is in the clipboard. It opens the scan anywhere, as long as the server keeps it; what you drew is in this browser alone: save it to pass it on.'
 let inHand = bench.tool
 const takeTool = (name: ToolName) => {
   bench.tool = name
@@ -207,7 +209,7 @@ const copy = async (text: string, said: string) => {
   await navigator.clipboard.writeText(text)
   say(said)
 }
-const copyLink = () => void copy(location.href, 'The link is in the clipboard.')
+const copyLink = () => void copy(location.href, LINK_SAID)
 const copyDiagnostics = async () => copy(await diagnostics(bench), 'The diagnostics are in the clipboard.')
 const onActive = (act: (id: number) => void) => () => {
   const { active } = store
