@@ -29,6 +29,7 @@ import { labelRoutes } from './http/monailabel/labels.js'
 import { nextSampleRoutes } from './http/monailabel/next-sample.js'
 import { createSeriesImages } from './http/monailabel/series-images.js'
 import { createStoredImages } from './http/monailabel/stored-images.js'
+import { audit } from './http/plugins/audit.js'
 import { crossOrigin, mayUseGuarded } from './http/plugins/cross-origin.js'
 import { docs } from './http/plugins/docs.js'
 import { drainUpload } from './http/plugins/drain-upload.js'
@@ -44,11 +45,13 @@ import { fixpolygonRoutes } from './http/routes/fixpolygon.js'
 import { inferenceRoutes } from './http/routes/inference.js'
 import { logRoutes } from './http/routes/logs.js'
 import { mask2polygonRoutes } from './http/routes/mask2polygon.js'
+import { metricsRoutes } from './http/routes/metrics.js'
 import { modelRoutes } from './http/routes/models.js'
 import { createSendPage, pageRoutes } from './http/routes/page.js'
 import { requestRoutes } from './http/routes/requests.js'
 import { serverRoutes } from './http/routes/server.js'
 import { sessionRoutes } from './http/routes/session.js'
+import type { Metrics } from './observability/metrics.js'
 import type { Services } from './services.js'
 import { readVersion } from './util/version.js'
 
@@ -59,6 +62,7 @@ const JSON_BODY_BYTES = 8 * 1024 * 1024
 const MODEL_CONFIG_BYTES = 4 * 1024 * 1024
 
 export async function buildApp(services: Services, config: Config): Promise<FastifyInstance> {
+  const { datastore, dicomweb, metrics, tokens } = services
   const isTrusted = await createHostList(config.trustedProxies, '--trusted-proxies')
   const app = Fastify({
     loggerInstance: services.logger as FastifyBaseLogger,
@@ -70,9 +74,14 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
     trustProxy: config.trustedProxies.length > 0 && ((address) => isTrusted(hopAddress(address))),
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: 1024 },
     return503OnClosing: true,
-    ...(services.tokens.guards('admin') ? { rewriteUrl: takeTokenOffPath } : {}),
-    frameworkErrors: (error, request, reply) =>
-      void sendError(toAppError(error), request as FastifyRequest, reply as FastifyReply),
+    ...(tokens.guards('admin') ? { rewriteUrl: takeTokenOffPath } : {}),
+    // Before any route, and so before the request's own hooks: a URL that is none.
+    frameworkErrors: (error, request, reply) => {
+      const known = toAppError(error)
+      const { method } = request
+      metrics?.requestEnded({ method, route: undefined, status: known.statusCode, seconds: 0, code: known.code })
+      void sendError(known, request as FastifyRequest, reply as FastifyReply)
+    },
     clientErrorHandler: refuseConnection,
     // The same server in every other respect; its type is the plain one's, so that routes need not care.
     ...(services.tls ? ({ https: services.tls.options } as object) : {}),
@@ -85,11 +94,10 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
 
   app.addHook('preClose', async () => closeAsTheyIdle(app.server))
 
-  await app.register(requestLog)
+  await app.register(requestLog, { metrics })
   await app.register(errorHandler)
   await app.register(drainUpload)
   await app.register(stalledReplies, { seconds: config.replySilence })
-  const { datastore, dicomweb, tokens } = services
   const isGuarded = datastore || dicomweb ? (url: string) => isAdminPath(url) || isDatastorePath(url) : isAdminPath
   await app.register(hostGuard, { host: config.host, allowedHosts: config.allowedHosts, isGuarded })
   await app.register(helmet, {
@@ -149,6 +157,7 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
     sendPage: createSendPage(),
   })
   await app.register(pageRoutes)
+  if (metrics) await app.register(metricsRoutes, { metrics })
   await app.register(requestRoutes, { board, now: Date.now })
   await app.register(async (uploads) => {
     acceptBareBodies(uploads, config.maxParamsBytes)
@@ -185,6 +194,7 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
   await app.register(nextSampleRoutes, { datastore, dicomweb, images })
   await app.register(async (admin) => {
     admin.addHook('onRequest', adminGuard)
+    if (services.audit) await admin.register(audit, { audit: services.audit })
     acceptBareBodies(admin, MODEL_CONFIG_BYTES)
     const limits = { maxModelBytes: config.maxModelBytes, maxConfigBytes: MODEL_CONFIG_BYTES }
     await admin.register(logRoutes, { logs: services.logs })
@@ -196,7 +206,8 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
 /** The OpenAPI document of every route. No service is needed: routes are registered here, and none is called. */
 export async function describeApi(): Promise<unknown> {
   const tokens = await Tokens.open({ api: '', admin: '' })
-  const services = { logger: pino({ level: 'silent' }), tmpRoot: '', tokens } as Services
+  const metrics = {} as Metrics
+  const services = { logger: pino({ level: 'silent' }), tmpRoot: '', tokens, metrics } as Services
   const app = await buildApp(services, Config.parse({}))
   await app.ready()
   const document = app.swagger()

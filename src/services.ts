@@ -1,5 +1,5 @@
 /** The composition root: the only place that creates services. Everything is created once and closed in reverse order. */
-import { access, readFile } from 'node:fs/promises'
+import { access, appendFile, readFile, statfs } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Logger } from 'pino'
@@ -10,13 +10,16 @@ import type { Config } from './config/schema.js'
 import { createDatastore } from './datastore/create-datastore.js'
 import type { Datastore } from './datastore/datastore.js'
 import { DatastoreRefused } from './datastore/open-folder.js'
+import { AppError, type ErrorCode } from './errors.js'
 import { readAuthorization } from './fetchers/credentials.js'
 import { createDicomwebServer, type DicomwebServer } from './fetchers/dicomweb-server.js'
 import type { FetchLimits } from './fetchers/fetch-context.js'
 import { createFetchSource, type FetchSource } from './fetchers/fetch-source.js'
 import { createSeriesIndex, type SeriesIndex } from './fetchers/series-index.js'
+import { AuditLog } from './observability/audit-log.js'
 import { LogRing } from './observability/log-ring.js'
 import { createLogger } from './observability/logger.js'
+import { Metrics, type MetricsLimits } from './observability/metrics.js'
 import { parseDevice } from './predictors/device.js'
 import { startPreload } from './preload.js'
 import type { IntakeLimits } from './registry/intake.js'
@@ -30,13 +33,26 @@ import type { Sessions } from './sessions/sessions.js'
 import { Background } from './util/background.js'
 import { systemClock } from './util/clock.js'
 import type { Log } from './util/log.js'
+import { readVersion } from './util/version.js'
 import { WorkspaceRefused } from './workspace/mark.js'
+import { AUDIT } from './workspace/names.js'
 import { openWorkspace, type Workspace } from './workspace/open-workspace.js'
 
 /** A MONAI bundle has some dozens of files, with external data a few hundred. */
 const MOST_ARCHIVE_ENTRIES = 10_000
 /** The largest real config seen has 20 KB. */
 const MOST_CONFIG_BYTES = 4 * 1024 * 1024
+
+/** What the operator of the machine changed, in files and by a signal. */
+const BY_OPERATOR = {
+  request: '',
+  who: undefined,
+  address: 'this machine',
+  model: undefined,
+  outcome: 'done',
+  status: 200,
+  code: undefined,
+} as const
 
 /** How often files that may change while the server runs are looked at. */
 const RELOAD_MS = 5000
@@ -49,6 +65,10 @@ export interface Dicomweb {
 export interface Services {
   readonly logger: Logger
   readonly logs: LogRing
+  /** Undefined where the operator wants none. */
+  readonly metrics: Metrics | undefined
+  /** Undefined where the operator wants none. */
+  readonly audit: AuditLog | undefined
   readonly tokens: Tokens
   /** Undefined where the server speaks plain HTTP. */
   readonly tls: TlsIdentity | undefined
@@ -95,9 +115,11 @@ export async function createServices(config: Config): Promise<Services> {
   const logs = new LogRing()
   const logger = createLogger(config.logLevel, logs)
   const dicomweb = await createDicomweb(config, logger)
+  const metrics = config.metrics ? new Metrics(readVersion(), metricsLimits(config), { process: true }) : undefined
   const tokens = await openTokens(config, logger)
   const tls = await openTls(config, logger)
   const workspace = await openOurs(config.workspace, logger)
+  const audit = await openAudit(config, workspace, logger, metrics)
   const sessions = await createSessions({
     workspace,
     clock: systemClock,
@@ -108,7 +130,11 @@ export async function createServices(config: Config): Promise<Services> {
     maxExpirySeconds: config.sessionMaxExpiry,
   })
   const datastore = await openDatastore(config, workspace, logger)
-  const scheduler = createScheduler({ ...schedulerSettings(config), log: logger })
+  const scheduler = createScheduler({
+    ...schedulerSettings(config),
+    log: logger,
+    ...(metrics ? { observer: metrics } : {}),
+  })
   const registry = await openRegistry({
     workspace,
     bundledFolder: fileURLToPath(new URL('../models', import.meta.url)),
@@ -125,10 +151,19 @@ export async function createServices(config: Config): Promise<Services> {
     maxKept: config.maxKeptResults,
     log: logger,
   })
+  metrics?.watch({
+    models: () => registry.list(),
+    runners: () => scheduler.status(),
+    queues: () => scheduler.queues(),
+    sessions: () => sessions.usage(),
+    images: () => datastore?.counts(),
+    disk: () => diskOf(workspace.path),
+    certificateEnds: () => tls?.expiresAt,
+  })
   const preload = startPreload(config.preload, { registry, scheduler, log: logger })
   const reload = async (always: boolean) => {
-    await tokens.reload(always)
-    await tls?.reload(always)
+    if (await tokens.reload(always)) await audit?.end({ ...BY_OPERATOR, action: 'readTokens' })
+    if (await tls?.reload(always)) await audit?.end({ ...BY_OPERATOR, action: 'readCertificate' })
   }
   const background = new Background(logger)
   background.every(RELOAD_MS, 'looking for new tokens and certificates', () => reload(false))
@@ -137,6 +172,8 @@ export async function createServices(config: Config): Promise<Services> {
   return {
     logger,
     logs,
+    metrics,
+    audit,
     tokens,
     tls,
     registry,
@@ -145,7 +182,7 @@ export async function createServices(config: Config): Promise<Services> {
     datastore,
     dicomweb,
     board,
-    fetchSource,
+    fetchSource: metrics ? countFetches(fetchSource, metrics) : fetchSource,
     background,
     workspace: workspace.path,
     tmpRoot: workspace.requests,
@@ -164,11 +201,60 @@ export async function createServices(config: Config): Promise<Services> {
     },
     async close() {
       dicomweb?.index.close()
+      await audit?.close()
       await datastore?.close()
       await sessions.close()
       await workspace.close()
     },
   }
+}
+
+/** The bounds that an operator looks at beside what fills them. */
+export function metricsLimits(config: Config): MetricsLimits {
+  return {
+    sessionBytes: config.sessionMaxBytes,
+    sessions: config.maxSessions,
+    queuedJobs: config.maxQueuedJobs,
+    loadedModels: config.maxLoadedModels,
+  }
+}
+
+async function diskOf(path: string): Promise<{ size: number; free: number }> {
+  const { bsize, blocks, bavail } = await statfs(path)
+  return { size: bsize * blocks, free: bsize * bavail }
+}
+
+export function countFetches(fetchSource: FetchSource, metrics: Metrics): FetchSource {
+  return async (body, folder, signal) => {
+    const started = performance.now()
+    const ended = (outcome: 'done' | ErrorCode) =>
+      metrics.fetchEnded(body, outcome, (performance.now() - started) / 1000)
+    try {
+      const fetched = await fetchSource(body, folder, signal)
+      ended('done')
+      return fetched
+    } catch (error) {
+      ended(error instanceof AppError ? error.code : 'INTERNAL')
+      throw error
+    }
+  }
+}
+
+async function openAudit(
+  config: Config,
+  workspace: Workspace,
+  log: Log,
+  metrics: Metrics | undefined,
+): Promise<AuditLog | undefined> {
+  const { auditLog, auditMaxBytes: maxBytes } = config
+  if (auditLog === '') return undefined
+  const isOurs = auditLog === 'workspace'
+  const path = isOurs ? join(workspace.path, AUDIT, 'changes.jsonl') : resolve(auditLog)
+  if (!isOurs)
+    await appendFile(path, '', { mode: 0o600 }).catch((error: NodeJS.ErrnoException) => {
+      throw new ConfigError([`--audit-log: nothing can be appended to this file (${error.code})`])
+    })
+  return new AuditLog({ path, makesFolder: isOurs, maxBytes, log, onFailure: () => metrics?.auditFailed() })
 }
 
 async function openTokens(config: Config, log: Log): Promise<Tokens> {

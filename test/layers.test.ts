@@ -34,6 +34,7 @@ const DOORS: Readonly<Record<string, RegExp>> = {
   yauzl: /^(util|fetchers|formats)\//,
   fastify: /^(http\/|app\.ts$|server\.ts$)/,
   pino: /^(observability\/|app\.ts$|services\.ts$)/,
+  'prom-client': /^observability\//,
   commander: /^cli\//,
   '@bufbuild/protobuf': /^onnx\//,
 }

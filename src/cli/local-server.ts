@@ -21,7 +21,15 @@ export interface LocalServerWish {
 }
 
 /** The socket lies in a folder that only this user may enter. */
-const ALONE = { shutdownDelay: 0, shutdownGrace: 0, apiTokenFile: '', adminTokenFile: '', ssl: false } as const
+const ALONE = {
+  shutdownDelay: 0,
+  shutdownGrace: 0,
+  apiTokenFile: '',
+  adminTokenFile: '',
+  ssl: false,
+  metrics: false,
+  auditLog: '',
+} as const
 
 /** Settings come from the environment as they do for `aidant serve`; nothing is logged but warnings. */
 export async function startLocalServer({ workspace, device, datastore }: LocalServerWish = {}): Promise<LocalServer> {

@@ -216,6 +216,9 @@ export const Config = z.object({
   debug: flag()
     .default(false)
     .meta(about('server', 'BOOLEAN', 'same as --log-level debug')),
+  metrics: flag()
+    .default(true)
+    .meta(about('server', 'BOOLEAN', 'whether GET /metrics tells Prometheus of this server; see deploy/')),
   shutdownGrace: seconds(0)
     .default(20)
     .meta(
@@ -253,6 +256,19 @@ export const Config = z.object({
       about('access', 'COUNT', 'wrong tokens a minute from one address; the next get 429, a right one is always taken'),
     ),
 
+  auditLog: z
+    .string()
+    .default('workspace')
+    .meta(
+      about(
+        'access',
+        'FILE',
+        'who changed which model, as JSON lines; workspace: audit/changes.jsonl in the workspace; empty: nowhere',
+      ),
+    ),
+  auditMaxBytes: bytes(64 * KiB)
+    .default(100 * MiB)
+    .meta(about('access', 'BYTES', 'what the audit log may take, in ten files; the oldest goes')),
   ssl: z
     .preprocess(toBoolean, z.union([z.boolean(), z.literal('auto')], { error: 'must be true, false or auto' }))
     .default('auto')

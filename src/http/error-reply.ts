@@ -51,6 +51,7 @@ export function toAppError(error: FastifyError): AppError {
 /** Status, reason phrase and body of a refusal. */
 export function sendError(error: AppError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const message = error.code === 'INTERNAL' ? 'internal error' : error.message
+  request.errorCode = error.code
   if (error.retryAfterSeconds !== undefined) reply.header('retry-after', Math.ceil(error.retryAfterSeconds))
   reply.raw.statusMessage = reasonPhrase(message)
   // Serialised here: the schema of a route need not list every status that its plugins may answer with.

@@ -10,10 +10,11 @@ import { abortReason } from './abort-reason.js'
 import { DeviceSlots } from './device-slots.js'
 import { History } from './history.js'
 import { Lane } from './lane.js'
+import { nobody, type SchedulerObserver } from './observer.js'
 import { Places } from './places.js'
 import { processorMs } from './processor-time.js'
 import { residentBytes } from './resident-memory.js'
-import { RunnerEndedError, RunnerProcess } from './runner-process.js'
+import { RunnerEndedError, RunnerProcess, type RunnerProcessOptions } from './runner-process.js'
 import type { JobRequest, OnProgress, RunnerStatus, Scheduler } from './scheduler.js'
 import { type RunnerEntry, runnerEntry, type SpawnRunner, spawnRunner } from './spawn-runner.js'
 
@@ -51,6 +52,7 @@ export interface SchedulerOptions {
   readonly fetch: RunnerSettings['fetch']
   /** Runners for jobs without a model. */
   readonly toolRunners: number
+  readonly observer?: SchedulerObserver
   readonly log?: Log
   readonly clock?: Clock
   readonly timers?: Timers
@@ -72,6 +74,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
 class ProcessScheduler implements Scheduler {
   readonly #options: SchedulerOptions
   readonly #log: Log
+  readonly #observer: SchedulerObserver
   readonly #clock: Clock
   readonly #timers: Timers
   readonly #memoryOf: (pid: number) => number | undefined
@@ -95,6 +98,7 @@ class ProcessScheduler implements Scheduler {
   constructor(options: SchedulerOptions) {
     this.#options = options
     this.#log = options.log ?? silentLog
+    this.#observer = options.observer ?? nobody
     this.#clock = options.clock ?? systemClock
     this.#timers = options.timers ?? systemTimers
     this.#memoryOf = options.memoryOf ?? residentBytes
@@ -147,6 +151,10 @@ class ProcessScheduler implements Scheduler {
     if (exceptRevision !== undefined) return
     this.#current.delete(name)
     this.#history.forget(`${name} `)
+  }
+
+  queues(): ReturnType<Scheduler['queues']> {
+    return [...this.#lanes.values(), this.#tools].map(({ options, queued }) => ({ model: options.model?.name, queued }))
   }
 
   status(): readonly RunnerStatus[] {
@@ -214,17 +222,21 @@ class ProcessScheduler implements Scheduler {
       keepAliveMs,
       loadTimeoutMs,
       nextTurn: () => ++this.#turns,
-      start: () => this.#startRunner(name, undefined),
+      start: () => this.#startRunner(name, { onUnplannedEnd: (why) => this.#observer.runnerEnded(model?.name, why) }),
       mayStart: (lane) => !this.#closing && (model === undefined || this.#hasRoom(lane)),
       onChange: (lane) => this.#onChange(lane),
       history: this.#history,
       clock: this.#clock,
       timers: this.#timers,
+      observer: this.#observer,
       log: this.#log,
     })
   }
 
-  #startRunner(name: string, memoryLimitBytes: number | undefined): RunnerProcess {
+  #startRunner(
+    name: string,
+    { memoryLimitBytes, onUnplannedEnd }: { memoryLimitBytes?: number } & Pick<RunnerProcessOptions, 'onUnplannedEnd'>,
+  ): RunnerProcess {
     const { device, cacheBytes, networkBytes, fetch, memoryBudgetBytes, rewriteTrialMs, maxTrialValues, instances } =
       this.#options
     const settings: RunnerSettings = {
@@ -248,6 +260,7 @@ class ProcessScheduler implements Scheduler {
       log: this.#log,
       cancelGraceMs: this.#options.cancelGraceMs,
       processorMs: this.#options.processorMs ?? processorMs,
+      onUnplannedEnd,
     })
   }
 
@@ -315,7 +328,7 @@ class ProcessScheduler implements Scheduler {
     this.#refuseWhenClosing()
     if (signal?.aborted) throw abortReason(signal)
     const { proveTimeoutMs, proveMemoryBytes } = this.#options
-    const runner = this.#startRunner(model.name, proveMemoryBytes)
+    const runner = this.#startRunner(model.name, { memoryLimitBytes: proveMemoryBytes })
     this.#trials.add(runner)
     let stopped: AppError | undefined
     const giveUp = (error: AppError) => {

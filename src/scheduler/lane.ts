@@ -5,13 +5,14 @@
 
 import type { Job, JobResult } from '../contract/job.js'
 import type { ModelRef, RewriteChoice } from '../contract/model.js'
-import { AppError } from '../errors.js'
+import { AppError, type ErrorCode } from '../errors.js'
 import type { Clock } from '../util/clock.js'
 import type { Log } from '../util/log.js'
 import type { Timers } from '../util/timers.js'
 import { abortReason } from './abort-reason.js'
 import { FairQueue } from './fair-queue.js'
 import type { History } from './history.js'
+import type { SchedulerObserver } from './observer.js'
 import type { RunnerProcess } from './runner-process.js'
 import type { JobProgress, JobRequest, OnProgress, RunnerStatus } from './scheduler.js'
 
@@ -35,6 +36,7 @@ export interface LaneOptions {
   readonly history: History
   readonly clock: Clock
   readonly timers: Timers
+  readonly observer: SchedulerObserver
   readonly log: Log
 }
 
@@ -122,7 +124,7 @@ export class Lane {
 
   submit(request: JobRequest, job: Job, signal: AbortSignal, onProgress?: OnProgress): Promise<JobResult> {
     if (signal.aborted) return Promise.reject(abortReason(signal))
-    if (!this.#admits(request)) return Promise.reject(this.#busy())
+    if (!this.#admits(request)) return Promise.reject(this.#refusal())
     return new Promise((resolve, reject) => {
       const abort = () => this.#cancelTicket(ticket, abortReason(signal))
       const ticket: Ticket = {
@@ -136,6 +138,7 @@ export class Lane {
         worker: undefined,
         answer: (outcome) => {
           signal.removeEventListener('abort', abort)
+          this.#observe(outcome)
           if ('result' in outcome) resolve(outcome.result)
           else reject(outcome.error)
         },
@@ -148,7 +151,7 @@ export class Lane {
 
   /** Throws BUSY when a job of this request could not wait here now. */
   admit(request: JobRequest): void {
-    if (!this.#admits(request)) throw this.#busy()
+    if (!this.#admits(request)) throw this.#refusal()
   }
 
   /**
@@ -285,6 +288,7 @@ export class Lane {
       const fields = { runner: name, pid, device, ms: clock.now() - worker.startedAt }
       if (fallbackReason === undefined) log.info(fields, 'runner ready')
       else log.warn({ ...fields, fallbackReason }, 'runner ready, but not on the device that was wanted')
+      this.options.observer.runnerLoaded(model?.name, { ms: fields.ms })
       if (worker.state === 'loading') worker.state = 'ready'
       this.#answerLoads(undefined)
       this.pump()
@@ -298,6 +302,7 @@ export class Lane {
   /** A model that cannot be loaded fails everyone who waits for it; a crash or lack of memory only the next in line. */
   #loadFailed(worker: Worker, error: unknown): void {
     const everyone = error instanceof AppError && error.code !== 'RUNNER_CRASHED'
+    this.options.observer.runnerLoaded(this.options.model?.name, { code: codeOf(error) })
     this.#answerLoads(error)
     if (everyone) this.refuseQueued(error)
     else this.#queue.shift()?.answer({ error })
@@ -321,6 +326,7 @@ export class Lane {
     worker.startedAt = this.options.clock.now()
     ticket.worker = worker
     this.#running.add(ticket)
+    this.options.observer.jobBegan(this.options.model?.name, worker.startedAt - ticket.queued)
     this.#tell(ticket, { state: 'running', ...this.#estimate(ticket, 0) })
     void this.#work(worker, ticket)
   }
@@ -356,8 +362,13 @@ export class Lane {
     if ('result' in outcome) {
       const { timings, device } = outcome.result
       log.info({ ...fields, timings, device }, 'job done')
-    } else
-      log.info({ ...fields, code: outcome.error instanceof AppError ? outcome.error.code : 'INTERNAL' }, 'job ended')
+    } else log.info({ ...fields, code: codeOf(outcome.error) }, 'job ended')
+  }
+
+  #observe(outcome: { result: JobResult } | { error: unknown }): void {
+    const { model, observer } = this.options
+    if ('result' in outcome) observer.jobEnded(model?.name, { timings: outcome.result.timings })
+    else observer.jobEnded(model?.name, { code: codeOf(outcome.error) })
   }
 
   #cancelTicket(ticket: Ticket, error: AppError): void {
@@ -432,7 +443,8 @@ export class Lane {
     return `${this.options.name} ${job.kind === 'inference' ? job.task : job.kind}`
   }
 
-  #busy(): AppError {
+  #refusal(): AppError {
+    this.options.observer.jobRefused(this.options.model?.name)
     const { name, model, maxQueuedJobs, history } = this.options
     const who = model ? `model '${name}'` : 'the server'
     const typical = history.estimateMs(`${name} segmentation`) ?? history.estimateMs(`${name} inference`) ?? 5000
@@ -441,6 +453,10 @@ export class Lane {
       retryAfterSeconds: Math.min(600, Math.max(1, Math.ceil(typical / 1000))),
     })
   }
+}
+
+function codeOf(error: unknown): ErrorCode {
+  return error instanceof AppError ? error.code : 'INTERNAL'
 }
 
 function tooSlow(name: string, ms: number): AppError {

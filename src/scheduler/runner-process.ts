@@ -8,6 +8,7 @@ import type { Log } from '../util/log.js'
 import type { Timers } from '../util/timers.js'
 import type { DeviceLease, DeviceSlots } from './device-slots.js'
 import { LifeWatch } from './life-watch.js'
+import type { UnplannedEnd } from './observer.js'
 import type { RunnerChannel, RunnerEntry, SpawnRunner } from './spawn-runner.js'
 
 export interface RunnerProcessOptions {
@@ -22,6 +23,8 @@ export interface RunnerProcessOptions {
   readonly cancelGraceMs: number
   /** Milliseconds the process of that id has computed; undefined where that is not known. */
   readonly processorMs: (pid: number) => number | undefined
+  /** Told when the program ends although nobody wanted its end for its own sake. */
+  readonly onUnplannedEnd?: ((why: UnplannedEnd) => void) | undefined
 }
 
 /** The program ended before it answered; the request that it worked on is lost, the next one gets a fresh program. */
@@ -60,6 +63,8 @@ export class RunnerProcess {
   #ended = false
   #stopping = false
   #stuck = false
+  #deaf = false
+  #outOfMemory = false
   #watch: LifeWatch | undefined
 
   constructor(options: RunnerProcessOptions) {
@@ -156,6 +161,7 @@ export class RunnerProcess {
     this.#channel.send({ type: 'cancel', id: running.id })
     running.clearKill = this.#options.timers.after(this.#options.cancelGraceMs, () => {
       this.#options.log.warn({ runner: this.#options.name }, 'runner did not stop within the grace: ended')
+      this.#deaf = true
       this.stop()
     })
   }
@@ -239,7 +245,10 @@ export class RunnerProcess {
         this.#endJob((job) => job.resolve(message.result))
         return
       case 'error':
-        if (message.spent) this.#spent = true
+        if (message.spent) {
+          this.#spent = true
+          this.#outOfMemory = message.error.code === 'RUNNER_CRASHED'
+        }
         this.#logFault(message.error)
         this.#endJob((job) => job.reject(fromErrorRecord(message.error)))
     }
@@ -249,6 +258,8 @@ export class RunnerProcess {
     this.#ended = true
     this.#spent = true
     this.#watch?.end()
+    const why = this.#unplannedEnd(signal)
+    if (why) this.#options.onUnplannedEnd?.(why)
     if (!this.#stopping)
       this.#options.log.warn(
         { runner: this.#options.name, code, signal, output: withoutPaths(lastWords(output)) },
@@ -257,6 +268,14 @@ export class RunnerProcess {
     const error = this.#endedError(code, signal)
     this.#endStart((starting) => starting.reject(error))
     this.#endJob((job) => job.reject(error))
+  }
+
+  /** Undefined when somebody wanted it to end. */
+  #unplannedEnd(signal: NodeJS.Signals | null): UnplannedEnd | undefined {
+    if (this.#stuck) return 'stuck'
+    if (this.#deaf) return 'cancel'
+    if (this.#outOfMemory || signal === MEMORY_LIMIT_SIGNAL) return 'memory'
+    return this.#stopping ? undefined : 'crash'
   }
 
   #endStart(answer: (starting: Starting) => void): void {

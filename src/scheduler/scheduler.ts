@@ -57,6 +57,8 @@ export interface Scheduler extends ModelHost {
   /** Loads the model's runner now. */
   load(model: ModelRef): Promise<void>
   status(): readonly RunnerStatus[]
+  /** How many jobs wait, for each model that has been asked for, and for the tools (undefined). */
+  queues(): readonly { readonly model: string | undefined; readonly queued: number }[]
   /** Stops taking jobs, waits up to `graceMs`, then cancels and ends every child. */
   close(graceMs: number): Promise<void>
 }

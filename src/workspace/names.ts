@@ -7,6 +7,8 @@ export const SESSIONS = 'sessions'
 export const TMP = 'tmp'
 /** Leases of the servers that share the workspace. */
 export const SERVERS = 'servers'
+/** Who changed which model. Never removed by the workspace. */
+export const AUDIT = 'audit'
 /** Under models/; no model can be called so. */
 export const LOCKS_FOLDER = '.locks'
 

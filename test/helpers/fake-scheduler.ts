@@ -71,6 +71,7 @@ export function fakeScheduler(answer: Answer = labelMap): FakeScheduler {
     load: async () => {},
     retire: async () => {},
     status: () => [],
+    queues: () => [],
     close: async () => {},
   }
 }

@@ -10,10 +10,12 @@ import { loadConfig } from '../../src/config/load.js'
 import type { ModelConfig, ModelRef } from '../../src/contract/model.js'
 import { createDatastore } from '../../src/datastore/create-datastore.js'
 import { AppError } from '../../src/errors.js'
+import { AuditLog } from '../../src/observability/audit-log.js'
 import { LogRing } from '../../src/observability/log-ring.js'
+import { Metrics } from '../../src/observability/metrics.js'
 import type { ModelEntry, ModelRegistry } from '../../src/registry/registry.js'
 import { BOARD_DEFAULTS, RequestBoard } from '../../src/scheduler/request-board.js'
-import { createDicomweb, type Services } from '../../src/services.js'
+import { createDicomweb, metricsLimits, type Services } from '../../src/services.js'
 import { createSessions } from '../../src/sessions/create-sessions.js'
 import { Background } from '../../src/util/background.js'
 import { systemClock } from '../../src/util/clock.js'
@@ -80,7 +82,12 @@ export async function testApp({ answer, flags = [], services: overrides = {} }: 
     logger: pino({ level: 'info', base: null }, logs),
     logs,
     tokens: await Tokens.open({ api: config.apiTokenFile, admin: config.adminTokenFile }),
+    audit:
+      config.auditLog === 'workspace'
+        ? undefined
+        : new AuditLog({ path: config.auditLog, maxBytes: config.auditMaxBytes, log: silentLog }),
     tls: undefined,
+    metrics: config.metrics ? new Metrics('0.0.0', metricsLimits(config), { process: false }) : undefined,
     registry: fakeRegistry(['spleen', 'deepgrow']),
     scheduler,
     sessions,

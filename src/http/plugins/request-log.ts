@@ -1,23 +1,42 @@
-/** One line a request, when its response has ended or its client has gone: route, status, who, time. Never the query string. */
+/** One line a request, and its place in the metrics, when its response has ended or its client has gone: route, status, who, time. Never the query string. */
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import type { ErrorCode } from '../../errors.js'
+import type { Metrics } from '../../observability/metrics.js'
 import { clientOf } from '../client-address.js'
 
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Of the error that it was answered with. */
+    errorCode: ErrorCode | undefined
+  }
+}
+
+export interface RequestLogOptions {
+  readonly metrics: Pick<Metrics, 'requestEnded'> | undefined
+}
+
 export const requestLog = fp(
-  async (app: FastifyInstance) => {
+  async (app: FastifyInstance, { metrics }: RequestLogOptions) => {
+    app.decorateRequest('errorCode', undefined)
     app.addHook('onRequest', async (request, reply) => {
       const started = performance.now()
       reply.raw.once('close', () => {
+        const { method, errorCode: code } = request
+        // The pattern, not the path: a session id is a secret and an unknown path may hold anything.
+        const { url: route } = request.routeOptions
+        const status = reply.raw.headersSent ? reply.raw.statusCode : 499
+        const ms = performance.now() - started
+        metrics?.requestEnded({ method, route, status, seconds: ms / 1000, code })
         request.log.info(
           {
-            method: request.method,
-            // The pattern, not the path: a session id is a secret and an unknown path may hold anything.
-            route: request.routeOptions.url ?? '(unknown)',
-            status: reply.raw.headersSent ? reply.raw.statusCode : 499,
+            method,
+            route: route ?? '(unknown)',
+            status,
             client: clientOf(request),
             // As the operator's file names the token.
             ...(request.caller ? { caller: request.caller.name } : {}),
-            ms: Math.round(performance.now() - started),
+            ms: Math.round(ms),
             ...(reply.raw.writableFinished ? {} : { hungUp: true }),
           },
           'request',
