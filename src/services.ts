@@ -1,5 +1,6 @@
 /** The composition root: the only place that creates services. Everything is created once and closed in reverse order. */
 import { access, appendFile, readFile, statfs } from 'node:fs/promises'
+import { hostname } from 'node:os'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Logger } from 'pino'
@@ -249,7 +250,8 @@ async function openAudit(
   const { auditLog, auditMaxBytes: maxBytes } = config
   if (auditLog === '') return undefined
   const isOurs = auditLog === 'workspace'
-  const path = isOurs ? join(workspace.path, AUDIT, 'changes.jsonl') : resolve(auditLog)
+  // A file a machine: on NFS two that append at once would overwrite each other.
+  const path = isOurs ? join(workspace.path, AUDIT, `${hostname().replace(/[^\w.-]/g, '_')}.jsonl`) : resolve(auditLog)
   if (!isOurs)
     await appendFile(path, '', { mode: 0o600 }).catch((error: NodeJS.ErrnoException) => {
       throw new ConfigError([`--audit-log: nothing can be appended to this file (${error.code})`])

@@ -263,7 +263,7 @@ export const Config = z.object({
       about(
         'access',
         'FILE',
-        'who changed which model, as JSON lines; workspace: audit/changes.jsonl in the workspace; empty: nowhere',
+        'who changed which model, as JSON lines; workspace: audit/HOST.jsonl in the workspace; empty: nowhere',
       ),
     ),
   auditMaxBytes: bytes(64 * KiB)
