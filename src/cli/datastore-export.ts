@@ -34,8 +34,8 @@ async function readOwn(client: ServerClient): Promise<Listing> {
 }
 
 /**
- * Images in the folder, labels under `labels/<tag>/`, and `datastore_v2.json` that lists them; files as they came, but label
- * maps for DICOM SEG, which training programs do not read.
+ * Images in the folder, labels under `labels/<tag>/`, and `datastore_v2.json` that lists them; files as they came, but of
+ * DICOM series the volume, and their labels on the same voxels: neither those nor DICOM SEG are what training programs read.
  */
 export async function exportMonai(client: ServerClient, folder: string): Promise<Exported> {
   const listing = await readOwn(client)
@@ -44,19 +44,22 @@ export async function exportMonai(client: ServerClient, folder: string): Promise
   const objects: Record<string, unknown> = {}
   let labels = 0
   for (const [id, item] of listing) {
-    const { ext } = item.image
+    const { ext: own, info } = item.image
+    const isSeries = info.format === 'dicom' || 'RetrieveURL' in info
+    const ext = isSeries ? '.nii.gz' : own
     const stem = name(id.toLowerCase().endsWith(ext) ? id.slice(0, -ext.length) : id, id)
-    await save(client, imageUrl(id), join(folder, `${stem}${ext}`))
+    const fetched = (url: string, path: string, decoded: boolean) =>
+      decoded ? save(client, `${url}&volume=true`, path, 'gzip') : save(client, url, path)
+    await fetched(imageUrl(id), join(folder, `${stem}${ext}`), isSeries)
     const kept: Record<string, unknown> = {}
     for (const [tag, label] of Object.entries(item.labels)) {
-      const isSeg = label.ext === '.dcm'
-      const ext = isSeg ? '.nii.gz' : label.ext
-      const path = join(folder, 'labels', tag, `${stem}${ext}`)
-      await save(client, `${labelUrl(id, tag)}${isSeg ? '&volume=true' : ''}`, path, isSeg ? 'gzip' : undefined)
-      kept[tag] = { ...label, ext }
+      const isDecoded = isSeries && label.ext !== '.json'
+      const labelExt = isDecoded ? '.nii.gz' : label.ext
+      await fetched(labelUrl(id, tag), join(folder, 'labels', tag, `${stem}${labelExt}`), isDecoded)
+      kept[tag] = { ...label, ext: labelExt }
       labels++
     }
-    objects[stem] = { image: { ...item.image, info: { ...item.image.info, name: id } }, labels: kept }
+    objects[stem] = { image: { ext, info: { ...info, name: id } }, labels: kept }
   }
   const about = { name: 'aidant', description: 'exported from a datastore of Aidant', objects }
   await writeJson(join(folder, 'datastore_v2.json'), about)

@@ -77,7 +77,10 @@ export type InferenceJob = z.infer<typeof InferenceJob>
 
 /** Jobs of a tool runner: they need no model. */
 export const ToolJob = z
-  .object({ ...base, kind: z.enum(['mask2polygon', 'fixpolygon', 'dicomSeg', 'ingest', 'ingestLabel']) })
+  .object({
+    ...base,
+    kind: z.enum(['mask2polygon', 'fixpolygon', 'dicomSeg', 'ingest', 'ingestLabel', 'labelVolume', 'seriesFile']),
+  })
   .readonly()
 export type ToolJob = z.infer<typeof ToolJob>
 

@@ -4,6 +4,7 @@
  * them.
  */
 import { AppError } from '../errors.js'
+import { forEachConcurrently } from '../util/concurrently.js'
 import { createFetchPolicy, type Lookup } from '../util/fetch-policy.js'
 import { type JsonDataSet, jsonDataSets, jsonItems, jsonNumber, jsonText } from './dicom-json.js'
 import { fetchDicomweb } from './dicomweb.js'
@@ -72,6 +73,8 @@ const NO_IMAGES: ReadonlySet<string> = new Set([
 ])
 /** Asked for at once: enough to be quick, and few enough for small servers, which may cap an answer lower. */
 const PAGE = 200
+/** Segmentations that are looked into at once. */
+const LOOKS_AT_ONCE = 4
 /** What a listing needs beyond the UIDs: dates and times of study and series, modality, description, URL, patient, count. */
 const FIELDS = [
   '00080020',
@@ -191,10 +194,11 @@ export function createDicomwebServer(options: DicomwebOptions): DicomwebServer {
           .filter(({ modality }) => modality === 'SEG')
           .sort((a, b) => (a.made < b.made ? -1 : a.made > b.made ? 1 : 0))
         const labels = new Map<string, SeriesFacts>()
-        for (const one of oldestFirst) {
-          const source = await sourceOf(one, context)
-          if (source !== undefined) labels.set(source, one)
-        }
+        const found: (string | undefined)[] = []
+        await forEachConcurrently(oldestFirst, LOOKS_AT_ONCE, async (one, i) => {
+          found[i] = await sourceOf(one, context)
+        })
+        for (const [i, one] of oldestFirst.entries()) if (found[i] !== undefined) labels.set(found[i], one)
         const listed = new Set(oldestFirst.map(({ seriesUid }) => seriesUid))
         for (const seriesUid of sources.keys()) if (!listed.has(seriesUid)) sources.delete(seriesUid)
         return {

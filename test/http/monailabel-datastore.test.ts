@@ -109,6 +109,25 @@ test('points come as JSON and stay JSON; a label on another grid is kept and sai
   expect(other.json().notes).toEqual([expect.stringMatching(/4 x 3 x 3 voxels and its image 4 x 3 x 2/)])
 })
 
+test.each([
+  { what: 'uint8', Type: Uint8Array },
+  { what: 'uint16', Type: Uint16Array },
+])('bare $what voxels, as many as the image has, become a file that others read', async ({ Type }) => {
+  await using app = await storeApp()
+  await putImage(app, 'a')
+  const voxels = new Type(24)
+  for (let i = 0; i < voxels.length; i++) voxels[i] = i % 3
+  expect((await putLabel(app, 'a', Buffer.from(voxels.buffer))).statusCode).toBe(200)
+  const got = await app.inject('/datastore/label?label=a')
+  expect(got.headers['content-disposition']).toContain('filename="a.nii.gz"')
+  expect([...gunzipSync(got.rawPayload).subarray(352)]).toEqual([...voxels].map(Number))
+  const more = await putLabel(app, 'a', Buffer.alloc(25, 1))
+  expect([more.statusCode, more.json().hint]).toEqual([
+    400,
+    expect.stringMatching(/24 bytes \(uint8\) or 48 \(uint16\)/),
+  ])
+})
+
 test('the same bytes again are not decoded and not a version; others are', async () => {
   await using app = await storeApp()
   await putImage(app, 'a')

@@ -132,6 +132,60 @@ describe('a series named as image', () => {
   })
 })
 
+describe('a series to those who download', () => {
+  const bytesOf = ({ data }: Volume) => Buffer.from(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength)
+  const saved = async (reply: { rawPayload: Buffer }, name: string) => {
+    await writeFile(join(root, name), reply.rawPayload)
+    return (await readVolume([join(root, name)], roomyLimits)).volume
+  }
+
+  test.each(['of the service', 'of the datastore'])(
+    '%s has the rows of its files, on which NRRD counts clicks',
+    async (where) => {
+      await using service = await fakeDicomweb([flipped])
+      const flags = where === 'of the service' ? [] : ['--datastore', join(root, 'files')]
+      await using app = await appOf(service, flags)
+      const id = where === 'of the service' ? FLIPPED : 'flipped'
+      if (id !== FLIPPED) {
+        const files = await Promise.all(flipped.paths.map(async (path, i) => ({ body: await readFile(path), i })))
+        const parts = files.map(({ body, i }) => ({ name: 'file', body, filename: `${i}.dcm` }))
+        expect((await send(app, 'PUT', `/datastore/?image=${id}`, parts)).statusCode).toBe(200)
+      }
+      const { volume } = await readDicomSeries(flipped.paths, roomyLimits)
+      const reply = await app.inject(`/datastore/image?image=${id}`)
+      expect([reply.statusCode, reply.headers['content-disposition']]).toEqual([200, expect.stringMatching(/\.nrrd"$/)])
+      expect(bytesOf(await saved(reply, `${id}.nrrd`)).equals(bytesOf(turnRows(volume)))).toBe(true)
+      const decoded = await app.inject(`/datastore/image?image=${id}&volume=true`)
+      expect(decoded.headers['content-disposition']).toMatch(/\.nii"$/)
+      expect(bytesOf(await saved(decoded, `${id}.nii`)).equals(bytesOf(volume))).toBe(true)
+      const next = (await app.inject({ method: 'POST', url: '/activelearning/first' })).json()
+      expect([next.name.slice(-5), next.checksum]).toEqual(['.nrrd', undefined])
+      await expect.poll(() => app.leftovers()).toEqual([])
+    },
+  )
+
+  test('a label that was drawn on that file is decoded in the axes of the decoded image, as one of bare voxels is', async () => {
+    await using service = await fakeDicomweb([oblique])
+    await using app = await appOf(service, ['--datastore', join(root, 'labelled')])
+    const { volume } = await readDicomSeries(oblique.paths, roomyLimits)
+    const down = drawn(volume.size, Uint8Array) as Uint8Array<ArrayBuffer>
+    const onFile = makeVolume(volume.size, turnRows(volume).affine, down)
+    await writeVolume(onFile, join(root, 'slicer.nrrd'), { extension: '.nrrd', kind: 'labels' })
+    const wanted = turnRows(onFile)
+    for (const [tag, body] of [
+      ['slicer', await readFile(join(root, 'slicer.nrrd'))],
+      ['ohif', Buffer.from(down)],
+    ] as const) {
+      expect((await putLabel(app, body, `&tag=${tag}`)).statusCode).toBe(200)
+      const got = await saved(
+        await app.inject(`/datastore/label?label=${OBLIQUE}&tag=${tag}&volume=true`),
+        `${tag}.nii`,
+      )
+      expect([...got.data]).toEqual([...wanted.data])
+    }
+  })
+})
+
 describe('what the service does wrong is told', () => {
   interface Fault {
     readonly what: string
@@ -306,14 +360,14 @@ describe('the list', () => {
     const { objects } = await list(app)
     expect(Object.keys(objects)).toEqual([OBLIQUE, FLIPPED])
     expect(objects[OBLIQUE]).toMatchObject({
-      image: { ext: '.nii', info: { Modality: 'CT', PatientID: 'P-1', StudyInstanceUID: STUDY } },
+      image: { ext: '.nrrd', info: { Modality: 'CT', PatientID: 'P-1', StudyInstanceUID: STUDY } },
       labels: {},
     })
     expect(objects[FLIPPED].labels).toMatchObject({ final: { ext: '.dcm', info: { SeriesInstanceUID: SEG } } })
     expect((await app.inject('/datastore/')).json()).toEqual({ total: 2, completed: 1, label_tags: { final: 1 } })
     expect((await app.inject('/info/')).json().datastore).toEqual({ total: 2, completed: 1 })
     const next = await app.inject({ method: 'POST', url: '/activelearning/first' })
-    expect(next.json()).toMatchObject({ id: OBLIQUE, name: '1_2_3_4.nii', StudyDate: '20260102', StudyTime: '030405' })
+    expect(next.json()).toMatchObject({ id: OBLIQUE, name: '1_2_3_4.nrrd', StudyDate: '20260102', StudyTime: '030405' })
   })
 
   test('is what --dicomweb-filter chooses, of at most --dicomweb-max-series', async () => {

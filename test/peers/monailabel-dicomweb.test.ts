@@ -136,7 +136,7 @@ describe.skipIf(!sharedData || !hasOrthanc)('Orthanc (needs shared data, Orthanc
       Modality: 'CT',
       RetrieveURL: expect.stringContaining('/series/'),
     })
-    expect(next.name).toMatch(/^[\w-]+\.nii$/)
+    expect(next.name).toMatch(/^[\w-]+\.nrrd$/)
     expect((await (await ask('GET', '/info/')).json()).datastore).toEqual({ total: 2, completed: 0 })
     const info = await (await ask('GET', `/datastore/image/info/?image=${CT20}`)).json()
     expect(info).toMatchObject({ name: CT20, NumberOfSeriesRelatedInstances: 20 })
@@ -175,16 +175,21 @@ describe.skipIf(!sharedData || !hasOrthanc)('Orthanc (needs shared data, Orthanc
     expect(sessions.length).toBeLessThanOrEqual(2)
   })
 
-  test('a series comes as a volume to those who download', async () => {
-    const reply = await ask('GET', `/datastore/image?image=${CT17}`)
-    expect(reply.headers.get('content-disposition')).toMatch(/filename="[\w-]+\.nii"/)
-    const path = join(root, 'ct17.nii')
+  test('a click on the downloaded file is at the same place in the mask: 3D Slicer without the DICOM files', async () => {
+    const reply = await ask('GET', `/datastore/image?image=${CT20}`)
+    expect(reply.headers.get('content-disposition')).toMatch(/filename="[\w-]+\.nrrd"/)
+    const path = join(root, 'ct20.nrrd')
     await writeFile(path, Buffer.from(await reply.arrayBuffer()))
-    const folder = join(images, 'torchio_ct17')
-    const paths = (await readdir(folder)).map((name) => join(folder, name))
-    const [got, wanted] = [await readVolume([path], roomyLimits), await readVolume(paths, roomyLimits)]
-    expect(got.volume.size).toEqual(wanted.volume.size)
-    expect(got.volume.data.every((value, i) => value === wanted.volume.data[i])).toBe(true)
+    const { volume } = await readVolume([path], roomyLimits)
+    const mask = await masked()
+    const [x, y, z] = CLICKS.foreground[0]!
+    const form = new FormData()
+    form.append('params', JSON.stringify({ ...CLICKS, result_extension: '.nrrd' }))
+    form.append('file', new Blob([new Uint8Array(await readFile(path))]), 'ct20.nrrd')
+    const posted = await fetch(`${url}/infer/clicks?output=image`, { method: 'POST', body: form })
+    expect(rawVoxels(Buffer.from(await posted.arrayBuffer())).equals(mask)).toBe(true)
+    expect(mask[x! + 512 * (y! + 512 * z!)]).toBe(1)
+    expect(volume.size).toEqual([512, 512, 20])
   })
 
   test('a label of bare voxels goes to Orthanc as DICOM SEG and is there what it was here', async () => {

@@ -2,7 +2,7 @@
 import type { Datastore, LabelVersion, StoredItem } from '../../datastore/datastore.js'
 import { FINAL } from '../../datastore/strategies.js'
 import type { Listing, SeriesFacts } from '../../fetchers/dicomweb-server.js'
-import { suffixOf } from './file-name.js'
+import { imageSuffix, isSeries, SERIES_SUFFIX, suffixOf } from './file-name.js'
 
 /** A label of the datastore; a segmentation of the service, or undefined for one that was stored there just now. */
 export type ListedLabel = { readonly kept: LabelVersion } | { readonly segmentation: SeriesFacts | undefined }
@@ -42,7 +42,8 @@ export function countsOf(listed: readonly Listed[]): { readonly total: number; r
 /** What a client is told of a stored image. */
 export function itemInfo({ id, image, versions }: StoredItem): Record<string, unknown> {
   const { createdAt, source, image: facts } = image
-  return { ...facts, name: id, ts: Math.floor(createdAt / 1000), checksum: `SHA256:${source.sha256}`, versions }
+  const checksum = isSeries(facts) ? {} : { checksum: `SHA256:${source.sha256}` }
+  return { ...facts, name: id, ts: Math.floor(createdAt / 1000), ...checksum, versions }
 }
 
 /** What a client is told of a series, in the words that OHIF reads. */
@@ -66,8 +67,8 @@ export function objectsOf(listed: readonly Listed[]): Record<string, unknown> {
   return Object.fromEntries(
     listed.map(({ id, item, series, labels }) => {
       const image = item
-        ? { ext: suffixOf(item.image.source.file), info: itemInfo(item) }
-        : { ext: '.nii', info: { name: id, ...seriesInfo(series!) } }
+        ? { ext: imageSuffix(item.image), info: itemInfo(item) }
+        : { ext: SERIES_SUFFIX, info: { name: id, ...seriesInfo(series!) } }
       return [id, { image, labels: Object.fromEntries([...labels].map(([tag, label]) => [tag, labelObject(label)])) }]
     }),
   )

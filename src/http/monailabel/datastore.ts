@@ -7,6 +7,7 @@ import { pipeline } from 'node:stream/promises'
 import type { FastifyReply } from 'fastify'
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
+import type { JobResult, ToolJob } from '../../contract/job.js'
 import type { Datastore, StoredItem } from '../../datastore/datastore.js'
 import { checkImageId } from '../../datastore/names.js'
 import { AppError } from '../../errors.js'
@@ -20,11 +21,11 @@ import { FILE_CONTENT } from '../openapi-upload.js'
 import { sendFile } from '../reply.js'
 import type { RequestScope } from '../request-scope.js'
 import { QueryFlag, refusals } from '../schemas.js'
-import type { HeldImage } from '../session-image.js'
+import { type HeldImage, sessionImage } from '../session-image.js'
 import type { Upload, UploadedFile } from '../upload.js'
 import { whenSent } from '../when-sent.js'
 import { catalogue, countsOf, itemInfo, type Listed, objectsOf, seriesInfo } from './catalogue.js'
-import { fileName, suffixOf } from './file-name.js'
+import { fileName, isSeries, suffixOf } from './file-name.js'
 import type { StoredImages } from './stored-images.js'
 
 export interface DatastoreRouteOptions extends ComputeOptions {
@@ -148,7 +149,7 @@ export const datastoreRoutes: FastifyPluginAsyncZod<DatastoreRouteOptions> = asy
       schema: {
         operationId: 'getMonaiImage',
         tags: ['monailabel'],
-        summary: 'The file of an image, as it came; of a series of the DICOMweb service, its volume',
+        summary: 'The file of an image, as it came; of a DICOM series an NRRD with the rows of its files',
         querystring: ImageFileQuery,
         response: { 200: z.unknown(), ...refusals(...STORE_REFUSALS, 440) },
       },
@@ -161,16 +162,33 @@ export const datastoreRoutes: FastifyPluginAsyncZod<DatastoreRouteOptions> = asy
         void whenSent(reply).then(() => held.release())
         return sendImage(reply, id, held, volume)
       }
-      if (datastore && images.isKept(id)) return send(await datastore.hold(id))
-      const computation: Computation<HeldImage, HeldImage> = {
+      if (datastore && images.isKept(id) && (volume || !isSeries(datastore.get(id).image.image)))
+        return send(await datastore.hold(id))
+      const computation: Computation<
+        { readonly held: HeldImage; readonly scope: RequestScope },
+        HeldImage | ResultFile
+      > = {
         task: 'datastore',
         stored: { turn: `image ${id}`, hold: ({ scope }, call) => images.hold(request, id, scope, call) },
         admit: (own) => scheduler.admit(undefined, own),
-        prepare: ({ session }) => session!,
-        // Once more, until the file has been sent: what a computation holds is let go when it has ended.
-        run: ({ meta }) => sessions.hold(meta.id),
+        prepare: ({ session, scope }) => ({ held: session!, scope }),
+        run: async ({ held, scope }, { request: own, signal, onProgress }) => {
+          // Once more, until the file has been sent: what a computation holds is let go when it has ended.
+          if (volume) return sessions.hold(held.meta.id)
+          const job: ToolJob = {
+            kind: 'seriesFile',
+            images: [sessionImage(held)],
+            params: {},
+            wish: { file: true },
+            outDir: scope.folder,
+            limits,
+          }
+          return (await scheduler.runTool(own, job, signal, onProgress)).file!
+        },
       }
-      return compute(request, reply, options, computation, send)
+      return compute(request, reply, options, computation, (made) =>
+        'release' in made ? send(made) : sendFile(reply, made, fileName(id, made.extension)),
+      )
     },
   )
 
@@ -212,6 +230,8 @@ function hangUp(reply: FastifyReply): AbortSignal {
   void whenSent(reply).then(() => gone.abort(new AppError('CANCELLED', 'the client went away')))
   return gone.signal
 }
+
+type ResultFile = NonNullable<JobResult['file']>
 
 const NOT_ALL =
   'the DICOMweb service has more series; the operator chooses with --dicomweb-filter and --dicomweb-max-series'

@@ -36,7 +36,9 @@ const LabelQuery = z.object({
 const LabelFileQuery = z.object({
   label: z.string({ error: 'is missing; it names a stored image' }).meta({ description: 'the image it belongs to' }),
   tag: z.string().optional().meta({ description: 'final when absent' }),
-  volume: QueryFlag.meta({ description: 'true: as a NIfTI volume, instead of the file that came' }),
+  volume: QueryFlag.meta({
+    description: 'true: as a NIfTI volume in the axes of the decoded image, instead of the file that came',
+  }),
 })
 
 /** The largest JSON label (points and boxes of a person) is a few KiB. */
@@ -183,21 +185,32 @@ export const labelRoutes: FastifyPluginAsyncZod<LabelRouteOptions> = async (app,
         )
       if (extension === '.json')
         throw new AppError('BAD_PARAMS', "query parameter 'volume': this label is no label map")
-      const computation: Computation<RequestScope, string> = {
-        task: 'datastore',
-        admit: (own) => scheduler.admit(undefined, own),
-        prepare: ({ scope }) => scope,
-        run: async (scope, call) => {
-          // The tool moves what it reads into its folder; a label that is kept stays where it is.
-          const copy = kept ? join(scope.folder, 'label') : await fetchLabel(id, scope, call)
-          if (kept) await copyFile(kept.path, copy)
-          if (!volume) return copy
-          const outDir = join(scope.folder, 'stored')
-          await mkdir(outDir)
-          const fields = [{ field: 'image', paths: [copy] }]
-          return join((await ingestImage(scheduler, { images: fields, outDir, limits }, call)).folder, VOLUME)
-        },
-      }
+      const computation: Computation<{ readonly held?: HeldImage | undefined; readonly scope: RequestScope }, string> =
+        {
+          task: 'datastore',
+          ...(kept ? { stored: { turn: `image ${id}`, hold: () => datastore!.hold(id) } } : {}),
+          admit: (own) => scheduler.admit(undefined, own),
+          prepare: ({ session, scope }) => ({ held: session, scope }),
+          run: async ({ held, scope }, call) => {
+            const outDir = join(scope.folder, 'made')
+            await mkdir(outDir)
+            if (kept && held) {
+              // What a reader unpacks lies beside what it reads: not in the datastore.
+              const copy = join(scope.folder, 'label')
+              await copyFile(kept.path, copy)
+              const images = [
+                { field: 'image', paths: [copy] },
+                { field: LABELLED_FIELD, paths: [held.volumePath] },
+              ]
+              const job: ToolJob = { kind: 'labelVolume', images, params: {}, wish: { file: true }, outDir, limits }
+              return (await scheduler.runTool(call.request, job, call.signal, call.onProgress)).file!.path
+            }
+            const path = await fetchLabel(id, scope, call)
+            if (!volume) return path
+            const images = [{ field: 'image', paths: [path] }]
+            return join((await ingestImage(scheduler, { images, outDir, limits }, call)).folder, VOLUME)
+          },
+        }
       const type = volume ? NIFTI : { contentType: 'application/dicom', extension }
       return compute(request, reply, options, computation, (path) =>
         sendFile(reply, { path, ...type }, fileName(id, type.extension)),

@@ -8,7 +8,7 @@ import { AppError } from '../../errors.js'
 import type { Dicomweb } from '../../services.js'
 import { refusals } from '../schemas.js'
 import { catalogue, type Listed, seriesInfo } from './catalogue.js'
-import { fileName, suffixOf } from './file-name.js'
+import { fileName, imageSuffix, isSeries, SERIES_SUFFIX } from './file-name.js'
 import type { StoredImages } from './stored-images.js'
 
 export interface NextSampleOptions {
@@ -22,7 +22,7 @@ const NextSample = z
   .object({
     id: text.meta({ description: 'absent, as everything else: no image is left' }),
     name: text.meta({ description: 'of the file that GET /datastore/image gives' }),
-    checksum: text.meta({ description: 'of that file: SHA256:, then hexadecimal' }),
+    checksum: text.meta({ description: 'of that file: SHA256:, then hexadecimal; absent for a DICOM series' }),
     ts: z.int().optional().meta({ description: 'when it was stored, in seconds since 1970' }),
     Modality: text,
     PatientID: text,
@@ -81,11 +81,13 @@ function sampleOf({ id, item, series }: Listed): z.infer<typeof NextSample> {
     SeriesInstanceUID,
     RetrieveURL,
   } = words.parse(facts)
-  const extension = item ? suffixOf(item.image.source.file) : '.nii'
+  const extension = item ? imageSuffix(item.image) : SERIES_SUFFIX
+  const checksum = item && !isSeries(item.image.image) ? { checksum: `SHA256:${item.image.source.sha256}` } : {}
   return {
     id,
     name: `${fileName(id, extension)}${extension}`,
-    ...(item ? { checksum: `SHA256:${item.image.source.sha256}`, ts: Math.floor(item.image.createdAt / 1000) } : {}),
+    ...checksum,
+    ...(item ? { ts: Math.floor(item.image.createdAt / 1000) } : {}),
     ...(StudyInstanceUID === undefined
       ? {}
       : {
