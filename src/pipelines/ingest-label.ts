@@ -131,7 +131,7 @@ async function readBare(
       `the label is no image file, and no voxels of its image either: it has ${bytes} bytes, the image ${size.join(' x ')} voxels`,
       { hint: `send a label map in a format that is read, or ${voxels} bytes (uint8) or ${2 * voxels} (uint16)` },
     )
-  askRoom(2 * bytes, bytes, limits.maxVolumeBytes, 'reading the label')
+  askRoom(bytes, bytes, limits.maxVolumeBytes, 'reading the label')
   const content = await readFile(path)
   const data = bytes === voxels ? new Uint8Array(content) : uint16Of(content)
   const volume = makeVolume(size, affine, data as Uint8Array<ArrayBuffer>)

@@ -5,7 +5,6 @@ import { AppError } from '../errors.js'
 import { turnRows } from '../formats/dicom-rows.js'
 import { readVolume } from '../formats/read-volume.js'
 import { writeVolume } from '../formats/write-volume.js'
-import { askRoom } from '../volume/room.js'
 
 /**
  * A viewer that opens this file counts its clicks as a request for an NRRD result does, and gets its mask on the same voxels.
@@ -17,8 +16,6 @@ export async function seriesFile(job: ToolJob, control: JobControl): Promise<Job
   await control.checkpoint('read', 0, 1)
   const { volume } = await readVolume(image.paths, job.limits, control.signal)
   await control.checkpoint('write', 0, 1)
-  const { byteLength } = volume.data
-  if (image.extension !== '.png') askRoom(byteLength, byteLength, job.limits.maxVolumeBytes, 'turning the rows')
   const path = join(job.outDir, 'series.nrrd')
   const turned = image.extension === '.png' ? volume : turnRows(volume)
   const { contentType } = await writeVolume(turned, path, { extension: '.nrrd', kind: 'intensity', compress: true })

@@ -15,7 +15,7 @@ import { type TestApp, testApp } from '../helpers/test-app.js'
 import { niftiFile, tempFolder, volumeOf } from '../helpers/volumes.js'
 
 const answer: Answer = (job, signal, onProgress) =>
-  job.kind.startsWith('ingest') ? runTool(job as ToolJob, idleControl) : labelMap(job, signal, onProgress)
+  job.kind !== 'inference' ? runTool(job as ToolJob, idleControl) : labelMap(job, signal, onProgress)
 
 let root: string
 beforeEach(async () => {

@@ -26,7 +26,7 @@ const FLIPPED = '1.2.3.5'
 const SEG = '1.2.3.6'
 
 const answer: Answer = (job, signal, onProgress) =>
-  job.kind.startsWith('ingest') ? runTool(job as ToolJob, idleControl) : labelMap(job, signal, onProgress)
+  job.kind !== 'inference' ? runTool(job as ToolJob, idleControl) : labelMap(job, signal, onProgress)
 
 let root: string
 let oblique: HeldSeries
@@ -154,7 +154,7 @@ describe('a series to those who download', () => {
       const { volume } = await readDicomSeries(flipped.paths, roomyLimits)
       const reply = await app.inject(`/datastore/image?image=${id}`)
       expect([reply.statusCode, reply.headers['content-disposition']]).toEqual([200, expect.stringMatching(/\.nrrd"$/)])
-      expect(bytesOf(await saved(reply, `${id}.nrrd`)).equals(bytesOf(turnRows(volume)))).toBe(true)
+      expect(bytesOf(await saved(reply, `${id}.nrrd`)).equals(bytesOf(turned(volume)))).toBe(true)
       const decoded = await app.inject(`/datastore/image?image=${id}&volume=true`)
       expect(decoded.headers['content-disposition']).toMatch(/\.nii"$/)
       expect(bytesOf(await saved(decoded, `${id}.nii`)).equals(bytesOf(volume))).toBe(true)
@@ -169,9 +169,9 @@ describe('a series to those who download', () => {
     await using app = await appOf(service, ['--datastore', join(root, 'labelled')])
     const { volume } = await readDicomSeries(oblique.paths, roomyLimits)
     const down = drawn(volume.size, Uint8Array) as Uint8Array<ArrayBuffer>
-    const onFile = makeVolume(volume.size, turnRows(volume).affine, down)
+    const onFile = makeVolume(volume.size, turned(volume).affine, down)
     await writeVolume(onFile, join(root, 'slicer.nrrd'), { extension: '.nrrd', kind: 'labels' })
-    const wanted = turnRows(onFile)
+    const wanted = turned(onFile)
     for (const [tag, body] of [
       ['slicer', await readFile(join(root, 'slicer.nrrd'))],
       ['ohif', Buffer.from(down)],
@@ -414,6 +414,9 @@ async function voxelsOf({ paths }: HeldSeries): Promise<number> {
   return (await readDicomSeries(paths, roomyLimits)).volume.data.length
 }
 
+/** A copy with its rows the other way round; `turnRows` turns them where they lie. */
+const turned = (volume: Volume) => turnRows({ ...volume, data: volume.data.slice() })
+
 /** 1 and 2 at places that no mirror image shares, rows downwards. */
 function drawn([columns, rows, slices]: readonly number[], Type: typeof Uint8Array | typeof Uint16Array) {
   const data = new Type(columns! * rows! * slices!)
@@ -457,11 +460,11 @@ describe('a label of a series', () => {
     await using app = await appOf(service, ['--store-labels'])
     const { volume } = await readDicomSeries(oblique.paths, roomyLimits)
     const down = drawn(volume.size, Uint8Array)
-    const up = turnRows(makeVolume(volume.size, volume.affine, down as Uint8Array<ArrayBuffer>)).data
+    const up = turned(makeVolume(volume.size, volume.affine, down as Uint8Array<ArrayBuffer>)).data
     const inPlace = makeVolume(volume.size, volume.affine, up as Uint8Array<ArrayBuffer>)
     const path = join(root, `label${extension}`)
     // Rows the other way round, as 3D Slicer may save them: the affine says so.
-    await writeVolume(turnRows(inPlace), path, { extension, kind: 'labels' })
+    await writeVolume(turned(inPlace), path, { extension, kind: 'labels' })
     const put = await putLabel(app, await readFile(path))
     expect([put.statusCode, put.json()]).toEqual([200, { image: OBLIQUE, label: OBLIQUE }])
     await writeFile(join(root, 'moved.dcm'), fileIn(stored(service)[0]!.body))
@@ -594,10 +597,10 @@ describe('a label of a series', () => {
 })
 
 function rowsDown({ size: [columns, rows, slices], data }: Volume): Uint8Array {
-  const turned = new Uint8Array(data.length)
+  const down = new Uint8Array(data.length)
   for (let z = 0; z < slices; z++)
     for (let r = 0; r < rows; r++)
       for (let c = 0; c < columns; c++)
-        turned[c + columns * (r + rows * z)] = data[c + columns * (rows - 1 - r + rows * z)]!
-  return turned
+        down[c + columns * (r + rows * z)] = data[c + columns * (rows - 1 - r + rows * z)]!
+  return down
 }

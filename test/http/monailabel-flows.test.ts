@@ -20,7 +20,7 @@ import { niftiFile, roomyLimits, volumeOf } from '../helpers/volumes.js'
 
 /** Tools for real; a model finds label 1. */
 const answer: Answer = async (job, signal, onProgress) => {
-  if (job.kind.startsWith('ingest')) return runTool(job as ToolJob, idleControl)
+  if (job.kind !== 'inference') return runTool(job as ToolJob, idleControl)
   const result = await labelMap(job, signal, onProgress)
   return { ...result, params: { label_statistics: [{ label: 1, name: 'spleen' }] } }
 }

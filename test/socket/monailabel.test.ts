@@ -122,36 +122,6 @@ test('masks are those of /v1/deepgrow, byte for byte, on all 48 axis orders', as
   expect(Math.min(...counts)).toBeGreaterThan(0)
 }, 240_000)
 
-const real = join(sharedData ?? '', 'robust/nifti_space')
-test.skipIf(!sharedData)(
-  'so they are on a real head in 24 axis orders, posted, by session and by name (needs shared data)',
-  async () => {
-    for (const name of await readdir(real)) {
-      const file = await readFile(join(real, name))
-      const { volume } = await readVolume([join(real, name)], roomyLimits)
-      const click = volume.size.map((n) => n >> 1)
-      const params = { foreground: [click], background: [], result_extension: '.nii' }
-      const wanted = await byAiaa({ file, params })
-      expect(await voxelsOf(wanted, 'wanted.nii'), name).toBeGreaterThan(0)
-      const form = new FormData()
-      form.append('file', new Blob([new Uint8Array(file)]), name)
-      const put = await fetch(`${server.url}/datastore/?image=${name}`, { method: 'PUT', body: form })
-      expect(put.status, await put.text()).toBe(200)
-      const session = new FormData()
-      session.append('files', new Blob([new Uint8Array(file)]), name)
-      const made = await fetch(`${server.url}/session/`, { method: 'PUT', body: session })
-      const { session_id } = (await made.json()) as { session_id: string }
-      for (const mask of [
-        await byMonai({ file, params }),
-        await byMonai({ session: session_id, params }),
-        await maskBy(`/infer/clicks?image=${name}&`, 'file', { params }),
-      ])
-        expect(mask.equals(wanted), name).toBe(true)
-    }
-  },
-  240_000,
-)
-
 describe('masks are those of /v1/deepgrow on DICOM series', async () => {
   test.each(['instance-numbers-backwards', 'flipped-rows', 'flipped-both', 'sagittal', 'oblique'])(
     '%s',
@@ -242,3 +212,33 @@ describe.skipIf(!python)("MONAI Label's own Python client, unmodified (needs mon
     expect(said.no_image.message).toMatch(/Status: 404.*no image of this name/)
   })
 })
+
+const real = join(sharedData ?? '', 'robust/nifti_space')
+test.skipIf(!sharedData)(
+  'masks are those of /v1/deepgrow on a real head in 24 axis orders, posted, by session and by name (needs shared data)',
+  async () => {
+    for (const name of await readdir(real)) {
+      const file = await readFile(join(real, name))
+      const { volume } = await readVolume([join(real, name)], roomyLimits)
+      const click = volume.size.map((n) => n >> 1)
+      const params = { foreground: [click], background: [], result_extension: '.nii' }
+      const wanted = await byAiaa({ file, params })
+      expect(await voxelsOf(wanted, 'wanted.nii'), name).toBeGreaterThan(0)
+      const form = new FormData()
+      form.append('file', new Blob([new Uint8Array(file)]), name)
+      const put = await fetch(`${server.url}/datastore/?image=${name}`, { method: 'PUT', body: form })
+      expect(put.status, await put.text()).toBe(200)
+      const session = new FormData()
+      session.append('files', new Blob([new Uint8Array(file)]), name)
+      const made = await fetch(`${server.url}/session/`, { method: 'PUT', body: session })
+      const { session_id } = (await made.json()) as { session_id: string }
+      for (const mask of [
+        await byMonai({ file, params }),
+        await byMonai({ session: session_id, params }),
+        await maskBy(`/infer/clicks?image=${name}&`, 'file', { params }),
+      ])
+        expect(mask.equals(wanted), name).toBe(true)
+    }
+  },
+  240_000,
+)
