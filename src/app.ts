@@ -182,6 +182,7 @@ export async function buildApp(services: Services, config: Config): Promise<Fast
       board,
       sessions,
       scheduler,
+      registry,
       fetchSource: services.fetchSource,
       scope,
       uploadLimits: config,

@@ -11,6 +11,7 @@ import { imageIndexOf } from './fit-image.js'
 import { applyModels } from './model-pipeline.js'
 import { applyAll, applyNetwork, type ModelPlan, planModel } from './model-run.js'
 import { openJob } from './open-job.js'
+import { runAhead, runsAhead, sliceToPrepare } from './prepare-run.js'
 import { type ReadImages, readImages, wantsDicomRows } from './read-images.js'
 import type { LoadedModel, PipelineContext, RunInference } from './run.js'
 import { partsOfJob } from './two-part-model.js'
@@ -27,6 +28,12 @@ export const runInference: RunInference = async (given, whole) => {
   const { config } = context.model.ref
   const prefix = cacheablePrefix(plan)
   const read = await prepared(job, plan, prefix, { ...context, control }, clock)
+  if (job.prepare) {
+    const { size } = read.source.volume
+    const slice = sliceToPrepare(job.prepare.slice, size)
+    if (runsAhead(plan)) await clock.stage('infer', () => runAhead(plan, read.item, prefix, size, slice, control))
+    return { params: { slice }, timings: clock.timings, device: context.model.predictor.device, notes: [...read.notes] }
+  }
   const labels = plan.pre.find(({ traits }) => traits.labelClicks)?.traits.labelClicks
   const clicks = clickValues(
     config.type,

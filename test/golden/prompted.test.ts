@@ -128,6 +128,35 @@ const settingsFor = (image: string) => (image.startsWith('ct') ? CT : {})
 /** Rounding of resized pixels differs by one level here and there, and moves an edge by a pixel. */
 const NEARLY = 4
 
+it('a slice that was made ready answers its first click with the decoder alone, as if it had not been', async () => {
+  const models = await load('sam', CT)
+  const golden = cases.find(({ pair, image, box }) => pair === 'sam' && image === 'ct.nii.gz' && !box)!
+  const cache = new VolumeCache(2 ** 26)
+  const images = [{ field: 'image', paths: [here('ct.nii.gz')], cacheKey: 's' }]
+  const job = {
+    kind: 'inference',
+    task: 'inference',
+    images,
+    params: {},
+    wish: { file: false },
+    outDir,
+    limits: roomyLimits,
+  } as const
+  const prepare = (slice?: number) =>
+    runInference({ ...job, prepare: slice === undefined ? {} : { slice } }, { ...models, control: idleControl, cache })
+  const made = await prepare()
+  expect([made.params, made.file]).toEqual([{ slice: 1 }, undefined])
+  expect((await prepare(1)).timings.encoder).toBe(0)
+  const { plane, timings } = await ask(models, 'ct.nii.gz', golden, { cache, session: 's' })
+  expect(timings.encoder).toBe(0)
+  expect(apart(plane, unpacked(golden.mask, plane.length))).toBeLessThan(NEARLY)
+  expect((await prepare(2)).timings.encoder).toBeGreaterThan(0)
+  await expect(prepare(3)).rejects.toMatchObject({
+    code: 'BAD_PARAMS',
+    message: expect.stringContaining("'slice' is 3"),
+  })
+})
+
 describe.each(Object.keys(PARTS))('%s', (pair) => {
   const own = cases.filter((one) => one.pair === pair)
 

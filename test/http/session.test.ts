@@ -178,3 +178,60 @@ test('an inference on a session gets the decoded volume, and results in the form
   expect(volume.size).toEqual([4, 3, 2])
   expect(job.images[0]!.paths[0]).toBe(join(app.workspace, 'sessions', id, 'volume.nii'))
 })
+
+describe('getting ready for the first click', () => {
+  const jobs = (app: TestApp) => app.scheduler.asked.map(({ job }) => job).filter(({ kind }) => kind === 'inference')
+  const ready: Answer = async (job, signal, onProgress) =>
+    job.kind === 'inference'
+      ? { params: { slice: 1 }, timings: { encoder: 12 }, notes: [] }
+      : answer(job, signal, onProgress)
+
+  test('PUT with prepare answers with the session and makes the model ready behind it', async () => {
+    await using app = await testApp({ answer: ready })
+    const reply = await put(app, [await image()], '?prepare=spleen&slice=1')
+    expect(reply.json()).toMatchObject({ preparing: 'spleen', session_id: expect.any(String) })
+    await expect
+      .poll(() => jobs(app))
+      .toMatchObject([{ prepare: { slice: 1 }, images: [{ cacheKey: reply.json().session_id }] }])
+  })
+
+  test('what goes wrong there costs no session', async () => {
+    const failing: Answer = (job, signal, onProgress) => {
+      if (job.kind === 'inference') throw new Error('out of order')
+      return answer(job, signal, onProgress)
+    }
+    await using app = await testApp({ answer: failing })
+    const { session_id } = (await put(app, [await image()], '?prepare=spleen')).json()
+    await expect
+      .poll(async () => (await app.inject('/v1/requests')).json().requests)
+      .toContainEqual(expect.objectContaining({ task: 'prepare', state: 'failed' }))
+    expect((await app.inject(`/session/${session_id}`)).statusCode).toBe(200)
+  })
+
+  test('POST /session/{id}/prepare answers when it is done', async () => {
+    await using app = await testApp({ answer: ready })
+    const { session_id } = (await put(app, [await image()])).json()
+    const reply = await app.inject({ method: 'POST', url: `/session/${session_id}/prepare?model=spleen&slice=1` })
+    expect([reply.statusCode, reply.json()]).toEqual([200, { session_id, model: 'spleen', slice: 1, encoder: 'ran' }])
+  })
+
+  test.each([
+    ['an unknown model', 404, 'prepare=nobody'],
+    ['an empty name', 400, 'prepare='],
+    ['a slice and no model', 400, 'slice=1'],
+    ['a slice that is no number', 400, 'prepare=spleen&slice=x'],
+  ])('PUT with %s is a %i, and makes no session', async (_, status, query) => {
+    await using app = await testApp({ answer: ready })
+    expect((await put(app, [await image()], `?${query}`)).statusCode).toBe(status)
+    expect(jobs(app)).toEqual([])
+  })
+
+  test.each([
+    ['a session that is not there', 440, '/session/00000000-0000-0000-0000-000000000000/prepare?model=spleen'],
+    ['an unknown model', 404, '/session/00000000-0000-0000-0000-000000000000/prepare?model=nobody'],
+    ['no model', 400, '/session/00000000-0000-0000-0000-000000000000/prepare'],
+  ])('POST with %s is a %i', async (_, status, url) => {
+    await using app = await testApp({ answer: ready })
+    expect((await app.inject({ method: 'POST', url })).statusCode).toBe(status)
+  })
+})

@@ -28,7 +28,10 @@ export const RequestInfo = z
     model: z.string().optional(),
     state: z.enum(['queued', 'running', 'done', 'failed', 'cancelled']),
     queue_place: z.int().optional().meta({ description: '0 for the one that runs next' }),
-    stage: z.string().optional().meta({ description: 'read, pre, wait, infer, post or write' }),
+    stage: z
+      .string()
+      .optional()
+      .meta({ description: 'read, pre, wait, infer (of a model of two parts: encoder, decoder), post or write' }),
     done: z.number().optional().meta({ description: 'windows done of `total`, within the stage' }),
     total: z.number().optional(),
     part: z.string().optional().meta({ description: 'of a model of several networks, which one works' }),

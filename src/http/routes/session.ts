@@ -1,18 +1,25 @@
 /** PUT, GET and DELETE /session/: an image uploaded, or fetched, once and used by many requests. */
+import { randomUUID } from 'node:crypto'
 import { mkdir } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
+import type { FastifyRequest } from 'fastify'
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
+import type { InferenceJob, JobResult } from '../../contract/job.js'
 import { AppError } from '../../errors.js'
 import type { ReadLimits } from '../../formats/format.js'
+import type { ModelRegistry } from '../../registry/registry.js'
+import type { RequestHandle } from '../../scheduler/request-board.js'
 import type { Scheduler } from '../../scheduler/scheduler.js'
 import type { Session, SessionMeta, Sessions } from '../../sessions/sessions.js'
-import { type Computation, type ComputeOptions, compute } from '../compute-request.js'
+import { clientOf } from '../client-address.js'
+import { type Computation, type ComputeOptions, compute, storedSession } from '../compute-request.js'
 import { ingestImage } from '../ingest-image.js'
 import { FILE_CONTENT } from '../openapi-upload.js'
 import { sendFile } from '../reply.js'
 import type { RequestScope } from '../request-scope.js'
-import { QueryFlag, refusals } from '../schemas.js'
+import { INFERENCE_REFUSALS, QueryFlag, refusals } from '../schemas.js'
+import { type HeldImage, sessionImage } from '../session-image.js'
 import { paramsOf, type Upload } from '../upload.js'
 import { whenSent } from '../when-sent.js'
 
@@ -27,7 +34,9 @@ export interface Fetched {
 
 export interface SessionRouteOptions extends ComputeOptions {
   readonly sessions: Sessions
-  readonly scheduler: Pick<Scheduler, 'runTool' | 'admit'>
+  readonly scheduler: Pick<Scheduler, 'runTool' | 'runModel' | 'admit'>
+  /** Rejects MODEL_NOT_FOUND or MODEL_NOT_READY. */
+  readonly registry: Pick<ModelRegistry, 'resolve'>
   /** Fetches what a JSON body names (`dicom`, `dicomweb`, `http`). Rejects FETCH_FORBIDDEN unless the operator allows it. */
   readonly fetchSource: (
     body: Readonly<Record<string, unknown>>,
@@ -37,7 +46,34 @@ export interface SessionRouteOptions extends ComputeOptions {
   readonly readLimits: ReadLimits
 }
 
+const SliceNumber = z.coerce
+  .number({ error: 'must be a whole number from 0 on' })
+  .int({ error: 'must be a whole number from 0 on' })
+  .min(0, { error: 'must be a whole number from 0 on' })
+  .optional()
+  .meta({
+    description: 'for models that look at one slice: which one is made ready, from 0; the middle one by default',
+  })
+
+const PrepareQuery = z.object({
+  model: z
+    .string({ error: 'is missing; it names a model of GET /v1/models' })
+    .min(1, { error: 'is empty; it names a model of GET /v1/models' })
+    .meta({ description: 'a name of GET /v1/models' }),
+  slice: SliceNumber,
+})
+
 const PutQuery = z.object({
+  prepare: z
+    .string()
+    .min(1, { error: 'is empty; it names a model of GET /v1/models' })
+    .optional()
+    .meta({
+      description:
+        'a model that is made ready for the first click while the reply is on its way: the image is prepared for it, and an ' +
+        'encoder looks at it. If that fails, the session is there all the same',
+    }),
+  slice: SliceNumber,
   expiry: z.coerce
     .number({ error: 'must be a number of seconds' })
     .min(0, { error: 'must not be negative' })
@@ -70,7 +106,26 @@ const SessionInfo = z
     received: z.object({ files: z.number(), announced: z.number().optional() }).optional(),
   })
   .meta({ id: 'SessionInfo' })
-const NewSessionReply = z.object({ session_id: z.string(), session_info: SessionInfo }).meta({ id: 'NewSession' })
+const NewSessionReply = z
+  .object({
+    session_id: z.string(),
+    session_info: SessionInfo,
+    preparing: z
+      .string()
+      .optional()
+      .meta({ description: 'the model that is being made ready, where prepare named one' }),
+  })
+  .meta({ id: 'NewSession' })
+const Prepared = z
+  .object({
+    session_id: z.string(),
+    model: z.string(),
+    slice: z.int().meta({ description: 'the slice that is ready, for a model that looks at one' }),
+    encoder: z
+      .enum(['ran', 'cached', 'none'])
+      .meta({ description: 'whether the encoder of a model of two parts had to run; none: the model has none' }),
+  })
+  .meta({ id: 'PreparedSession' })
 
 const PUT_BODY = {
   required: true,
@@ -140,6 +195,13 @@ export const sessionRoutes: FastifyPluginAsyncZod<SessionRouteOptions> = async (
     },
     async (request, reply) => {
       const { readLimits: limits, scheduler } = options
+      const { prepare, slice } = request.query
+      if (slice !== undefined && prepare === undefined)
+        throw new AppError(
+          'BAD_PARAMS',
+          "query parameter 'slice': it says what 'prepare' makes ready, which is missing",
+        )
+      if (prepare !== undefined) options.registry.resolve(prepare)
       const computation: Computation<Taken, Session> = {
         task: 'session',
         admit: (own) => scheduler.admit(undefined, own),
@@ -158,9 +220,54 @@ export const sessionRoutes: FastifyPluginAsyncZod<SessionRouteOptions> = async (
             received: fetched ? { files: fetched.received, announced: fetched.reported } : undefined,
           }),
       }
-      return compute(request, reply, options, computation, (session) => ({
-        session_id: session.meta.id,
-        session_info: infoOf(session),
+      return compute(request, reply, options, computation, (session) => {
+        if (prepare !== undefined) void prepareAhead(request, options, prepare, session.meta.id, slice)
+        return {
+          session_id: session.meta.id,
+          session_info: infoOf(session),
+          ...(prepare === undefined ? {} : { preparing: prepare }),
+        }
+      })
+    },
+  )
+
+  app.post(
+    '/session/:id/prepare',
+    {
+      schema: {
+        operationId: 'prepareSession',
+        tags: ['session'],
+        summary: 'Make a model ready for the first click on a session',
+        description:
+          'Prepares the image for the model, and has the encoder of a model of two parts look at a slice, so that the first ' +
+          'click is as fast as the second. Answers when that is done; PUT /session/?prepare= does it while its reply is on its way.',
+        params: SessionId,
+        querystring: PrepareQuery,
+        response: { 200: Prepared, ...refusals(...INFERENCE_REFUSALS) },
+      },
+    },
+    async (request, reply) => {
+      const { model: name, slice } = request.query
+      const model = options.registry.resolve(name)
+      const computation: Computation<InferenceJob, JobResult> = {
+        task: 'prepare',
+        model: name,
+        stored: storedSession(sessions, request.params.id),
+        admit: (own) => options.scheduler.admit(model, own),
+        prepare: ({ session, scope }) => prepareJob(session!, scope.folder, options.readLimits, slice),
+        run: (job, { request: own, signal, onProgress }) =>
+          options.scheduler.runModel(own, model, job, signal, onProgress),
+      }
+      return compute(request, reply, options, computation, ({ params, timings }) => ({
+        session_id: request.params.id,
+        model: name,
+        slice: Number(params.slice),
+        encoder:
+          timings.encoder === undefined
+            ? ('none' as const)
+            : timings.encoder > 0
+              ? ('ran' as const)
+              : ('cached' as const),
       }))
     },
   )
@@ -202,6 +309,49 @@ export const sessionRoutes: FastifyPluginAsyncZod<SessionRouteOptions> = async (
     },
     async (request) => infoOf(await sessions.remove(request.params.id)),
   )
+}
+
+function prepareJob(held: HeldImage, outDir: string, limits: ReadLimits, slice: number | undefined): InferenceJob {
+  return {
+    kind: 'inference',
+    task: 'inference',
+    images: [sessionImage(held)],
+    params: {},
+    wish: { file: false },
+    outDir,
+    limits,
+    prepare: slice === undefined ? {} : { slice },
+  }
+}
+
+/** Makes a model ready behind a reply that does not wait. What goes wrong is seen on the board and in the log, and costs no session. */
+async function prepareAhead(
+  request: FastifyRequest,
+  { board, registry, scheduler, sessions, readLimits }: SessionRouteOptions,
+  name: string,
+  id: string,
+  slice: number | undefined,
+): Promise<void> {
+  const stop = new AbortController()
+  const abort = (reason: AppError) => stop.abort(reason)
+  const { id: trace } = request
+  const client = clientOf(request)
+  let handle: RequestHandle | undefined
+  let held: HeldImage | undefined
+  try {
+    handle = board.open({ id: randomUUID(), trace, client, task: 'prepare', model: name, abort })
+    held = await sessions.hold(id)
+    // it writes no result, so that it needs no folder of its own
+    const job = prepareJob(held, dirname(held.volumePath), readLimits, slice)
+    const { progress } = handle
+    await scheduler.runModel({ trace, client: id, host: client }, registry.resolve(name), job, stop.signal, progress)
+    handle.end()
+  } catch (error) {
+    handle?.end(error)
+    request.log.warn({ err: error, model: name }, 'a session was not made ready for a model')
+  } finally {
+    await held?.release()
+  }
 }
 
 /** What PUT is to make a session of, and where its image came from. */
