@@ -19,8 +19,8 @@ import { freePort, type Peer } from '../helpers/peer-process.js'
 import { ServerProcess } from '../helpers/server-process.js'
 import { niftiFile, volumeOf } from '../helpers/volumes.js'
 
-/** Times that all three servers are ended and started again; AIDANT_LONG=1 takes some minutes. */
-const ROUNDS = process.env.AIDANT_LONG ? 12 : 1
+/** Times that all three servers are ended and started again; AIDANT_LONG=1 takes some minutes, AIDANT_ROUNDS=n does n of them. */
+const ROUNDS = Number(process.env.AIDANT_ROUNDS ?? (process.env.AIDANT_LONG ? 12 : 1))
 const CLIENTS = 20
 const CLICKS_A_SESSION = 4
 /** Between one end of a server and the next, so that the clients meet all three. */
