@@ -156,7 +156,7 @@ describe.skipIf(!haproxy)('three servers behind a proxy (skipped without HAProxy
     }
   })
 
-  it.each(['/admin/model', '//admin/model', '/%61dmin/model', '/ADMIN/model', '/logs', '/admin'])(
+  it.each(['/admin/model', '//admin/model', '/%61dmin/model', '/ADMIN/model', '/logs', '/metrics', '/admin'])(
     '%s is for the inside alone',
     async (path) => {
       const outside = await startHaproxy(ports, '10.0.0.0/8')
