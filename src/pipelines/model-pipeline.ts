@@ -123,7 +123,16 @@ async function drawGroup(
   group: readonly SliceSeed[],
   within: JobControl,
 ): Promise<ImageField[]> {
-  const { ref, predictor, parts } = plan.model
+  const { ref, predictor, parts, networks } = plan.model
+  // several networks take turns over one slice after another
+  if (networks) {
+    const drawn: ImageField[] = []
+    for (const seed of group) {
+      const fed = await applyNetwork(plan, await applyAll(pre, clickedItem(base, seed), within, 'pre'), within)
+      drawn.push(requireImage(await applyAll(post, fed, within, 'post'), plan.resultField))
+    }
+    return drawn
+  }
   const single = typeof predictor.inputs[0]?.dims[0] === 'number'
   const batch = batchedPredict(predictor.run, group.length)
   const run = single ? predictor.run : batch.predict

@@ -88,7 +88,7 @@ export class Publisher {
             throw new AppError('BAD_MODEL_CONFIG', `model '${name}' has no weights, which this config needs`, {
               hint: 'PUT the model again with config and data',
             })
-          const weights = needsWeights(config) ? allWeights(manifest) : []
+          const weights = needsWeights(config) ? weightsByName(config, manifest, name) : []
           checkNetworks(config, weights.length)
           return { rawConfig, config, weights }
         }
@@ -251,6 +251,25 @@ export class Publisher {
       })
     return { rawConfig: kept.config, config: parseModelConfig(kept.config, name), weights: allWeights(kept) }
   }
+}
+
+/** The weights for another config of a model: by the names of its networks, where both configs have names. Throws BAD_MODEL_CONFIG. */
+function weightsByName(config: ModelConfig, manifest: LiveManifest, name: string): Weights[] {
+  const weights = allWeights(manifest)
+  const wanted = networkNames(config)
+  const known = networkNames(parseModelConfig(manifest.config, name))
+  if (!wanted || !known) return weights
+  return wanted.map((network) => {
+    const found = weights[known.indexOf(network)]
+    if (found) return found
+    throw new AppError(
+      'BAD_MODEL_CONFIG',
+      `the model has no network '${network.slice(0, 200)}', which the config names`,
+      {
+        hint: `its networks are called ${known.join(', ').slice(0, 400)}; PUT config and data together to change them`,
+      },
+    )
+  })
 }
 
 /** The config names as many networks as there are files, `inference.parts` has two; any other config runs one. */

@@ -416,6 +416,28 @@ describe('several networks in one model', () => {
     expect((await app.json('PUT', 'organ', { generation: 1 })).statusCode).toBe(200)
     expect(app.registry.resolve('organ').morePaths).toHaveLength(1)
   })
+  test('keep their names when a PATCH puts them in another order or leaves one out', async () => {
+    await using app = await modelsApp()
+    await app.put('organ', [configPart(config()), folds(networks)])
+    const paths = () => {
+      const { weightsPath, morePaths = [] } = app.registry.resolve('organ')
+      return [weightsPath, ...morePaths]
+    }
+    const before = paths()
+    const named = (names: readonly string[]) => {
+      const { inference, ...rest } = config()
+      return { ...rest, inference: { ...inference, networks: names } }
+    }
+    expect((await app.json('PATCH', 'organ', named(networks.toReversed()))).statusCode).toBe(200)
+    expect(paths()).toEqual(before.toReversed())
+    expect((await app.json('PATCH', 'organ', named(networks.slice(1)))).statusCode).toBe(200)
+    expect(paths()).toEqual(before.slice(1))
+    const reply = await app.json('PATCH', 'organ', named(networks))
+    expect([reply.statusCode, reply.json().error.message[0]]).toEqual([
+      422,
+      expect.stringContaining("no network 'fold_0"),
+    ])
+  })
   test.each([
     ['a network that the archive does not have', [networks[0]!], 422],
     ['fewer networks than the config names, by PATCH', networks, 422],

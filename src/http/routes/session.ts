@@ -138,7 +138,8 @@ const PUT_BODY = {
             type: 'string',
             format: 'binary',
             description:
-              'NIfTI, NRRD, MetaImage, PNG, JPEG, TIFF, BMP, DICOM or a zip; the slices of a series as image0, image1 …',
+              'NIfTI, NRRD, MetaImage, PNG, JPEG, TIFF, BMP, DICOM or a zip; the slices of a series, or the channels of one ' +
+              'case (case_0000, case_0001 …), as image0, image1 …',
           },
         },
       },
@@ -186,7 +187,7 @@ export const sessionRoutes: FastifyPluginAsyncZod<SessionRouteOptions> = async (
         tags: ['session'],
         summary: 'Upload an image once, or have it fetched, for many requests',
         description:
-          'The body is a multipart upload (image, or image0, image1 … for a DICOM series) or JSON that names where to ' +
+          'The body is a multipart upload (image, or image0, image1 … for a DICOM series or the channels of one case) or JSON that names where to ' +
           'fetch from: {"dicom": …}, {"dicomweb": …} or {"http": …}.',
         querystring: PutQuery,
         response: { 200: NewSessionReply, ...refusals(400, 403, 404, 413, 415, 499, 500, 502, 503, 504) },

@@ -137,6 +137,24 @@ async function run(model: LoadedModel, parts: readonly LoadedModel[], params: Re
 const at = (x: number, y: number, z: number) => x + size[0] * (y + size[1] * z)
 
 describe('a pipeline', () => {
+  test('asks all networks of a 2-D model of several, one slice after another', async () => {
+    const [three, { loaded }] = [deepgrow(3, 'n'), deepgrow(2, 'n')]
+    const { inference, ...config } = loaded.ref.config
+    const contrary: Predict = async (feeds) => {
+      const { logits } = await loaded.predictor.run(feeds)
+      return { logits: { ...logits!, data: (logits!.data as Float32Array).map((score) => -3 * score) } }
+    }
+    const networks = [loaded.predictor, { ...loaded.predictor, run: contrary }]
+    const two: LoadedModel = {
+      ...loaded,
+      ref: { ...loaded.ref, config: { ...config, inference: { ...inference, networks: ['a.onnx', 'b.onnx'] } } },
+      networks: { count: 2, lend: (i, work) => work(networks[i]!), facts: async (i) => networks[i]! },
+    }
+    const { volume } = await run(pipeline(3), [three.loaded, two], { foreground: [[10, 8, 3]] })
+    // the mean of both is the opposite of what the first says
+    expect(volume.data[at(10, 8, 3)]).toBe(0)
+    expect(volume.data[at(1, 1, 3)]).toBe(1)
+  })
   test('draws every slice of the 3-D result with the 2-D model, a batch of slices a run', async () => {
     const [three, two] = [deepgrow(3, 'n'), deepgrow(2, 'n')]
     const { volume } = await run(pipeline(3), [three.loaded, two.loaded], { foreground: [[10, 8, 3]] })
