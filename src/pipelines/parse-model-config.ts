@@ -101,7 +101,7 @@ export function parseModelConfig(json: unknown, name: string): ModelConfig {
     ...(cacheUntil === undefined ? {} : { cacheUntil }),
     ...(models === undefined ? {} : { pipeline: models }),
   }
-  const first = firstOf(inference, model.inference.image, (stage) => parseModelConfig(stage, name))
+  const first = firstOf(inference, model, (stage) => parseModelConfig(stage, name))
   const whole = first ? { ...model, first } : model
   checkNetworkNames(whole)
   return whole

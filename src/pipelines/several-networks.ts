@@ -100,13 +100,16 @@ export function checkNetworkNames(config: ModelConfig): void {
  */
 export function firstOf(
   inference: Inference,
-  image: string,
+  { inference: { image }, preTransforms }: Pick<ModelConfig, 'inference' | 'preTransforms'>,
   parse: (record: Record<string, unknown>) => ModelConfig,
 ): ModelConfig['first'] {
   const { first } = inference
   if (!first) return undefined
 
   const { pre_transforms, post_transforms, crop_margin: cropMargin, output = FIRST_FIELD, ...rest } = first
+  const isRead = preTransforms.some(({ args }) => JSON.stringify(args).includes(JSON.stringify(output)))
+  if (cropMargin === undefined && !isRead)
+    fail('first', `would change nothing: give crop_margin, or name its field '${output}' in pre_transforms`)
   const record = {
     version: '4',
     type: 'segmentation',

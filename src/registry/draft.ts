@@ -3,6 +3,7 @@ import type { ModelConfig } from '../contract/model.js'
 import { AppError } from '../errors.js'
 import { buildTransforms } from '../pipelines/model-run.js'
 import { parseModelConfig } from '../pipelines/parse-model-config.js'
+import { placedInFirst } from '../pipelines/several-networks.js'
 import { type DraftQuestion, describe, draftConfig } from './draft-config.js'
 import { readHead, refuseForeignFile } from './foreign-weights.js'
 import { embeddedConfig, type IntakeLimits, isZip, takeInFiles } from './intake.js'
@@ -54,6 +55,7 @@ function tensorLines({ inputs, outputs }: Awaited<ReturnType<typeof readOnnxHead
 function linesOf(raw: unknown): string[] {
   const config = parseModelConfig(raw, 'draft')
   buildTransforms(config)
+  if (config.first) buildFirst(config.first.config)
   const notes = Array.isArray(config.info.notes) ? config.info.notes.map((note) => `note: ${String(note)}`) : []
   return [
     `type: ${config.type}`,
@@ -62,6 +64,14 @@ function linesOf(raw: unknown): string[] {
     ...stepLines(config),
     ...notes,
   ]
+}
+
+function buildFirst(first: NonNullable<ModelConfig['first']>['config']): void {
+  try {
+    buildTransforms(first)
+  } catch (error) {
+    throw placedInFirst(error)
+  }
 }
 
 /** What is done with an image, from its file to the result. */

@@ -36,7 +36,7 @@ function onDemand() {
     answer = resolve
   })
   const run: Answer = async (job, signal, onProgress) => {
-    onProgress({ state: 'running', stage: 'infer', done: 2, total: 9, estimateMs: 4200 })
+    onProgress({ state: 'running', stage: 'infer', done: 2, total: 9, part: 'ribs (2 of 3)', estimateMs: 4200 })
     await asked
     return labelMap(job, signal, onProgress)
   }
@@ -59,6 +59,7 @@ test('a running request tells its stage, its window and what to expect', async (
       stage: 'infer',
       done: 2,
       total: 9,
+      part: 'ribs (2 of 3)',
       estimate_seconds: 4.2,
     })
   expect((await app.inject('/v1/requests')).json()).toMatchObject({ requests: [{ trace: 'mine' }], others: [] })

@@ -27,7 +27,12 @@ describe('a config of several networks', () => {
     ['an ensemble without networks', { ensemble: {} }, {}, /inference\.networks is missing/],
     ['an ensemble of one', { networks: ['a.onnx'], ensemble: {} }, {}, /names one network/],
     ['a network twice', { networks: ['a.onnx', 'a.onnx'] }, {}, /'a\.onnx' twice/],
-    ['the first model’s network again', { networks: two, first: { networks: ['b.onnx'] } }, {}, /'b\.onnx' twice/],
+    [
+      'the first model’s network again',
+      { networks: two, first: { networks: ['b.onnx'], crop_margin: 5 } },
+      {},
+      /'b\.onnx' twice/,
+    ],
     ['weights of another number', { networks: two, ensemble: { weights: [1] } }, {}, /weights has 1 entries for 2/],
     ['weights of nothing', { networks: two, ensemble: { weights: [0, 0] } }, {}, /more than 0/],
     [
@@ -61,10 +66,16 @@ describe('a config of several networks', () => {
     ['a background of its own', { label_maps: [part('a.onnx', { '0': 1 })] }, {}, /label_maps\[0\]\.labels/],
     ['an empty map', { label_maps: [part('a.onnx', {})] }, {}, /names no label/],
     ['a first model alone', { first: { networks: ['a.onnx'] } }, {}, /networks is missing; beside inference\.first/],
+    [
+      'a first model that nothing reads',
+      { networks: two, first: { networks: ['c.onnx'] } },
+      {},
+      /first would change nothing/,
+    ],
     ['a first model without networks', { networks: two, first: {} }, {}, /inference\.first\.networks/],
     [
       'a window of the first model',
-      { networks: two, first: { networks: ['c.onnx'], args: { scanning_window: true } } },
+      { networks: two, first: { networks: ['c.onnx'], crop_margin: 5, args: { scanning_window: true } } },
       {},
       /config\.inference\.first\.args\.roi is missing/,
     ],
