@@ -72,10 +72,10 @@ export async function serve(config: Config, unknown: readonly string[] = []): Pr
     `  workspace  ${server.services.workspace}`,
   ]
   process.stderr.write(`${lines.join('\n')}\n`)
-  if (!isLoopback(config.host) && config.adminHosts.includes('*'))
+  if (!isLoopback(config.host) && config.adminHosts.includes('*') && !tokens.guards('admin'))
     process.stderr.write(
       `WARNING: ${config.host} is reachable from other machines and /admin is open to all of them.\n` +
-        '         Anyone there can load, change and remove models. Use --admin-hosts to name who may.\n',
+        '         Anyone there can load, change and remove models. Use --admin-hosts or --admin-token-file to say who may.\n',
     )
 }
 
