@@ -7,8 +7,8 @@ const TRUNCATED_AT_SIGMAS = 4
  * MONAI's `gaussian_1d(sigma, truncated=4, approx="erf")`: the integral of a Gaussian over each voxel, `2*tail + 1` long,
  * not normalised.
  */
-export function erfKernel(sigma: number): Float64Array {
-  const tail = Math.trunc(Math.max(sigma * TRUNCATED_AT_SIGMAS, 0.5) + 0.5)
+export function erfKernel(sigma: number, truncated = TRUNCATED_AT_SIGMAS): Float64Array {
+  const tail = Math.trunc(Math.max(sigma * truncated, 0.5) + 0.5)
   const kernel = new Float64Array(2 * tail + 1)
   const t = Math.SQRT1_2 / Math.abs(sigma)
   for (let i = -tail; i <= tail; i++) {

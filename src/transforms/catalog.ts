@@ -2,6 +2,7 @@
 import type { z } from 'zod'
 import { AppError } from '../errors.js'
 import { nearestWord } from '../util/nearest-word.js'
+import { addClickSignals } from './add-click-signals.js'
 import { addExtremePointsChannel } from './add-extreme-points-channel.js'
 import { addGuidanceFromPoints } from './add-guidance-from-points.js'
 import { addGuidanceSignal } from './add-guidance-signal.js'
@@ -118,6 +119,7 @@ export const DEFINITIONS: readonly AnyDefinition[] = [
   restoring.restored,
   restoring.restoreOriginalShape,
   restoring.copyProperties,
+  addClickSignals,
   addExtremePointsChannel,
   addGuidanceFromPoints,
   deepedit.addGuidanceFromPointsDeepEdit,
