@@ -28,7 +28,7 @@ export function loadConfig(words: readonly string[], env: Readonly<Record<string
     if (values.has(setting.name)) {
       input[setting.name] = values.get(setting.name)
       sources.set(setting.name, setting.flag)
-    } else if (fromEnv !== undefined && fromEnv !== '' && !SERVICE_LINK.test(fromEnv)) {
+    } else if (fromEnv !== undefined && fromEnv !== '' && !isServiceLink(setting.env, fromEnv)) {
       input[setting.name] = fromEnv
       sources.set(setting.name, setting.env)
     }
@@ -47,7 +47,10 @@ export function loadConfig(words: readonly string[], env: Readonly<Record<string
 }
 
 /** Kubernetes gives every pod AIDANT_PORT=tcp://… when a service is called aidant; that is not a setting. */
-const SERVICE_LINK = /^(tcp|udp|sctp):\/\//
+function isServiceLink(name: string, value: string): boolean {
+  return /_PORT$/.test(name) && /^(tcp|udp|sctp):\/\//.test(value)
+}
+
 /** What it gives beside that, for a service called aidant and for each called aidant-something. */
 const SERVICE_VARIABLE = /_SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$/
 /** Read by the commands that ask a server. */
@@ -66,7 +69,7 @@ export function unknownVariables(env: Readonly<Record<string, string | undefined
   return Object.entries(env)
     .filter(([name, value]) => isOurs(name) && !known.has(name) && value !== undefined)
     .map(([name, value]) => {
-      if (SERVICE_VARIABLE.test(name) || SERVICE_LINK.test(value!)) return { name, near: undefined }
+      if (SERVICE_VARIABLE.test(name) || isServiceLink(name, value!)) return { name, near: undefined }
       const near = nearestWord(squeezed(name), [...bare.keys()])
       return { name, near: near === undefined ? undefined : bare.get(near) }
     })
@@ -79,9 +82,9 @@ function isOurs(name: string): boolean {
   )
 }
 
-/** The name without our prefix and its underscores, which are what is forgotten first. */
+/** The name without our prefix and what parts its words: an underscore is forgotten first, or is written as in the flag. */
 function squeezed(name: string): string {
-  return name.slice('AIDANT'.length).replaceAll('_', '').toUpperCase()
+  return name.slice('AIDANT'.length).replaceAll(/[_.-]/g, '').toUpperCase()
 }
 
 function readFlags(words: readonly string[]): { values: Map<string, unknown>; problems: string[] } {
@@ -107,7 +110,10 @@ function readFlags(words: readonly string[]): { values: Map<string, unknown>; pr
     }
     const next = words[i + 1]
     let value: string
-    if (!byFlag.has(flag)) value = 'false'
+    if (!byFlag.has(flag) && equals >= 0) {
+      problems.push(`${spelled}: takes no value; write ${setting.flag}=${word.slice(equals + 1)}, or ${spelled} alone`)
+      continue
+    } else if (!byFlag.has(flag)) value = 'false'
     else if (equals >= 0) value = word.slice(equals + 1)
     else if (setting.boolean && (next === undefined || next.startsWith('--'))) value = 'true'
     else if (next === undefined || next.startsWith('--')) {

@@ -101,8 +101,13 @@ export function toRequest(source: HttpSource, { limits }: FetchContext): HttpReq
   return { method, url, headers, body, verify: source.verify, redirects: source.allow_redirects, silenceMs }
 }
 
-function loginOf(url: URL): [string, string] | undefined {
-  return url.username === '' ? undefined : [decodeURIComponent(url.username), decodeURIComponent(url.password)]
+function loginOf({ username, password }: URL): [string, string] | undefined {
+  if (username === '' && password === '') return undefined
+  try {
+    return [decodeURIComponent(username), decodeURIComponent(password)]
+  } catch {
+    throw badParams('http.url: the login in it has a % that no escape follows; write %25, or use http.auth')
+  }
 }
 
 function bodyOf(source: HttpSource, headers: Record<string, string>): string | undefined {

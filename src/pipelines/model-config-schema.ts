@@ -101,8 +101,17 @@ const session = section({
   optimization: z.enum(['disabled', 'basic', 'extended', 'all']).optional(),
   graph_optimization_level: z.enum(['disabled', 'basic', 'extended', 'all']).optional(),
 })
+/** What else stands in it would be left out of every request. */
+function isPlainBase(text: string): boolean {
+  const url = URL.canParse(text) ? new URL(text) : undefined
+  return url === undefined || (!/[?#]/.test(text) && url.username === '' && url.password === '')
+}
+
 const kserve = section({
-  url: z.url({ protocol: /^https?$/, error: 'expected an http or https URL' }).max(2048),
+  url: z
+    .url({ protocol: /^https?$/, error: 'expected an http or https URL' })
+    .max(2048)
+    .refine(isPlainBase, { error: 'expected the base of the server alone, without a login, ? and #' }),
   model: word,
   version: z.union([word, z.number().transform(String)]).optional(),
 })

@@ -7,7 +7,7 @@ import type { ReadResult } from '../formats/format.js'
 import type { Item } from '../transforms/types.js'
 import { askRoom } from '../volume/room.js'
 import { voxelCount } from '../volume/volume.js'
-import { fieldOf, fitImage, imageIndexOf, sliceAxis } from './fit-image.js'
+import { fieldOf, fitImage, imageIndexOf, imageNumber, sliceAxis } from './fit-image.js'
 import { type ImageNeeds, imageNeeds } from './image-needs.js'
 import type { ModelPlan } from './model-run.js'
 import { readJobImage } from './read-job-image.js'
@@ -30,10 +30,10 @@ export async function readImages(
   parts: readonly ModelPlan[],
   signal: AbortSignal,
 ): Promise<ReadImages> {
-  const results: ReadResult[] = []
+  const posted: ReadResult[] = []
   const most = job.limits.maxVolumeBytes
   for (const image of job.images) {
-    const heldBytes = results.reduce((sum, { volume }) => sum + volume.data.byteLength, 0)
+    const heldBytes = posted.reduce((sum, { volume }) => sum + volume.data.byteLength, 0)
     const read = await readJobImage(image, { ...job.limits, heldBytes }, signal)
     const fromDicom = image.fromDicom || (read.format === 'dicom' && read.extension !== '.png')
     if (read.uneven && isVolumetric(plan))
@@ -41,14 +41,19 @@ export async function readImages(
         hint: 'Send the whole series, evenly spaced, or ask a model that works slice by slice.',
       })
     const turned = wantsDicomRows({ ...image, fromDicom }, job.wish)
-    results.push(turned ? { ...read, volume: turnRows(read.volume) } : read)
+    posted.push(turned ? { ...read, volume: turnRows(read.volume) } : read)
   }
-  if (results.length === 0) throw new AppError('MISSING_IMAGE', 'the request has no image')
+  if (posted.length === 0) throw new AppError('MISSING_IMAGE', 'the request has no image')
   const wanted = loadedFields(plan)
-  const names = nameImages(
-    job.images.map(({ field }) => field),
-    wanted,
-  )
+  const index = imageIndexOf(job.params)
+  const separate = index === undefined ? channelsAsImages(posted, wanted) : undefined
+  const results = separate ?? posted
+  const names = separate
+    ? wanted
+    : nameImages(
+        job.images.map(({ field }) => field),
+        wanted,
+      )
   const missing = wanted.filter((field) => !names.includes(field))
   if (missing.length > 0) {
     throw new AppError(
@@ -63,7 +68,6 @@ export async function readImages(
     )
   // A config that loads one field takes every file of the request as further channels of it.
   const stacked = wanted.length === 1 && results.length > 1
-  const index = imageIndexOf(job.params)
   const needs = names.map((name) => needsOf(plan, parts, name, stacked ? results.length : 1))
   const bytes = results.reduce((sum, { volume }) => sum + volume.data.byteLength, 0)
   for (const [i, { volume, colours }] of results.entries()) {
@@ -82,6 +86,18 @@ export async function readImages(
   const mostWork = { mostVoxels: job.limits.maxGridVoxels, room: { bytes: most, held } }
   const images = new Map(loaded.map((result, i) => [names[i]!, fieldOf(result, needs[i]!.view, mostWork)] as const))
   return { item: { images, values: new Map(), result: {} }, source, notes: fitting.flatMap(({ notes }) => notes) }
+}
+
+/**
+ * The channels of one image as the images that a model reads, where there are as many: several files of a session were made
+ * channels of one volume. Undefined where that is not so.
+ */
+function channelsAsImages(posted: readonly ReadResult[], wanted: readonly string[]): ReadResult[] | undefined {
+  const [only] = posted
+  if (posted.length !== 1 || wanted.length < 2 || only?.volume.channels !== wanted.length || only.colours !== undefined)
+    return undefined
+  const told = `the ${wanted.length} channels of the image were taken as ${wanted.join(', ')}, in this order`
+  return wanted.map((_, i) => ({ ...imageNumber(only, i), notes: i === 0 ? [...only.notes, told] : [] }))
 }
 
 /** A pipeline takes what its parts take. */

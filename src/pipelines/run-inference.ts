@@ -1,5 +1,6 @@
 /** A model's job from its files to its result: read, pre-transforms, network, post-transforms, write. */
 import type { InferenceJob, JobControl, Stage } from '../contract/job.js'
+import { AppError } from '../errors.js'
 import type { PartsClock } from '../inferers/two-parts.js'
 import { withImage, withResult, withValue } from '../transforms/fields.js'
 import type { Item } from '../transforms/types.js'
@@ -26,6 +27,7 @@ export const runInference: RunInference = async (given, whole) => {
   const context = { ...whole, model: inJob(whole.model), parts: whole.parts.map(inJob) }
   const plan = planModel(context.model)
   const { config } = context.model.ref
+  checkReadsClicks(job, plan)
   const prefix = cacheablePrefix(plan)
   const read = await prepared(job, plan, prefix, { ...context, control }, clock)
   if (job.prepare) {
@@ -79,6 +81,18 @@ export const runInference: RunInference = async (given, whole) => {
     device,
     notes: [...notes, ...(item.notes ?? []), ...finished.notes],
   }
+}
+
+/** A model of type others may read clicks or not; its type alone does not say. Throws BAD_PARAMS. */
+function checkReadsClicks({ task }: InferenceJob, { clicks, model }: ModelPlan): void {
+  if (clicks || (task !== 'deepgrow' && task !== 'dextr3d')) return
+  throw new AppError(
+    'BAD_PARAMS',
+    `/v1/${task} runs models that read clicks; no transform of '${model.ref.name}' does`,
+    {
+      hint: '/v1/inference runs any model',
+    },
+  )
 }
 
 /**

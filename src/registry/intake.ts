@@ -56,6 +56,9 @@ export async function takeIn(
   }
   await mkdir(workFolder)
   const files = await unzip(data, workFolder, limits, signal)
+  const twice = nameOfTwo(files)
+  if (twice !== undefined)
+    throw new AppError('BAD_MODEL', `the archive holds two files called '${twice}'`, { hint: 'leave one of them out' })
   // A bundle's message says how to export it with MONAI itself.
   const names = files.map((file) => file.entryName)
   if (config === undefined) refuseForeignLayout(names)
@@ -93,9 +96,9 @@ export async function takeInFiles(
   signal?: AbortSignal,
 ): Promise<Intake> {
   if (!several) return takeIn(config, data, workFolder, limits, signal)
-  const twice = several.find(({ entryName }, i) => several.findIndex((other) => other.entryName === entryName) !== i)
-  if (twice)
-    throw new AppError('BAD_REQUEST', `two parts data are called '${twice.entryName.slice(0, 200)}'`, {
+  const twice = nameOfTwo(several)
+  if (twice !== undefined)
+    throw new AppError('BAD_REQUEST', `two parts data are called '${twice}'`, {
       hint: 'give each file of a model of several networks a name of its own',
     })
   for (const { path, entryName } of several)
@@ -108,6 +111,16 @@ export async function takeInFiles(
         },
       )
   return readLayout(config, several, limits)
+}
+
+/** A name that two of the files have: which of them is meant nobody could say. */
+function nameOfTwo(files: readonly UnzippedFile[]): string | undefined {
+  const seen = new Set<string>()
+  for (const { entryName } of files) {
+    if (seen.has(entryName)) return entryName.slice(0, 200)
+    seen.add(entryName)
+  }
+  return undefined
 }
 
 export const isZip = looksLikeZip

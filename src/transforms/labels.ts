@@ -82,7 +82,7 @@ function activationOf(a: z.output<typeof activationArgs>, index: number): 'sigmo
 /** An argument that is one value for all keys, or a list whose last value counts for the keys beyond it. */
 function forKey<T>(value: T | readonly T[], index: number): T | undefined {
   const list = Array.isArray(value) ? (value as readonly T[]) : [value as T]
-  return list[index] ?? list.at(-1)
+  return index < list.length ? list[index] : list.at(-1)
 }
 
 function activated(field: ImageField, run: (data: Float32Array, channels: number) => void): ImageField {
@@ -111,12 +111,14 @@ function softmaxOf(data: Float32Array, channels: number): void {
   }
 }
 
+const rounding = z.union([z.literal('torchrounding'), z.null()])
+
 const discreteArgs = fieldArgs({
   argmax: z.union([z.boolean(), z.array(z.boolean())]).default(false),
   threshold: z.union([number.nullable(), z.array(number.nullable())]).optional(),
   threshold_values: z.boolean().optional(),
   logit_thresh: number.optional(),
-  rounding: z.union([z.literal('torchrounding'), z.null()]).optional(),
+  rounding: z.union([rounding, z.array(rounding).min(1)]).optional(),
   dim: z.literal(0).optional(),
   ...describing('to_onehot', 'n_classes', 'num_classes', 'keepdim'),
   dtype: DESCRIBING.label_dtype,
@@ -128,7 +130,7 @@ export const asDiscrete: TransformDefinition<typeof discreteArgs> = {
   args: discreteArgs,
   traits: (a) => {
     const reductions = reductionsOf(a, 0)
-    if (reductions.length === 0) return { takes: a.rounding === 'torchrounding' ? 'labels' : 'either' }
+    if (reductions.length === 0) return { takes: isRounded(a, 0) ? 'labels' : 'either' }
     return reductions.length === 1 ? { reduces: reductions[0], takes: 'scores' } : { takes: 'scores' }
   },
   create: (a) => {
@@ -139,9 +141,13 @@ export const asDiscrete: TransformDefinition<typeof discreteArgs> = {
     return eachImage(a, (field, index) => {
       const reductions = reductionsOf(a, index)
       if (reductions.length > 0) return reductions.reduce(reduceField, field)
-      return a.rounding === 'torchrounding' ? rounded(field) : field
+      return isRounded(a, index) ? rounded(field) : field
     })
   },
+}
+
+function isRounded(a: z.output<typeof discreteArgs>, index: number): boolean {
+  return forKey(a.rounding ?? null, index) === 'torchrounding'
 }
 
 /** Argmax first, then the threshold, as MONAI does it; rounding changes nothing after either. */

@@ -45,7 +45,11 @@ const ONE_CALL_BYTES = 16 * 1024 * 1024
 const FILE_TYPE_MASK = 0o170000
 const REGULAR_FILE = 0o100000
 const FOLDER = 0o040000
-const MADE_ON_UNIX = 3
+/** Makers whose entries carry a Unix mode: Unix itself, and Darwin. */
+const MADE_ON_UNIX: readonly number[] = [3, 19]
+
+/** How each entry of the central directory begins. */
+const DIRECTORY_SIGNATURE = 0x02014b50
 
 /**
  * Unpacks `zipPath` into the existing `folder` and gives the files in the archive's order. An archive inside the archive
@@ -67,6 +71,7 @@ export async function unzipTo(
     const files: UnpackedEntry[] = new Array(entries.length)
     const file = await open(zipPath, 'r')
     archive = file
+    await checkDirectoryEnd(zip, file)
     await forEachConcurrently(entries, CONCURRENT_ENTRIES, async (entry, i) => {
       signal?.throwIfAborted()
       const path = join(folder, `entry-${String(i).padStart(6, '0')}`)
@@ -132,9 +137,23 @@ function listEntries(
   })
 }
 
+/** What yauzl keeps to itself: where it has read the central directory up to. */
+interface ZipInside {
+  readonly readEntryCursor: number
+}
+
+/** An archive that counts fewer entries than it lists would lose the others, slices of a series perhaps, without a word. */
+async function checkDirectoryEnd(zip: yauzl.ZipFile, archive: FileHandle): Promise<void> {
+  const { readEntryCursor } = zip as unknown as ZipInside
+  const next = await readExactly(archive, 4, readEntryCursor)
+  if (next.readUInt32LE(0) === DIRECTORY_SIGNATURE) throw new Error('it lists more entries than it counts')
+}
+
 /** True for a file, false for a folder; throws for anything else, and for entries nobody could unpack. */
 function isFile(entry: yauzl.Entry): boolean {
-  const mode = entry.versionMadeBy >>> 8 === MADE_ON_UNIX ? (entry.externalFileAttributes >>> 16) & FILE_TYPE_MASK : 0
+  const mode = MADE_ON_UNIX.includes(entry.versionMadeBy >>> 8)
+    ? (entry.externalFileAttributes >>> 16) & FILE_TYPE_MASK
+    : 0
   if (mode !== 0 && mode !== REGULAR_FILE && mode !== FOLDER)
     throw new AppError('UNREADABLE_IMAGE', 'the zip archive holds a link or a device; only plain files are taken')
   if (entry.isEncrypted()) throw new AppError('UNREADABLE_IMAGE', 'the zip archive is encrypted')

@@ -14,13 +14,16 @@ export interface ZipEntry {
   readonly declared?: number
   /** The checksum to claim. */
   readonly sum?: number
+  /** The system that made it, which says what its mode means: 3 for Unix, 19 for Darwin. */
+  readonly maker?: number
 }
 
-export function zipBytes(entries: readonly ZipEntry[]): Buffer {
+/** `count`: of entries, to claim. */
+export function zipBytes(entries: readonly ZipEntry[], count = entries.length): Buffer {
   const parts: Buffer[] = []
   const directory: Buffer[] = []
   let offset = 0
-  for (const { name, data, store, mode = 0o100644, flags = 0, method, declared, sum } of entries) {
+  for (const { name, data, store, mode = 0o100644, flags = 0, method, declared, sum, maker = 3 } of entries) {
     const raw = Buffer.from(data as Uint8Array)
     const packed = store ? raw : deflateRawSync(raw)
     const fields = Buffer.alloc(26)
@@ -35,7 +38,7 @@ export function zipBytes(entries: readonly ZipEntry[]): Buffer {
     const tail = Buffer.alloc(14)
     tail.writeUInt32LE((mode << 16) >>> 0, 6)
     tail.writeUInt32LE(offset, 10)
-    const madeBy = Buffer.from([20, 3])
+    const madeBy = Buffer.from([20, maker])
     directory.push(Buffer.concat([Buffer.from('PK\x01\x02', 'latin1'), madeBy, fields, tail, Buffer.from(name)]))
     parts.push(local)
     offset += local.length
@@ -43,8 +46,8 @@ export function zipBytes(entries: readonly ZipEntry[]): Buffer {
   const central = Buffer.concat(directory)
   const end = Buffer.alloc(22)
   end.write('PK\x05\x06', 'latin1')
-  end.writeUInt16LE(entries.length, 8)
-  end.writeUInt16LE(entries.length, 10)
+  end.writeUInt16LE(count, 8)
+  end.writeUInt16LE(count, 10)
   end.writeUInt32LE(central.length, 12)
   end.writeUInt32LE(offset, 16)
   return Buffer.concat([...parts, central, end])

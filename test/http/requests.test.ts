@@ -118,6 +118,7 @@ async function kept(app: TestApp, id: string, query = ''): Promise<string> {
 test.each([
   { name: 'a HEAD', url: '', method: 'HEAD', status: 200 },
   { name: 'an unknown output', url: '?output=nonsense', method: 'GET', status: 400 },
+  { name: 'its JSON without its file', url: '?output=json', method: 'GET', status: 200 },
   { name: 'an output that it was not computed for', url: '?output=dicom_seg', method: 'GET', status: 400 },
 ] as const)('async: $name leaves the result where it is', async ({ url, method, status }) => {
   await using app = await testApp()

@@ -121,6 +121,16 @@ describe('an allowed URL', () => {
     await get({ url: `http://us%65r:pw@127.0.0.1:${main.port}/file` })
     expect(main.seen.at(-1)!.headers.authorization).toBe(`Basic ${Buffer.from('user:pw').toString('base64')}`)
   })
+  it('may have a password without a user', async () => {
+    await get({ url: `http://:pw@127.0.0.1:${main.port}/file` })
+    expect(main.seen.at(-1)!.headers.authorization).toBe(`Basic ${Buffer.from(':pw').toString('base64')}`)
+  })
+  it('is refused with a login that is no percent coding', async () => {
+    await expect(get({ url: `http://50%:pw@127.0.0.1:${main.port}/file` })).rejects.toMatchObject({
+      code: 'BAD_PARAMS',
+      message: expect.stringContaining('write %25'),
+    })
+  })
   it.each([
     { name: 'json', body: { json: { a: [1] } }, type: 'application/json', sent: '{"a":[1]}' },
     {

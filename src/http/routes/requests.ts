@@ -142,8 +142,8 @@ export const requestRoutes: FastifyPluginAsyncZod<RequestRouteOptions> = async (
         summary: 'The result of a request made with async=true; it can be fetched once',
         description:
           'Answers 202 with where the request stands until it has ended. The error of a failed request comes back as such. ' +
-          'Without `output` the reply is of the kind that the request itself asked for. A HEAD, a refused `output` and a ' +
-          'download that breaks off leave the result where it is.',
+          'Without `output` the reply is of the kind that the request itself asked for. A HEAD, a refused `output`, the JSON ' +
+          'of a result that has a file as well, and a download that breaks off leave the result where it is.',
         params: RequestId,
         querystring: z.object({ output: z.enum(OUTPUTS).optional() }),
         response: { 202: RequestInfo, ...refusals(...INFERENCE_REFUSALS) },
@@ -154,11 +154,14 @@ export const requestRoutes: FastifyPluginAsyncZod<RequestRouteOptions> = async (
       const view = board.get(request.params.id)
       if (isUnderWay(view)) return reply.code(202).header('retry-after', 1).send(infoOf(view, now()))
       const { result, output: computedFor, giveBack } = board.borrow(request.params.id)
+      const { output: asked } = request.query
+      // Who looks at the numbers first may still want the file.
+      const leavesFile = result.file !== undefined && wantsFile(computedFor as Output | undefined) && !wantsFile(asked)
       void whenSent(reply).then((isSent) => {
-        const isTaken = isSent && request.method === 'GET' && reply.statusCode === 200
+        const isTaken = isSent && !leavesFile && request.method === 'GET' && reply.statusCode === 200
         giveBack(isTaken && received(request.raw.socket))
       })
-      return sendResult(request, reply, result, outputOf(request.query.output, computedFor as Output | undefined))
+      return sendResult(request, reply, result, outputOf(asked, computedFor as Output | undefined))
     },
   )
 

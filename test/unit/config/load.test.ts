@@ -47,6 +47,8 @@ describe('precedence', () => {
   test('an empty variable is none', () => expect(loadConfig([], { AIDANT_PORT: '' }).port).toBe(5000))
   test('a service link of Kubernetes is none', () =>
     expect(loadConfig([], { AIDANT_PORT: 'tcp://10.0.0.1:5000' }).port).toBe(5000))
+  test('a setting that no service gives is one, whatever it looks like', () =>
+    expect(problemsOf([], { AIDANT_ADMIN_HOSTS: 'tcp://10.0.0.0/99' })).toHaveLength(1))
 })
 
 it.each([
@@ -71,6 +73,9 @@ describe('variables of the environment that are no settings', () => {
     { name: 'AIDANT_ALLOW_FETCHES', near: 'AIDANT_ALLOW_FETCH' },
     { name: 'AIDANT_MAX_UPLOAD_BYTE', near: 'AIDANT_MAX_UPLOAD_BYTES' },
     { name: 'AIDANTADMIN_HOSTS', near: 'AIDANT_ADMIN_HOSTS' },
+    { name: 'AIDANT-ADMIN-HOSTS', near: 'AIDANT_ADMIN_HOSTS' },
+    { name: 'AIDANT_ADMIN-HOSTS', near: 'AIDANT_ADMIN_HOSTS' },
+    { name: 'Aidant.Admin.Hosts', near: 'AIDANT_ADMIN_HOSTS' },
     { name: 'AIDANT__PORT', near: 'AIDANT_PORT' },
     { name: 'aidant_admin_hosts', near: 'AIDANT_ADMIN_HOSTS' },
   ])('$name stops the start, which names $near', ({ name, near }) => {
@@ -112,6 +117,7 @@ it.each([
   { words: ['--auto-reload=maybe'], says: '--auto-reload: must be true or false' },
   { words: ['--max-upload-bytes', '5 apples'], says: '--max-upload-bytes: must be a number of bytes' },
   { words: ['--request-deadline', '0'], says: '--request-deadline' },
+  { words: ['--no-auto-reload=false'], says: '--no-auto-reload: takes no value; write --auto-reload=false' },
   { words: ['--no-port'], says: '--no-port: no such flag' },
   { words: ['--zzzzzzzzzzzz'], says: '--zzzzzzzzzzzz: no such flag' },
 ])('refuses $words', ({ words, says }) => {

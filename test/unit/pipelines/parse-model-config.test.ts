@@ -274,6 +274,11 @@ describe('refusals name the key', () => {
       json: withInference({ engine: 'kserve' }),
       says: 'config.inference.kserve is missing',
     },
+    ...['http://user:secret@triton:8000', 'http://triton:8000?x=1', 'http://triton:8000/#x'].map((url) => ({
+      name: `kserve at ${url}`,
+      json: withInference({ kserve: { url, model: 'm' } }),
+      says: 'config.inference.kserve.url: expected the base of the server alone, without a login, ? and #',
+    })),
     {
       name: 'kserve by file',
       json: withInference({ kserve: { url: 'file:///etc/passwd', model: 'm' } }),

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
+import type { InferenceJob } from '../../../src/contract/job.js'
 import { readVolume } from '../../../src/formats/read-volume.js'
 import { writeVolume } from '../../../src/formats/write-volume.js'
 import { multiply4 } from '../../../src/volume/affine.js'
@@ -254,6 +255,21 @@ describe('what a job says beside its label map', () => {
     expect(result.file).toBeUndefined()
     expect(result.params.prediction).toEqual(['ill'])
     expect((result.params.scores as Record<string, number>).ill).toBeCloseTo(0.75, 6)
+  })
+})
+
+describe('a model of type others that reads no clicks', () => {
+  it.each(['deepgrow', 'dextr3d'] as const)('is refused by /v1/%s, and runs where none are asked for', async (task) => {
+    const path = await niftiFile(folder, volumeOf([4, 3, 2]), 'clicked.nii')
+    const outDir = await mkdtemp(join(folder, 'out-'))
+    const run = (job: Partial<InferenceJob>) =>
+      runPipeline({ config: config({ type: 'others' }), predictor: tissue, paths: [path], outDir, job })
+    const params = { foreground: [[1, 1, 1]], background: [] }
+    await expect(run({ task, params })).rejects.toMatchObject({
+      code: 'BAD_PARAMS',
+      message: `/v1/${task} runs models that read clicks; no transform of 'test' does`,
+    })
+    expect((await run({ task: 'inference', params })).file).toBeDefined()
   })
 })
 

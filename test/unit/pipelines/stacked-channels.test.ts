@@ -112,3 +112,24 @@ describe('what cannot be stacked', () => {
     })
   })
 })
+
+describe.each(ways)('%s, as the images of a model that reads two', (_, job) => {
+  it('go to its fields in their order', async () => {
+    const keys = ['t1', 't2']
+    const config = {
+      type: 'segmentation',
+      labels: ['second is larger'],
+      inference: { input: 'image', output: 'pred' },
+      pre_transforms: [
+        { name: 'LoadImaged', args: { keys } },
+        { name: 'EnsureChannelFirstd', args: { keys } },
+        { name: 'ConcatItemsd', args: { keys, name: 'image' } },
+      ],
+      post_transforms: [{ name: 'AsDiscreted', args: { keys: 'pred', argmax: true } }],
+    }
+    const predictor = voxelNetwork(([a, b]) => [a!, b!], { channels: 2 })
+    const result = await runPipeline({ config, predictor, paths: [], outDir: await outDir(), job: await job() })
+    const { data } = (await readVolume([result.file!.path], roomyLimits)).volume
+    expect(Array.from(data)).toEqual(Array.from({ length: 60 }, (_v, i) => (40 - i > i ? 1 : 0)))
+  })
+})

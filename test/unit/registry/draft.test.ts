@@ -150,6 +150,14 @@ describe('a look at an upload', () => {
       /nnU-Net archive holds no ONNX/,
     ],
     [
+      'an archive with two files of one name',
+      zipBytes([
+        { name: 'model.onnx', data: identity() },
+        { name: 'model.onnx', data: identity() },
+      ]),
+      /two files called 'model.onnx'/,
+    ],
+    [
       'two configurations at once',
       zipBytes(
         ['a__b__2d', 'a__b__3d_fullres'].flatMap((name) => [

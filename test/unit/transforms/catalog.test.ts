@@ -109,8 +109,21 @@ describe('AsDiscreted', () => {
     const field = item.images.get('image')!
     const volume = { ...field.volume, data: Float32Array.from(values) }
     const scores = { ...item, images: new Map([['image', { ...field, volume }]]) }
-    expect([...(await apply('AsDiscreted', { rounding: 'torchrounding' }, scores)).volume.data]).toEqual(rounded)
+    // MONAI takes one value for all keys, or one for each
+    for (const rounding of ['torchrounding', ['torchrounding']])
+      expect([...(await apply('AsDiscreted', { rounding }, scores)).volume.data]).toEqual(rounded)
   })
+
+  it.each([{ rounding: [null, 'torchrounding'] }, { threshold: [null, 0.5] }])(
+    'leaves the fields whose value is null in %o as they are',
+    async (args) => {
+      const item = itemOf('CXYZ', [2, 1, 1])
+      const field = item.images.get('image')!
+      const volume = { ...field.volume, data: Float32Array.from([0.25, 1.75]) }
+      const scores = { ...item, images: new Map([['image', { ...field, volume }]]) }
+      expect([...(await apply('AsDiscreted', args, scores)).volume.data]).toEqual([0.25, 1.75])
+    },
+  )
 })
 
 describe('traits', () => {

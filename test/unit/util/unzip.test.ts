@@ -82,6 +82,12 @@ describe('unzipTo', () => {
       words: /link/,
     },
     {
+      name: 'is a symlink made on Darwin',
+      entries: [{ name: 'l', data: '/etc/passwd', mode: 0o120777, maker: 19 }],
+      code: 'UNREADABLE_IMAGE',
+      words: /link/,
+    },
+    {
       name: 'is a device',
       entries: [{ name: 'd', data: '', mode: 0o020666 }],
       code: 'UNREADABLE_IMAGE',
@@ -136,6 +142,20 @@ describe('unzipTo', () => {
       await expect(unzipTo(path, folder, LIMITS)).rejects.toMatchObject({ code: 'UNREADABLE_IMAGE' })
     },
   )
+
+  it.each([
+    { name: 'more entries than it counts', count: 1, words: /lists more entries than it counts/ },
+    { name: 'fewer entries than it counts', count: 3, words: /damaged/ },
+  ])('refuses an archive that lists $name', async ({ count, words }) => {
+    const path = join(root, 'in.zip')
+    const entries = ['one', 'two'].map((name) => ({ name, data: name }))
+    await writeFile(path, zipBytes(entries, count))
+    await expect(unzipTo(path, folder, LIMITS)).rejects.toMatchObject({
+      code: 'UNREADABLE_IMAGE',
+      message: expect.stringMatching(words),
+    })
+    expect(await readdir(folder)).toEqual([])
+  })
 
   it('never names an entry in a message', async () => {
     await expect(unpack([{ name: '../Smith^John', data: 'y' }])).rejects.toThrow(/^(?!.*Smith)/)
