@@ -54,7 +54,7 @@ test('load publishes files, show gives the config, unload and rm take it away', 
   const data = join(shell.home.root, 'model.onnx')
   writeFileSync(config, JSON.stringify(modelConfig()))
   writeFileSync(data, fixtureModel('three_classes.onnx'))
-  expect(await shell.run('load', 'mine', '--config', config, '--data', data)).toEqual(['mine: unloaded, generation 1'])
+  expect(await shell.run('load', '--data', data, 'mine', '--config', config)).toEqual(['mine: unloaded, generation 1'])
   expect(JSON.parse((await shell.run('show', 'mine')).join('\n'))).toEqual(modelConfig())
   expect(await shell.run('load', 'mine', '--path', 'bundled')).toEqual(['mine: unloaded, generation 2'])
   expect(await shell.run('load', 'mine', '--generation', '1')).toEqual(['mine: unloaded, generation 3'])

@@ -85,6 +85,6 @@ function linesOf(
   const next =
     questions.length > 0 && output === undefined
       ? `to change it: aidant import ${files.join(' ')} -o FOLDER, then edit FOLDER/config_aiaa.json`
-      : `to load it: aidant load NAME${config} --data ${files.join(' ')}`
+      : `to load it: aidant load NAME${config} ${files.map((file) => `--data ${file}`).join(' ')}`
   return [...understood, ...asked, '', next]
 }

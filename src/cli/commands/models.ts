@@ -122,7 +122,11 @@ export function addModelCommands(program: Command, print: (line: string) => void
 
   command('load <name>', 'publish a model from files or the catalogue, or without either bring it into memory now')
     .option('--config <file>', 'config_aiaa.json')
-    .option('--data <files...>', 'model.onnx, a zip of an MMAR, a MONAI bundle or an ONNX model, or several networks')
+    .option(
+      '--data <file>',
+      'model.onnx, or a zip of an MMAR, a MONAI bundle or an ONNX model; more than once for several networks',
+      (file: string, before: readonly string[] = []) => [...before, file],
+    )
     .option('--path <path>', 'a model of the catalogue')
     .option('--model-version <version>', 'its version there')
     .option('--generation <number>', 'an earlier generation of this model that is still kept')
