@@ -9,7 +9,8 @@ import type { Hit, Tool } from './tool.js'
 import type { Tile } from './viewer.js'
 import type { Workbench } from './workbench.js'
 
-const NAMES = ['left', 'right', 'front', 'back', 'top', 'bottom'] as const
+/** Sides of the patient, with the letters that the edges of the slices carry. */
+const NAMES = ['left (L)', 'right (R)', 'front (A)', 'back (P)', 'top (S)', 'bottom (I)'] as const
 
 export class ExtremesTool implements Tool {
   readonly #bench: Workbench
@@ -26,7 +27,7 @@ export class ExtremesTool implements Tool {
     const { length } = this.#bench.store.doc.extremes
     const name = NAMES[length]
     if (name === undefined) return `${model.name} computes.`
-    return `${model.name}, point ${length + 1} of 6: click the outermost voxel of the structure at its ${name}. Right click takes the last one back.`
+    return `${model.name}, point ${length + 1} of 6: click the structure's outermost voxel towards the patient's ${name}. Right click takes the last one back.`
   }
 
   down(hit: Hit): boolean {

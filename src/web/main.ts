@@ -92,11 +92,13 @@ const showTool = choices('tools', TOOLS, takeTool)
 const setLayout = (layout: Layout) => {
   viewer.layout = layout
   showLayout(viewer.layout)
+  showHint()
 }
 const showLayout = choices('layouts', LAYOUTS, setLayout)
 
 function showHint(): void {
-  byId('hint').textContent = bench.scan ? toolInHand().hint() : ''
+  const hint = viewer.layout === 'render' ? 'Drag to turn. Work is done in the slices.' : toolInHand().hint()
+  byId('hint').textContent = bench.scan ? hint : ''
 }
 
 bench.on('tool', () => {
@@ -133,6 +135,8 @@ bench.on('scan', () => {
     input.disabled = (viewer.isFlat && input.value !== viewer.layout) || none !== undefined
     if (none) input.parentElement!.title = none
   }
+  byId('layouts').hidden = isPicture
+  byId('scan-opacity-row').hidden = viewer.isFlat
   const { frames } = viewer
   byId('frames').hidden = frames < 2
   byId<HTMLInputElement>('frame').max = String(frames)

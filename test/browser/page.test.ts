@@ -164,6 +164,14 @@ describe.skipIf(chromiumPath === undefined)('the page at / in Chromium', { timeo
     await page.mouse.up()
     expect((await answered).status()).toBe(200)
     await expect.poll(async () => (await savedLabels()).data, SOON).not.toEqual(before.data)
+    // Where the vertex was put, there is mask now and was none before.
+    await bench.key('l')
+    await page.locator('#stage').click({ position: { x: cx - 40, y: cy - 40 } })
+    await expect.poll(() => page.textContent('#status'), SOON).toContain('Segment 1')
+    const after = await savedLabels()
+    const [i, j, k] = (await bench.crosshair()) as [number, number, number]
+    const at = i + after.size[0] * (j + after.size[1] * k)
+    expect([before.data[at], after.data[at]]).toEqual([0, 1])
   })
 
   test('everything by key: a click, a stroke, the list of keys', async () => {

@@ -82,7 +82,7 @@ test('an outline is where a label touches another one or none', () => {
 
 test('the usual window leaves the outermost out, and an image of one value has one all the same', () => {
   const values = Int16Array.from({ length: 1000 }, (_, i) => i)
-  expect(usualWindow(values)).toEqual([20, 979])
+  expect(usualWindow(values)).toEqual([10, 994])
   expect(usualWindow(new Float32Array(10).fill(7))).toEqual([7, 8])
   const almostEmpty = new Int16Array(1000)
   almostEmpty[3] = 40
