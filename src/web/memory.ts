@@ -33,7 +33,12 @@ export class Memory {
   /** What is to be written, by session: work on one goes on while another is opened. */
   readonly #waiting = new Map<string, { readonly scan: Scan; readonly doc: Doc; readonly labels: LabelMap }>()
 
+  /** Ends the pause before the next writing. */
+  #hurry: () => void = () => undefined
+
   constructor() {
+    // The tab goes away, or may: what waits is written while it still can be.
+    document.addEventListener('visibilitychange', () => this.#hurry())
     this.#opened = new Promise((resolve, reject) => {
       const request = indexedDB.open('aidant', 1)
       request.onupgradeneeded = () => request.result.createObjectStore('sessions', { keyPath: 'session' })
@@ -58,7 +63,10 @@ export class Memory {
     if (isAwaited) return this.#writing
     this.#writing = this.#writing
       .then(async () => {
-        await new Promise((resolve) => setTimeout(resolve, PAUSE_MS))
+        await new Promise<void>((resolve) => {
+          this.#hurry = resolve
+          setTimeout(resolve, PAUSE_MS)
+        })
         const kept = [...this.#waiting.values()]
         this.#waiting.clear()
         for (const { scan, doc, labels } of kept) {
@@ -75,6 +83,12 @@ export class Memory {
         await this.#forget()
       })
       .catch(() => undefined)
+    return this.#writing
+  }
+
+  /** Resolves when everything so far is written. */
+  settle(): Promise<void> {
+    this.#hurry()
     return this.#writing
   }
 

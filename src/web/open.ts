@@ -84,6 +84,8 @@ export class Opener {
     const info = await api.session(session)
     job.say('Fetching the volume')
     const volume = await api.volume(session, (fraction) => job.progress(fraction), signal)
+    // What was drawn on the scan before this one.
+    await this.#memory.settle()
     const recalled = made ? undefined : await this.#memory.recall(session)
     const { scan, image } = scanOf(info, name ?? recalled?.name ?? 'scan', volume)
     const kept = made ?? recalled
