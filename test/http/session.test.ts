@@ -12,7 +12,7 @@ import { niftiFile, roomyLimits, scaleAffine, tempFolder, volumeOf } from '../he
 
 /** Ingests as a tool runner would; every other job gets a label map. */
 const answer: Answer = (job, signal, onProgress) =>
-  job.kind === 'ingest' ? runTool(job as ToolJob, idleControl) : labelMap(job, signal, onProgress)
+  job.kind !== 'inference' ? runTool(job as ToolJob, idleControl) : labelMap(job, signal, onProgress)
 
 async function scan(): Promise<Buffer> {
   await using folder = await tempFolder()

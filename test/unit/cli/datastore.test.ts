@@ -7,14 +7,17 @@ import { Command } from 'commander'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { addDatastoreCommands } from '../../../src/cli/commands/datastore.js'
 import type { ToolJob } from '../../../src/contract/job.js'
+import { readDicomSeries } from '../../../src/formats/dicom-series.js'
+import { readVolume } from '../../../src/formats/read-volume.js'
 import { runTool } from '../../../src/pipelines/run-tool.js'
+import { dicomFixtures } from '../../helpers/dicom-fixtures.js'
 import { type Answer, labelMap } from '../../helpers/fake-scheduler.js'
 import { idleControl } from '../../helpers/pipeline.js'
 import { type TestApp, testApp } from '../../helpers/test-app.js'
-import { niftiFile, volumeOf } from '../../helpers/volumes.js'
+import { niftiFile, roomyLimits, volumeOf } from '../../helpers/volumes.js'
 
 const answer: Answer = (job, signal, onProgress) =>
-  job.kind === 'ingest' ? runTool(job as ToolJob, idleControl) : labelMap(job, signal, onProgress)
+  job.kind !== 'inference' ? runTool(job as ToolJob, idleControl) : labelMap(job, signal, onProgress)
 
 let root: string
 beforeEach(async () => {
@@ -132,4 +135,30 @@ test('a list that names files outside its folder is refused', async () => {
   expect(await aidant(app, 'import', given)).toEqual([])
   expect(process.exitCode).toBe(2)
   expect(await aidant(app, 'list')).toHaveLength(1)
+})
+
+test('a DICOM series goes out as a volume, with its label on the same voxels', async () => {
+  await using app = await served('one')
+  const fixtures = await dicomFixtures('geometry', root)
+  const [image, label] = [new FormData(), new FormData()]
+  for (const path of fixtures.named('oblique/'))
+    image.append('file', new Blob([new Uint8Array(await readFile(path))]), 'a')
+  const url = `http://127.0.0.1:${app.port}/datastore`
+  expect((await fetch(`${url}/?image=ct`, { method: 'PUT', body: image })).status).toBe(200)
+  const { volume } = await readDicomSeries(fixtures.named('oblique/'), roomyLimits)
+  const voxels = new Uint8Array(volume.data.length)
+  voxels[3] = 1
+  label.append('label', new Blob([voxels]), 'label.bin')
+  expect((await fetch(`${url}/label?image=ct`, { method: 'PUT', body: label })).status).toBe(200)
+
+  const out = join(root, 'out')
+  await aidant(app, 'export', out)
+  const list = JSON.parse(await readFile(join(out, 'datastore_v2.json'), 'utf8'))
+  expect(list.objects.ct).toMatchObject({ image: { ext: '.nii.gz' }, labels: { final: { ext: '.nii.gz' } } })
+  const scan = (await readVolume([join(out, 'ct.nii.gz')], roomyLimits)).volume
+  const map = (await readVolume([join(out, 'labels/final/ct.nii.gz')], roomyLimits)).volume
+  expect([map.size, [...map.affine]]).toEqual([scan.size, [...scan.affine]])
+  // Voxel 3 of the first row of the files is voxel 3 of the last row of the volume.
+  const [columns, rows] = scan.size
+  expect([map.data[3 + columns * (rows - 1)], map.data.filter(Boolean).length]).toEqual([1, 1])
 })
