@@ -10,6 +10,7 @@ import { AppError } from '../errors.js'
 import { SUPPORTED_TRANSFER_SYNTAXES } from '../formats/dicom-pixels.js'
 import type { Endpoint } from '../util/fetch-policy.js'
 import { plainAddress } from '../util/ip-address.js'
+import { untilAborted } from '../util/until-aborted.js'
 import { createInstanceStore, type InstanceStore } from './dimse-store.js'
 import type { FetchContext, Fetched } from './fetch-context.js'
 
@@ -81,7 +82,7 @@ export function createDimse(options: DimseOptions): FetchDicom {
   let turn: Promise<unknown> = Promise.resolve()
   return async (source, context) => {
     const query = toQuery(source)
-    const endpoint = await context.policy.admit(source.server_address, source.server_port)
+    const endpoint = await untilAborted(context.policy.admit(source.server_address, source.server_port), context.signal)
     const got = await retrieve('C-GET', source, query, endpoint, options, context)
     if (complete(got)) return toFetched(got, query)
     if (options.scpPort > 0) {

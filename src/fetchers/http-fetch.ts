@@ -9,6 +9,7 @@ import { pipeline } from 'node:stream/promises'
 import { createBrotliDecompress, createGunzip, createInflate } from 'node:zlib'
 import { z } from 'zod'
 import { AppError, machineFault } from '../errors.js'
+import { untilAborted } from '../util/until-aborted.js'
 import type { FetchContext, Fetched } from './fetch-context.js'
 
 const Text = z.string().max(8192)
@@ -179,7 +180,7 @@ async function send(hop: HttpRequest, { policy, signal }: FetchContext): Promise
   if (policy.enabled && !secure && url.protocol !== 'http:')
     throw new AppError('FETCH_FORBIDDEN', 'only http and https URLs are fetched')
   const port = url.port === '' ? (secure ? 443 : 80) : Number(url.port)
-  const endpoint = await policy.admit(url.hostname || 'localhost', port)
+  const endpoint = await untilAborted(policy.admit(url.hostname || 'localhost', port), signal)
   const options: RequestOptions & { rejectUnauthorized: boolean; servername?: string } = {
     host: endpoint.address,
     family: endpoint.family,

@@ -7,9 +7,10 @@ import { request as httpsRequest } from 'node:https'
 import { isIP } from 'node:net'
 import { AppError } from '../errors.js'
 import type { FetchPolicy } from './fetch-policy.js'
+import { untilAborted } from './until-aborted.js'
 
 export interface FetchBounds {
-  /** For one call, from the first byte out to the last one in (`--fetch-deadline`). */
+  /** For one call, from looking up the name to the last byte in (`--fetch-deadline`). */
   readonly deadlineMs: number
   /** Bytes of one reply. */
   readonly maxBytes: number
@@ -21,14 +22,14 @@ export function createGuardedFetch(policy: FetchPolicy, bounds: FetchBounds): ty
     const url = new URL(String(input))
     const secure = url.protocol === 'https:'
     const port = url.port === '' ? (secure ? 443 : 80) : Number(url.port)
-    const endpoint = await policy.admit(url.hostname, port)
     const body = init.body instanceof Blob ? Buffer.from(await init.body.arrayBuffer()) : undefined
-    const late = new AppError('FETCH_FAILED', `${endpoint.host} did not answer within ${bounds.deadlineMs / 1000} s`, {
+    const late = new AppError('FETCH_FAILED', `${url.hostname} did not answer within ${bounds.deadlineMs / 1000} s`, {
       hint: 'the operator of the server can raise this limit with --fetch-deadline',
     })
     const clock = new AbortController()
     const timer = setTimeout(() => clock.abort(late), bounds.deadlineMs)
     try {
+      const endpoint = await untilAborted(policy.admit(url.hostname, port), clock.signal)
       const reply = await new Promise<IncomingMessage>((resolve, reject) => {
         const request = (secure ? httpsRequest : httpRequest)(
           {

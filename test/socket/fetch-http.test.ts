@@ -187,6 +187,12 @@ describe('what ends a fetch', () => {
   it('silence', async () => {
     await expect(get({ url: at('/silent'), timeout: 0.2 })).rejects.toMatchObject({ code: 'FETCH_FAILED' })
   })
+  it('its time, while the name is still looked up', async () => {
+    const never: Lookup = () => new Promise(() => {})
+    await expect(
+      get({ url: 'http://slow.example/file' }, ['slow.example'], { ...LIMITS, seconds: 0.2 }, never),
+    ).rejects.toMatchObject({ code: 'FETCH_FAILED' })
+  })
   it('its time', async () => {
     await expect(get({ url: at('/silent') }, undefined, { ...LIMITS, seconds: 0.3 })).rejects.toMatchObject({
       code: 'FETCH_FAILED',

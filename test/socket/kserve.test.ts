@@ -114,6 +114,33 @@ describe('a network on another server', () => {
     silent.close()
   })
 
+  it('whose name is not resolved in time is given up', async () => {
+    const policy = createFetchPolicy(['triton.example'], () => new Promise(() => {}))
+    const asking = createKservePredictor({
+      url: 'http://triton.example',
+      model: 'twice',
+      fetch: createGuardedFetch(policy, { deadlineMs: 50, maxBytes: 2 ** 20 }),
+    })
+    await expect(asking).rejects.toMatchObject({
+      code: 'FETCH_FAILED',
+      message: 'triton.example did not answer within 0.05 s',
+    })
+  })
+
+  it('that redirects is not followed, not even to an allowed host', async () => {
+    const elsewhere = createServer((_request, response) => {
+      response.writeHead(307, { location: `${server.url}/v2/models/twice` }).end('moved to a secret place')
+    }).listen(0, '127.0.0.1')
+    await once(elsewhere, 'listening')
+    const asked = server.asked.length
+    const url = `http://127.0.0.1:${(elsewhere.address() as AddressInfo).port}`
+    await expect(createKservePredictor({ url, model: 'twice', fetch: guarded(['127.0.0.1']) })).rejects.toMatchObject({
+      message: "the inference server refused model 'twice' (307)",
+    })
+    expect(server.asked.length).toBe(asked)
+    elsewhere.close()
+  })
+
   it.each([
     ['cut', 'FETCH_FAILED', /does not answer/],
     ['half', 'FETCH_FAILED', /does not answer/],
