@@ -43,14 +43,17 @@ async function ok(reply: Response): Promise<Response> {
   return reply
 }
 
-async function click(url: string, session: string, step: number): Promise<void> {
+/** Gives the milliseconds that the network itself took. */
+async function click(url: string, session: string, step: number): Promise<number> {
   const body = new FormData()
   body.append(
     'params',
     JSON.stringify({ foreground: [[200 + ((step * 7) % 90), 220 + ((step * 5) % 80), 32]], background: [] }),
   )
   const path = `/v1/deepgrow?model=deepgrow_2d&session_id=${session}&output=image`
-  await (await ok(await fetch(url + path, { method: 'POST', body }))).arrayBuffer()
+  const reply = await ok(await fetch(url + path, { method: 'POST', body }))
+  await reply.arrayBuffer()
+  return Number(/infer;dur=([\d.]+)/.exec(reply.headers.get('server-timing') ?? '')?.[1] ?? Number.NaN)
 }
 
 /** Clicks a second over `count` servers. */
@@ -70,17 +73,17 @@ async function throughput(count: number): Promise<number> {
     // Every server has every session's image at hand before it counts.
     for (const port of ports.slice(0, count))
       for (const session of sessions) await click(`http://127.0.0.1:${port}`, session, 0)
-    let clicks = 0
+    const network: number[] = []
     const end = performance.now() + SECONDS * 1000
     await Promise.all(
       sessions.map(async (session, client) => {
         for (let step = client; performance.now() < end; step++) {
-          await click(proxy.url, session, step)
-          clicks++
+          network.push(await click(proxy.url, session, step))
         }
       }),
     )
-    return clicks / SECONDS
+    console.log(`  ${count} server(s): the network alone takes ${median(network).toFixed(0)} ms of a click`)
+    return network.length / SECONDS
   } finally {
     await proxy.stop()
     for (const stop of stops) await stop()
