@@ -4,6 +4,7 @@
  */
 import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
+import { availableParallelism, cpus } from 'node:os'
 import { dirname, join } from 'node:path'
 import { env, InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node'
 import type { SessionSettings } from '../contract/model.js'
@@ -110,8 +111,16 @@ export function cudaProviderInstalled(): boolean {
   )
 }
 
+/**
+ * By itself the engine starts a thread for each core of the machine and ties it there, also in a process that may use fewer of them
+ * (taskset, a cpuset): it gets as many threads as there are cores for us then, which stay where they may. Undefined: as the engine does.
+ */
+export function permittedThreads(permitted: number, all: number): number | undefined {
+  return permitted < all ? permitted : undefined
+}
+
 async function open(source: NetworkSource, settings: OnnxSettings, gpu: number | undefined): Promise<InferenceSession> {
-  const { intraOpThreads, optimisation } = settings.session
+  const { intraOpThreads = permittedThreads(availableParallelism(), cpus().length), optimisation } = settings.session
   try {
     const options: InferenceSession.SessionOptions = {
       executionProviders: gpu === undefined ? ['cpu'] : [{ name: 'cuda', deviceId: gpu }, 'cpu'],

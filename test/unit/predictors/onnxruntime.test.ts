@@ -4,7 +4,12 @@ import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import type { Predictor, Tensor } from '../../../src/contract/tensor.js'
 import { parseDevice } from '../../../src/predictors/device.js'
-import { createOnnxPredictor, inWords, type OnnxSettings } from '../../../src/predictors/onnxruntime.js'
+import {
+  createOnnxPredictor,
+  inWords,
+  type OnnxSettings,
+  permittedThreads,
+} from '../../../src/predictors/onnxruntime.js'
 import { modelPath } from '../../helpers/runner-fixtures.js'
 
 const cpu: OnnxSettings = { device: { kind: 'cpu', index: 0 }, session: { intraOpThreads: 1 }, arena: true }
@@ -61,6 +66,13 @@ describe('tensors', () => {
     const { logits } = await predictor.run({ image: cube(new Float32Array(64).fill(2), 4) })
     expect(new Set(logits!.data)).toEqual(new Set([7]))
   })
+})
+
+it.each([
+  { name: 'one that may use all cores leaves it to the engine', permitted: 8, all: 8, threads: undefined },
+  { name: 'one that is confined to some has a thread for each of those', permitted: 2, all: 8, threads: 2 },
+])('of processes, $name', ({ permitted, all, threads }) => {
+  expect(permittedThreads(permitted, all)).toBe(threads)
 })
 
 describe('session options of the config', () => {
