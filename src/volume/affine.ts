@@ -73,8 +73,11 @@ export function transpose3(a: Float64Array): Float64Array {
   return Float64Array.of(a[0]!, a[3]!, a[6]!, a[1]!, a[4]!, a[7]!, a[2]!, a[5]!, a[8]!)
 }
 
-/** Throws RangeError on a singular matrix. */
-export function invert3(m: Float64Array): Float64Array {
+/** How small a determinant may be beside the product of the columns' lengths. */
+const SINGULAR = 1e-12
+
+/** Throws RangeError on a singular matrix: one whose determinant is at most `singular` of its columns' lengths. */
+export function invert3(m: Float64Array, singular = SINGULAR): Float64Array {
   const [a, b, c, d, e, f, g, h, i] = m as unknown as [
     number,
     number,
@@ -88,7 +91,7 @@ export function invert3(m: Float64Array): Float64Array {
   ]
   const determinant = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
   const scale = Math.hypot(a, d, g) * Math.hypot(b, e, h) * Math.hypot(c, f, i)
-  if (!(Math.abs(determinant) > scale * 1e-12)) throw new RangeError('the affine is singular')
+  if (!(Math.abs(determinant) > scale * singular)) throw new RangeError('the affine is singular')
   const k = 1 / determinant
   return Float64Array.of(
     ...[(e * i - f * h) * k, (c * h - b * i) * k, (b * f - c * e) * k],

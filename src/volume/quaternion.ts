@@ -42,9 +42,10 @@ export function flipLpsRas(affine: Float64Array): Float64Array {
  */
 export function nearestRotation(affine: Float64Array): Float64Array {
   const linear = linearPart(affine)
+  invert3(linear)
   let x = linear.map((value, i) => value / Math.hypot(linear[i % 3]!, linear[3 + (i % 3)]!, linear[6 + (i % 3)]!))
   for (let step = 0; step < 50; step++) {
-    const inverse = transpose3(invert3(x))
+    const inverse = transpose3(invert3(x, 0))
     const next = x.map((value, i) => (value + inverse[i]!) / 2)
     const change = next.reduce((most, value, i) => Math.max(most, Math.abs(value - x[i]!)), 0)
     x = next

@@ -23,6 +23,19 @@ describe('rotations', () => {
     for (let i = 0; i < 9; i++) expect(found[i]).toBeCloseTo(want[i]!, 12)
   })
 
+  test('the nearest rotation of axes that lie nearly in a plane is one too', () => {
+    const axis = fc.double({ min: -1, max: 1, noNaN: true })
+    const column = fc.tuple(axis, axis, axis).filter((v) => Math.hypot(...v) > 0.1)
+    fc.assert(
+      fc.property(column, column, column, fc.double({ min: 3, max: 7, noNaN: true }), (a, b, beside, exponent) => {
+        const c = a.map((value, i) => 0.7 * value + 0.3 * b[i]! + 10 ** -exponent * beside[i]!)
+        const affine = Float64Array.of(...[0, 1, 2].flatMap((i) => [a[i]!, b[i]!, c[i]!, 0]), 0, 0, 0, 1)
+        fc.pre(isInvertible(affine))
+        for (const value of nearestRotation(affine)) expect(Math.abs(value)).toBeLessThan(1.0001)
+      }),
+    )
+  })
+
   test('a quaternion and its rotation say the same', () => {
     const part = fc.double({ min: -1, max: 1, noNaN: true })
     fc.assert(
