@@ -149,6 +149,12 @@ export class Api {
     return bytes.buffer
   }
 
+  /** Has a model make itself ready for the first click on a session's image, 2-D ones in slice `slice`. */
+  async prepare(model: string, session: string, slice: number): Promise<void> {
+    const query = new URLSearchParams({ model, slice: String(slice) })
+    await this.#ask(`session/${encodeURIComponent(session)}/prepare?${query}`, { method: 'POST' })
+  }
+
   /** Runs a model on a session's image and waits for the answer on one connection: for clicks, which are quick. */
   async infer(task: Task, model: string, session: string, params: object, signal: AbortSignal): Promise<Answer> {
     const started = performance.now()

@@ -26,11 +26,27 @@ export class ClickTool implements Tool {
   /** Clicks whose mask is not there yet, oldest first. */
   #waiting: Click[] = []
   #answering: Promise<void> = Promise.resolve()
+  /** Sessions and models that were made ready for the first click, so that none is asked twice. */
+  readonly #readied = new Set<string>()
 
   constructor(bench: Workbench, opener: Opener, status: (text: string) => void) {
     this.#bench = bench
     this.#opener = opener
     this.#status = status
+    bench.on('tool', () => this.#makeReady())
+    bench.on('scan', () => this.#makeReady())
+  }
+
+  /** Loads the model and prepares the image while the person looks for a place to click; nothing depends on it. */
+  #makeReady(): void {
+    const { api, scan, tool, viewer } = this.#bench
+    const model = tool === 'click' && scan ? this.#bench.modelFor('click') : undefined
+    // Of several images it is not known which one the first click will be in.
+    if (!scan || model?.type !== 'deepgrow' || viewer.frames > 1) return
+    const key = `${scan.session} ${model.name}`
+    if (this.#readied.has(key)) return
+    this.#readied.add(key)
+    api.prepare(model.name, scan.session, viewer.crosshair[SLICE_AXIS]).catch(() => this.#readied.delete(key))
   }
 
   hint(): string {

@@ -231,6 +231,22 @@ describe.skipIf(chromiumPath === undefined)("the page's further ways in Chromium
     expect(theirs.flat().length).toBeGreaterThan(0)
   })
 
+  test('the model of the click tool is ready before the first click, once for each scan', async () => {
+    const asked: string[] = []
+    page.on('request', (request) => {
+      if (request.url().includes('/prepare?')) asked.push(new URL(request.url()).searchParams.get('model')!)
+    })
+    await ramped()
+    const ready = page.waitForResponse((response) => response.url().includes('/prepare?'), SOON)
+    await bench.key('c')
+    const reply = await ready
+    expect([reply.status(), (await reply.json()).model]).toEqual([200, asked[0]])
+    await bench.key('l')
+    await bench.key('c')
+    await expect.poll(() => page.textContent('#hint'), SOON).toContain(asked[0]!)
+    expect(asked.length).toBe(1)
+  })
+
   test('of two time points the second is seen, and clicks go to it', async () => {
     await ramped(2)
     expect(await page.textContent('#frame-count')).toBe('of 2')
