@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
 import type { ModelRef, RewriteChoice } from '../contract/model.js'
@@ -42,7 +43,32 @@ export async function loadModels(ref: ModelRef, settings: RunnerSettings): Promi
 }
 
 /** A model of one network, or of an encoder and a decoder. */
-async function loadOne(
+function loadOne(
+  ref: ModelRef,
+  settings: RunnerSettings,
+): Promise<{ readonly model: LoadedModel; readonly rewrites: RewriteChoice | undefined }> {
+  return whileThere(ref, () => openOne(ref, settings))
+}
+
+/**
+ * Gives what `work` gives. Where it fails and a file of the model's weights is gone, another server on this workspace has
+ * replaced or removed the model and this one has not seen it yet: throws MODEL_NOT_READY then, whatever it failed with.
+ */
+async function whileThere<T>({ name, weightsPath, morePaths }: ModelRef, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    const paths = [weightsPath, ...(morePaths ?? [])].filter((path) => path !== undefined)
+    if (paths.every((path) => existsSync(path))) throw error
+    throw new AppError('MODEL_NOT_READY', `the weights of model '${name}' are gone: it was replaced or removed`, {
+      cause: error,
+      hint: 'ask again in some seconds',
+      retryAfterSeconds: 2,
+    })
+  }
+}
+
+async function openOne(
   ref: ModelRef,
   settings: RunnerSettings,
 ): Promise<{ readonly model: LoadedModel; readonly rewrites: RewriteChoice | undefined }> {
@@ -90,7 +116,7 @@ async function loadNetwork(
   if (!ref.morePaths || ref.morePaths.length === 0) return { predictor, rewrites }
   const paths = [ref.weightsPath, ...ref.morePaths]
   // most are of one kind: what is faster for the first is taken for all
-  const open = (path: string) => () => createChosenPredictor(path, onnx, rewrites)
+  const open = (path: string) => () => whileThere(ref, () => createChosenPredictor(path, onnx, rewrites))
   const shelf = new NetworkShelf(
     await Promise.all(paths.map(async (path) => ({ open: open(path), bytes: await networkBytes(path) }))),
     settings.networkBytes,
