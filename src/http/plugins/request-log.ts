@@ -12,6 +12,9 @@ declare module 'fastify' {
   }
 }
 
+/** On one event of a response. */
+const MOST_LISTENERS = 20
+
 export interface RequestLogOptions {
   readonly metrics: Pick<Metrics, 'requestEnded'> | undefined
 }
@@ -21,6 +24,8 @@ export const requestLog = fp(
     app.decorateRequest('errorCode', undefined)
     app.addHook('onRequest', async (request, reply) => {
       const started = performance.now()
+      // The framework, a stream that is sent and our own hooks all wait for its end; more than this would be a leak.
+      reply.raw.setMaxListeners(MOST_LISTENERS)
       reply.raw.once('close', () => {
         const { method, errorCode: code } = request
         // The pattern, not the path: a session id is a secret and an unknown path may hold anything.
