@@ -2,8 +2,9 @@
 import { z } from 'zod'
 import { AppError } from '../errors.js'
 import { createFetchPolicy, type Lookup } from '../util/fetch-policy.js'
+import { DicomSource } from './dicom-source.js'
 import { DicomwebSource, fetchDicomweb } from './dicomweb.js'
-import { createDimse, DicomSource, type DimseOptions } from './dimse.js'
+import type { DimseOptions, FetchDicom } from './dimse.js'
 import { type Fetched, type FetchLimits, withinLimits } from './fetch-context.js'
 import { fetchHttp, HttpSource } from './http-fetch.js'
 
@@ -34,7 +35,12 @@ const Body = z.union([
  */
 export function createFetchSource({ allow, limits, dicom, lookup }: FetchSettings): FetchSource {
   const policy = createFetchPolicy(allow, lookup)
-  const fetchDicom = createDimse(dicom)
+  let dimse: Promise<FetchDicom> | undefined
+  // Loaded when somebody asks for it: a server starts faster without.
+  const fetchDicom: FetchDicom = async (source, context) => {
+    dimse ??= import('./dimse.js').then(({ createDimse }) => createDimse(dicom))
+    return (await dimse)(source, context)
+  }
   return async (body, folder, signal) => {
     if (!Body.safeParse(body).success)
       throw new AppError('BAD_PARAMS', 'the body must have exactly one of dicom, dicomweb and http')

@@ -1,7 +1,6 @@
 /** From what an administrator sent to a config and the files of an ONNX model, still where they were put. */
 import { mkdir, readFile, stat } from 'node:fs/promises'
 import { posix } from 'node:path'
-import { parse as parseYaml } from 'yaml'
 import { AppError } from '../errors.js'
 import { parseModelConfig } from '../pipelines/parse-model-config.js'
 import { networkNames } from '../pipelines/several-networks.js'
@@ -224,6 +223,8 @@ function exportCommand(files: readonly UnzippedFile[], root: string, inference: 
 async function parsedConfig(file: UnzippedFile, limits: IntakeLimits): Promise<unknown> {
   if (file.entryName.endsWith('.json')) return readJson(file, limits)
   const text = await readText(file, limits)
+  // Loaded when there is YAML: a server starts faster without.
+  const { parse: parseYaml } = await import('yaml')
   try {
     // MONAI reads YAML 1.1, where yes and no are booleans
     return parseYaml(text, { version: '1.1', maxAliasCount: 100, logLevel: 'error' })

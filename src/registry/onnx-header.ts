@@ -4,7 +4,7 @@
  */
 import { open } from 'node:fs/promises'
 import type { TensorSpec } from '../contract/tensor.js'
-import { readStringEntry, readValueInfo } from '../onnx/header-messages.js'
+import type { readValueInfo } from '../onnx/header-messages.js'
 import { notOnnx, WindowReader } from './onnx-external-data.js'
 
 export interface OnnxHeader {
@@ -48,10 +48,13 @@ export async function readOnnxHeader(path: string): Promise<OnnxHeader> {
             })
         })
     })
+    // Loaded when there is a network to read: a server starts faster without.
+    const messages = await import('../onnx/header-messages.js')
+    const toSpec = (bytes: Buffer) => specOf(messages.readValueInfo(bytes))
     return {
       inputs: found.inputs.map(toSpec).filter(({ name }) => !found.weights.has(name)),
       outputs: found.outputs.map(toSpec),
-      metadata: Object.fromEntries(found.metadata.map(readStringEntry).map(({ key, value }) => [key, value])),
+      metadata: Object.fromEntries(found.metadata.map(messages.readStringEntry).map(({ key, value }) => [key, value])),
     }
   } finally {
     await file.close()
@@ -86,8 +89,7 @@ function keep(list: Buffer[], bytes: Buffer): void {
   list.push(bytes)
 }
 
-function toSpec(bytes: Buffer): TensorSpec {
-  const { name, type, dims } = readValueInfo(bytes)
+function specOf({ name, type, dims }: ReturnType<typeof readValueInfo>): TensorSpec {
   if (!type) throw notOnnx(`its tensor '${name.slice(0, 80)}' is of a kind that is not run here`)
   return { name, type, dims }
 }
