@@ -14,9 +14,9 @@ import { isOutOfMemory } from './out-of-memory.js'
 const MAX_MODEL_BYTES = 2 ** 30
 /** A plan is taken when it saves at least this share of a run: less is noise. */
 const WORTHWHILE = 0.95
-/** Timed runs of each side; of networks that take longer than LONG_RUN_MS, one. */
+/** Timed runs of each side; of networks that take longer than LONG_RUN_MS, one: noise is small beside it, and somebody waits. */
 const RUNS = 3
-const LONG_RUN_MS = 2000
+const LONG_RUN_MS = 300
 /** Rewritten results may differ by rounding: of the largest value, and, of whole numbers, in the share of elements. */
 const TOLERANCE = 1e-4
 
