@@ -4,16 +4,15 @@
  * that names them is replaced in one step, so that a crash leaves the old state or the new. The index file's modification
  * time is the last use.
  */
-import { createHash, randomUUID } from 'node:crypto'
-import { createReadStream } from 'node:fs'
+import { randomUUID } from 'node:crypto'
 import { mkdir, readdir, rename, rm, stat, utimes } from 'node:fs/promises'
 import { join } from 'node:path'
-import { pipeline } from 'node:stream/promises'
 import { z } from 'zod'
 import { AppError } from '../errors.js'
 import { Background } from '../util/background.js'
 import type { Clock } from '../util/clock.js'
 import { folderBytes } from '../util/folder-bytes.js'
+import { hashFile } from '../util/hash-file.js'
 import type { Lease } from '../util/lease.js'
 import type { Log } from '../util/log.js'
 import { moveFolder } from '../util/move-folder.js'
@@ -144,7 +143,7 @@ class FolderDatastore implements Datastore {
         await this.#touch(known)
         return known.view
       }
-      const ofSource = await sha256Of(join(folder, source.file))
+      const { sha256: ofSource } = await hashFile(join(folder, source.file))
       return this.#enter(id, folder, (version) => {
         const image: ImageVersion = { ...version, sha256, ...facts, source: { ...source, sha256: ofSource } }
         return known ? { ...known.index, images: [...known.index.images, image] } : { id, images: [image], labels: [] }
@@ -287,10 +286,4 @@ function viewOf({ id, images, labels }: Index): StoredItem {
     labels: new Map(labels.map(({ tag, versions }) => [tag, versions.at(-1)!])),
     versions: labels.reduce((sum, { versions }) => sum + versions.length, images.length),
   }
-}
-
-async function sha256Of(path: string): Promise<string> {
-  const hash = createHash('sha256')
-  await pipeline(createReadStream(path), hash)
-  return hash.digest('hex')
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { z } from 'zod'
 import { writeFileAtomic } from '../util/atomic-write.js'
-import { findLease, isSilent, Lease, removeAbandoned, SILENCE_MS } from '../util/lease.js'
+import { findLease, isAbandoned, Lease, removeAbandoned, SILENCE_MS } from '../util/lease.js'
 
 const MARK = 'aidant-datastore.json'
 const LEASE = 'server.lease'
@@ -32,8 +32,7 @@ export async function openFolder(path: string): Promise<Lease> {
     if (taken) return taken
     const found = await findLease(lease)
     if (found?.state === 'held') break
-    const isOver = found?.state === 'abandoned' || (found !== undefined && (await isSilent(lease, SILENCE_MS)))
-    if (found !== undefined && isOver) await removeAbandoned(lease, found)
+    if (found !== undefined && (await isAbandoned(lease, found))) await removeAbandoned(lease, found)
     await sleep(LOOK_MS)
   }
   throw new DatastoreRefused(

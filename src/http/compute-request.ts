@@ -10,7 +10,7 @@ import type { JobRequest, OnProgress } from '../scheduler/scheduler.js'
 import type { Sessions } from '../sessions/sessions.js'
 import { clientOf } from './client-address.js'
 import type { Output } from './reply.js'
-import { type RequestScope, type ScopeOptions, withDetachedScope, withScope } from './request-scope.js'
+import { type RequestScope, type ScopeOptions, withDetachedScope, withOwnScope, withScope } from './request-scope.js'
 import type { HeldImage } from './session-image.js'
 import { receiveUpload, type Upload, type UploadLimits } from './upload.js'
 
@@ -74,7 +74,7 @@ export function compute<P, R, T>(
   return withScope(request, reply, options.scope, async (scope) => {
     const handle = options.board.open(entryOf(request, scope, computation))
     try {
-      const ready = await arrive<P>(request, scope, options, computation, handle)
+      const ready = await arrive<P>(uploadOf(request, scope, options), scope, computation, handle)
       const result = await runHeld(ready, scope, computation, handle)
       handle.end()
       return await send(result)
@@ -96,7 +96,11 @@ export async function computeLater<P>(
   const accept = async (scope: RequestScope) => {
     const handle = options.board.open({ ...entryOf(request, scope, computation), keepsResult: true })
     try {
-      return { id: scope.id, handle, ready: await arrive<P>(request, scope, options, computation, handle) }
+      return {
+        id: scope.id,
+        handle,
+        ready: await arrive<P>(uploadOf(request, scope, options), scope, computation, handle),
+      }
     } catch (error) {
       handle.end(reasonOf(scope, error))
       throw error
@@ -111,6 +115,33 @@ export async function computeLater<P>(
   })
   const { id } = await withDetachedScope(request, reply, options.scope, accept, begin)
   return id
+}
+
+/** Computes behind a reply that does not wait for it, with a deadline and a place on the board of its own. Nothing is uploaded. */
+export function computeAhead<P, R>(
+  request: FastifyRequest,
+  options: ComputeOptions,
+  computation: Computation<P, R>,
+): Promise<R> {
+  return withOwnScope(request, options.scope, async (scope) => {
+    const handle = options.board.open(entryOf(request, scope, computation))
+    try {
+      const ready = await arrive<P>(async () => NO_UPLOAD, scope, computation, handle)
+      const result = await runHeld(ready, scope, computation, handle)
+      handle.end()
+      return result
+    } catch (error) {
+      handle.end(reasonOf(scope, error))
+      throw error
+    }
+  })
+}
+
+const NO_UPLOAD: Upload = { files: [], fields: new Map() }
+
+/** Receives what comes with the request, once it is admitted. */
+function uploadOf(request: FastifyRequest, { folder }: RequestScope, { uploadLimits }: ComputeOptions) {
+  return () => receiveUpload(request, folder, uploadLimits)
 }
 
 function entryOf(
@@ -129,15 +160,14 @@ interface Ready<P> {
 
 /** From admission to what the route makes of the request. The stored image, if one is named, is held from here on. */
 async function arrive<P>(
-  request: FastifyRequest,
+  receive: () => Promise<Upload>,
   scope: RequestScope,
-  { uploadLimits }: ComputeOptions,
   { stored, admit, prepare }: Pick<Computation<P, unknown>, 'stored' | 'admit' | 'prepare'>,
   { progress }: RequestHandle,
 ): Promise<Ready<P>> {
   const own: JobRequest = stored ? { ...scope.job, client: stored.turn } : scope.job
   admit(own)
-  const upload = await receiveUpload(request, scope.folder, uploadLimits)
+  const upload = await receive()
   const call = { request: own, signal: scope.signal, onProgress: progress }
   const session = await stored?.hold({ upload, scope }, call)
   try {

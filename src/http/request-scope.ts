@@ -85,6 +85,23 @@ export async function withScope<T>(
   }
 }
 
+/** Runs `work` in a fresh scope of its own, which no client waits for; its folder goes with it. */
+export async function withOwnScope<T>(
+  request: FastifyRequest,
+  options: ScopeOptions,
+  work: (scope: RequestScope) => Promise<T>,
+): Promise<T> {
+  const scope = await openScope(request, options)
+  try {
+    return await work(scope)
+  } catch (error) {
+    throw scope.signal.aborted ? scope.signal.reason : error
+  } finally {
+    scope.clearDeadline()
+    await scope.remove()
+  }
+}
+
 /** What becomes of work that outlives its response. */
 export interface Detached<T> {
   /** `remove` frees the scope's folder; whoever keeps the result calls it when the result is no longer needed. */

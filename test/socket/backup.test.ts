@@ -8,6 +8,7 @@ import { promisify } from 'node:util'
 import { gunzipSync } from 'node:zlib'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { clickConfig } from '../helpers/click-model.js'
+import { formData } from '../helpers/form-data.js'
 import { hasProgram } from '../helpers/peer-process.js'
 import { ServerProcess } from '../helpers/server-process.js'
 import { niftiFile, volumeOf } from '../helpers/volumes.js'
@@ -24,14 +25,8 @@ beforeEach(async () => {
 })
 afterEach(() => rm(folder, { recursive: true, force: true, maxRetries: 3 }))
 
-function form(parts: Readonly<Record<string, string | Uint8Array>>): FormData {
-  const body = new FormData()
-  for (const [name, part] of Object.entries(parts)) body.append(name, new Blob([part as BlobPart]), name)
-  return body
-}
-
 async function ok(url: string, method: string, parts?: Readonly<Record<string, string | Uint8Array>>): Promise<Buffer> {
-  const reply = await fetch(url, { method, body: parts ? form(parts) : null })
+  const reply = await fetch(url, { method, body: parts ? formData(parts) : null })
   const bytes = Buffer.from(await reply.arrayBuffer())
   if (!reply.ok) throw new Error(`${reply.status} ${bytes.toString('latin1', 0, 300)}`)
   return bytes

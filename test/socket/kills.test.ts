@@ -13,6 +13,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { clickConfig } from '../helpers/click-model.js'
+import { formData } from '../helpers/form-data.js'
 import { fixtureModel, modelConfig, variant } from '../helpers/registry.js'
 import { ServerProcess } from '../helpers/server-process.js'
 import { niftiFile, volumeOf } from '../helpers/volumes.js'
@@ -47,13 +48,6 @@ function lehmer(seed: number): (below: number) => number {
 interface Reply {
   readonly status: number
   readonly bytes: Buffer
-}
-
-function form(parts: Readonly<Record<string, string | Uint8Array>>): FormData {
-  const body = new FormData()
-  for (const [name, part] of Object.entries(parts))
-    body.append(name, new Blob([part as BlobPart]), name === 'params' ? 'params' : `${name}.bin`)
-  return body
 }
 
 /** Undefined when the connection broke: the server was killed. */
@@ -103,16 +97,16 @@ test(`${KILLS} kills over three servers lose no model and no session, and touch 
   }
   const put = (name: string, config: unknown, data: Uint8Array) => ({
     path: `/admin/model/${name}`,
-    init: () => ({ method: 'PUT', body: form({ config: JSON.stringify(config), data }) }),
+    init: () => ({ method: 'PUT', body: formData({ config: JSON.stringify(config), data }) }),
   })
   const clicker = put('clicker', clickConfig(2), fixtureOf('guidance_2d'))
   expect((await insist(servers[0]!, clicker.path, clicker.init)).status).toBe(200)
   const params = JSON.stringify({ foreground: [[10, 9, 4]], background: [[2, 3, 4]] })
   const click = (session: string, more = '') => ({
     path: `/v1/deepgrow?model=clicker&session_id=${session}&output=image${more}`,
-    init: () => ({ method: 'POST', body: form({ params }) }),
+    init: () => ({ method: 'POST', body: formData({ params }) }),
   })
-  const newSession = { path: '/session/', init: () => ({ method: 'PUT', body: form({ image: scan }) }) }
+  const newSession = { path: '/session/', init: () => ({ method: 'PUT', body: formData({ image: scan }) }) }
 
   const dead = new Set<ServerProcess>()
   const sessions: string[] = []
@@ -241,7 +235,7 @@ test(`${KILLS} kills over three servers lose no model and no session, and touch 
     for (const server of servers) await expect.poll(() => shown(server), { timeout: 30_000 }).toEqual(labels)
     for (const [i, name] of MODELS.entries()) {
       const url = `/v1/segmentation?model=${name}&session_id=${sessions[0]}&output=results`
-      const reply = await insist(servers[0]!, url, () => ({ method: 'POST', body: form({ params: '{}' }) }))
+      const reply = await insist(servers[0]!, url, () => ({ method: 'POST', body: formData({ params: '{}' }) }))
       expect(reply.status).toBe(labels[i] === 'none' ? 404 : 200)
     }
     for (const server of servers) expect(await server.end('SIGTERM')).toBe(0)

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, test } from 'vitest'
 import { loadConfig } from '../../src/config/load.js'
 import { type RunningServer, startServer } from '../../src/server.js'
+import { formData } from '../helpers/form-data.js'
 import { niftiBytes } from '../helpers/nifti-bytes.js'
 import { fixtureModel, modelConfig, variant } from '../helpers/registry.js'
 import { zipBytes } from '../helpers/zip.js'
@@ -24,15 +25,10 @@ afterAll(async () => {
 const voxels = Array.from({ length: 4 * 3 * 2 }, (_, i) => i / 23)
 const image = niftiBytes({ dim: [3, 4, 3, 2], datatype: 16, voxels })
 
-const form = (parts: Record<string, Uint8Array | string>) => {
-  const body = new FormData()
-  for (const [name, content] of Object.entries(parts)) body.append(name, new Blob([content as BlobPart]), name)
-  return body
-}
 const put = (name: string, parts: Record<string, Uint8Array | string>) =>
-  fetch(`${server.url}/admin/model/${name}`, { method: 'PUT', body: form(parts) })
+  fetch(`${server.url}/admin/model/${name}`, { method: 'PUT', body: formData(parts) })
 const segment = (name: string, file: Uint8Array = image) =>
-  fetch(`${server.url}/v1/segmentation?model=${name}&output=image`, { method: 'POST', body: form({ image: file }) })
+  fetch(`${server.url}/v1/segmentation?model=${name}&output=image`, { method: 'POST', body: formData({ image: file }) })
 const labelsOf = async (reply: Response) => [...new Uint8Array(await reply.arrayBuffer(), 352)]
 const remove = (name: string) => fetch(`${server.url}/admin/model/${name}`, { method: 'DELETE' })
 

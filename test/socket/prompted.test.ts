@@ -8,6 +8,7 @@ import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, it, test } from 'vitest'
 import { loadConfig } from '../../src/config/load.js'
 import { type RunningServer, startServer } from '../../src/server.js'
+import { formData } from '../helpers/form-data.js'
 import { fixtureModel } from '../helpers/registry.js'
 import { zipBytes } from '../helpers/zip.js'
 
@@ -26,23 +27,20 @@ afterAll(async () => {
   await rm(workspace, { recursive: true, force: true })
 })
 
-const form = (parts: Record<string, Uint8Array | string>) => {
-  const body = new FormData()
-  for (const [name, content] of Object.entries(parts)) body.append(name, new Blob([content as BlobPart]), name)
-  return body
-}
 async function put(pair: string, parts: Record<string, unknown>, more: Record<string, unknown> = { type: 'deepgrow' }) {
   const files = ['encoder', 'decoder'].map(async (part) => ({
     name: `${pair}/${pair}.${part}.onnx`,
     data: await golden(`${pair}_${part}.onnx`),
   }))
   const config = JSON.stringify({ ...more, inference: { parts } })
-  const body = form({ config, data: zipBytes(await Promise.all(files)) })
+  const body = formData({ config, data: zipBytes(await Promise.all(files)) })
   const reply = await fetch(`${server.url}/admin/model/${pair}`, { method: 'PUT', body })
   return { status: reply.status, said: await reply.json() }
 }
 async function ask(path: string, params: Record<string, unknown>, image?: string, field = 'image') {
-  const body = form({ params: JSON.stringify({ foreground: [], background: [], result_extension: '.nii', ...params }) })
+  const body = formData({
+    params: JSON.stringify({ foreground: [], background: [], result_extension: '.nii', ...params }),
+  })
   if (image) body.append(field, new Blob([(await golden(image)) as BlobPart]), image)
   const reply = await fetch(`${server.url}${path}`, { method: 'POST', body })
   const bytes = new Uint8Array(await reply.arrayBuffer())
@@ -70,7 +68,7 @@ test('a click and a box, in a session and out of it, by AIAA and by MONAI Label'
 
   const made = await fetch(`${server.url}/session/`, {
     method: 'PUT',
-    body: form({ image: await golden('ct.nii.gz') }),
+    body: formData({ image: await golden('ct.nii.gz') }),
   })
   const { session_id: id } = (await made.json()) as { session_id: string }
   const first = await ask(deepgrow('sam', `&session_id=${id}`), box)
@@ -116,7 +114,7 @@ test.each([
 
 it('is the slice model of a pipeline', async () => {
   const load = (name: string, parts: Record<string, Uint8Array | string>) =>
-    fetch(`${server.url}/admin/model/${name}`, { method: 'PUT', body: form(parts) })
+    fetch(`${server.url}/admin/model/${name}`, { method: 'PUT', body: formData(parts) })
   const volume = JSON.stringify({
     type: 'deepgrow',
     pre_transforms: [
@@ -147,7 +145,7 @@ it('a pair of another type, or with a part that is not there, is a 422', async (
     said: { error: { message: [expect.stringContaining('config.type has to be deepgrow')] } },
   })
   expect(await put('sam2', { window: { level: 40 } })).toMatchObject({ status: 422 })
-  const mixed = form({
+  const mixed = formData({
     config: JSON.stringify({ type: 'deepgrow', inference: { parts: {} } }),
     encoder: await golden('medsam_encoder.onnx'),
     decoder: await golden('sam2_decoder.onnx'),

@@ -14,6 +14,7 @@ import { promisify } from 'node:util'
 import { gunzipSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { clickConfig } from '../helpers/click-model.js'
+import { formData } from '../helpers/form-data.js'
 import { haproxy, startHaproxy } from '../helpers/haproxy.js'
 import { freePort, type Peer } from '../helpers/peer-process.js'
 import { ServerProcess } from '../helpers/server-process.js'
@@ -55,19 +56,12 @@ const CLICKS: readonly (readonly [number, number, number])[] = [
   [15, 12, 6],
 ]
 
-function form(parts: Readonly<Record<string, string | Uint8Array>>): FormData {
-  const body = new FormData()
-  for (const [name, part] of Object.entries(parts))
-    body.append(name, new Blob([part as BlobPart]), name === 'params' ? 'params' : `${name}.bin`)
-  return body
-}
-
 /** The mask itself: what a compressor makes of it may differ from version to version. */
 const maskOf = (bytes: Buffer) => gunzipSync(bytes).toString('base64')
 
 const clickOn = (session: string, click: readonly number[]) => ({
   path: `/v1/deepgrow?model=clicker&session_id=${session}&output=image`,
-  init: () => ({ method: 'POST', body: form({ params: JSON.stringify({ foreground: [click], background: [] }) }) }),
+  init: () => ({ method: 'POST', body: formData({ params: JSON.stringify({ foreground: [click], background: [] }) }) }),
 })
 
 describe.skipIf(!haproxy)('three servers behind a proxy (skipped without HAProxy)', () => {
@@ -89,7 +83,7 @@ describe.skipIf(!haproxy)('three servers behind a proxy (skipped without HAProxy
   }
 
   async function openSession(url: string, scan: number): Promise<string> {
-    const bytes = await ok(await fetch(`${url}/session/`, { method: 'PUT', body: form({ image: scans[scan]! }) }))
+    const bytes = await ok(await fetch(`${url}/session/`, { method: 'PUT', body: formData({ image: scans[scan]! }) }))
     return (JSON.parse(bytes.toString()) as { session_id: string }).session_id
   }
 
@@ -104,7 +98,7 @@ describe.skipIf(!haproxy)('three servers behind a proxy (skipped without HAProxy
       scans.push(await readFile(path))
     }
     const data = readFileSync(new URL('../fixtures/models/guidance_2d.onnx', import.meta.url))
-    const model = form({ config: JSON.stringify(clickConfig(2)), data })
+    const model = formData({ config: JSON.stringify(clickConfig(2)), data })
     await ok(await fetch(`${proxy.url}/admin/model/clicker`, { method: 'PUT', body: model }))
     const known = async ({ url }: ServerProcess) => void (await ok(await fetch(`${url}/v1/models?model=clicker`)))
     for (const server of servers) await vi.waitFor(() => known(server), { timeout: 30_000, interval: 100 })
@@ -199,7 +193,10 @@ describe.skipIf(!haproxy)('three servers behind a proxy (skipped without HAProxy
     const client = async (id: number) => {
       for (let turn = 0; busy; turn++) {
         const scan = (id + turn) % SCANS.length
-        const opened = await insist('open', '/session/', () => ({ method: 'PUT', body: form({ image: scans[scan]! }) }))
+        const opened = await insist('open', '/session/', () => ({
+          method: 'PUT',
+          body: formData({ image: scans[scan]! }),
+        }))
         const { session_id: session } = JSON.parse(opened.toString()) as { session_id: string }
         for (let i = 0; i < CLICKS_A_SESSION; i++) {
           const which = (id + i) % CLICKS.length

@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { formData } from '../helpers/form-data.js'
 import { fixtureModel, modelConfig } from '../helpers/registry.js'
 import { ServerProcess } from '../helpers/server-process.js'
 import { mayMount, mountDisk } from '../helpers/small-disk.js'
@@ -37,23 +38,17 @@ function contents(folder: string): Record<string, string> {
   return Object.fromEntries(files.map((name) => [name, readFileSync(join(folder, name), 'latin1')]))
 }
 
-function form(parts: Readonly<Record<string, string | Uint8Array>>): FormData {
-  const body = new FormData()
-  for (const [name, part] of Object.entries(parts)) body.append(name, new Blob([part as BlobPart]), name)
-  return body
-}
-
 const scan = async () => readFile(await niftiFile(root, volumeOf([8, 8, 8], { value: (i) => (i % 100) / 100 })))
 
 async function putSession(server: ServerProcess, query = ''): Promise<string> {
-  const body = form({ image: await scan() })
+  const body = formData({ image: await scan() })
   const reply = await fetch(`${server.url}/session/${query}`, { method: 'PUT', body })
   expect(reply.status).toBe(200)
   return ((await reply.json()) as { session_id: string }).session_id
 }
 
 async function putModel(server: ServerProcess, name: string, fixture: string, config: unknown): Promise<void> {
-  const body = form({ config: JSON.stringify(config), data: fixtureModel(fixture) })
+  const body = formData({ config: JSON.stringify(config), data: fixtureModel(fixture) })
   const reply = await fetch(`${server.url}/admin/model/${name}`, { method: 'PUT', body })
   expect([reply.status, await reply.text()]).toEqual([200, expect.any(String)])
 }
@@ -102,7 +97,7 @@ describe('a start', () => {
     const query = `model=organ&session_id=${session}&output=image`
     const reply = await fetch(`${server.url}/v1/segmentation?${query}`, {
       method: 'POST',
-      body: form({ params: '{}' }),
+      body: formData({ params: '{}' }),
     })
     expect(reply.status).toBe(200)
     await putModel(server, 'organ', 'threshold.onnx', modelConfig({ labels: ['new'] }))
@@ -126,7 +121,7 @@ test.skipIf(!mayMount)(
       await putModel(server, 'organ', 'threshold.onnx', modelConfig())
       const session = await putSession(server)
       const query = `model=organ&session_id=${session}&output=image`
-      const body = form({ params: '{}' })
+      const body = formData({ params: '{}' })
       expect((await fetch(`${server.url}/v1/segmentation?${query}`, { method: 'POST', body })).status).toBe(200)
       expect((await fetch(`${server.url}/session/${session}`, { method: 'DELETE' })).status).toBe(200)
       expect(readdirSync(join(workspace, 'sessions'))).toEqual([])
@@ -207,7 +202,7 @@ test.skipIf(!mayUnshare)(
     await putModel(server, 'organ', 'slow.onnx', slow)
     const session = await putSession(server)
     const query = `model=organ&session_id=${session}&output=image&async=true`
-    const body = form({ params: '{}' })
+    const body = formData({ params: '{}' })
     const accepted = await fetch(`${server.url}/v1/segmentation?${query}`, { method: 'POST', body })
     expect(accepted.status).toBe(202)
     const { id } = (await accepted.json()) as { id: string }

@@ -1,9 +1,7 @@
 /** /datastore: images in, the list of what there is, and the files out. With neither a datastore nor a DICOMweb service all of it is not found. */
 import { createHash, randomUUID } from 'node:crypto'
-import { createReadStream } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { pipeline } from 'node:stream/promises'
 import type { FastifyReply } from 'fastify'
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
@@ -15,6 +13,7 @@ import { isUid } from '../../fetchers/dicomweb-server.js'
 import type { ReadLimits } from '../../formats/format.js'
 import type { Scheduler } from '../../scheduler/scheduler.js'
 import type { Dicomweb } from '../../services.js'
+import { hashFile } from '../../util/hash-file.js'
 import { type Computation, type ComputeOptions, compute } from '../compute-request.js'
 import { ingestImage } from '../ingest-image.js'
 import { FILE_CONTENT } from '../openapi-upload.js'
@@ -252,11 +251,7 @@ export function storedFiles({ files }: Upload, part: string): readonly UploadedF
 /** Of all files in their order, each by its own hash: what comes again in other parts is the same. */
 async function sha256Of(files: readonly UploadedFile[]): Promise<string> {
   const hashes: string[] = []
-  for (const { path } of files) {
-    const hash = createHash('sha256')
-    await pipeline(createReadStream(path), hash)
-    hashes.push(hash.digest('hex'))
-  }
+  for (const { path } of files) hashes.push((await hashFile(path)).sha256)
   return hashes.length === 1 ? hashes[0]! : createHash('sha256').update(hashes.sort().join()).digest('hex')
 }
 

@@ -35,6 +35,19 @@ const NextSample = z
   })
   .meta({ id: 'NextSample' })
 
+/** What is said of a series, where it is said in words. */
+const word = z.string().optional().catch(undefined)
+const SeriesWords = z.object({
+  Modality: word,
+  PatientID: word,
+  StudyDate: word,
+  StudyTime: word,
+  SeriesDescription: word,
+  StudyInstanceUID: word,
+  SeriesInstanceUID: word,
+  RetrieveURL: word,
+})
+
 export const nextSampleRoutes: FastifyPluginAsyncZod<NextSampleOptions> = async (app, options) => {
   const { datastore, dicomweb, images } = options
   app.post(
@@ -66,21 +79,7 @@ export const nextSampleRoutes: FastifyPluginAsyncZod<NextSampleOptions> = async 
 }
 
 function sampleOf({ id, item, series }: Listed): z.infer<typeof NextSample> {
-  const facts = series ? seriesInfo(series) : (item?.image.image ?? {})
-  const words = z.record(
-    z.string(),
-    z.unknown().transform((value) => (typeof value === 'string' ? value : undefined)),
-  )
-  const {
-    Modality,
-    PatientID,
-    StudyDate,
-    StudyTime,
-    SeriesDescription,
-    StudyInstanceUID,
-    SeriesInstanceUID,
-    RetrieveURL,
-  } = words.parse(facts)
+  const words = SeriesWords.parse(series ? seriesInfo(series) : (item?.image.image ?? {}))
   const extension = item ? imageSuffix(item.image) : SERIES_SUFFIX
   const checksum = item && !isSeries(item.image.image) ? { checksum: `SHA256:${item.image.source.sha256}` } : {}
   return {
@@ -88,17 +87,6 @@ function sampleOf({ id, item, series }: Listed): z.infer<typeof NextSample> {
     name: `${fileName(id, extension)}${extension}`,
     ...checksum,
     ...(item ? { ts: Math.floor(item.image.createdAt / 1000) } : {}),
-    ...(StudyInstanceUID === undefined
-      ? {}
-      : {
-          Modality,
-          PatientID,
-          StudyDate,
-          StudyTime,
-          SeriesDescription,
-          StudyInstanceUID,
-          SeriesInstanceUID,
-          RetrieveURL,
-        }),
+    ...(words.StudyInstanceUID === undefined ? {} : words),
   }
 }

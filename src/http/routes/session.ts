@@ -1,19 +1,16 @@
 /** PUT, GET and DELETE /session/: an image uploaded, or fetched, once and used by many requests. */
-import { randomUUID } from 'node:crypto'
 import { mkdir } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
-import type { FastifyRequest } from 'fastify'
+import { join } from 'node:path'
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
 import type { InferenceJob, JobResult } from '../../contract/job.js'
+import type { ModelRef } from '../../contract/model.js'
 import { AppError } from '../../errors.js'
 import type { ReadLimits } from '../../formats/format.js'
 import type { ModelRegistry } from '../../registry/registry.js'
-import type { RequestHandle } from '../../scheduler/request-board.js'
 import type { Scheduler } from '../../scheduler/scheduler.js'
 import type { Session, SessionMeta, Sessions } from '../../sessions/sessions.js'
-import { clientOf } from '../client-address.js'
-import { type Computation, type ComputeOptions, compute, storedSession } from '../compute-request.js'
+import { type Computation, type ComputeOptions, compute, computeAhead, storedSession } from '../compute-request.js'
 import { ingestImage } from '../ingest-image.js'
 import { FILE_CONTENT } from '../openapi-upload.js'
 import { sendFile } from '../reply.js'
@@ -202,7 +199,7 @@ export const sessionRoutes: FastifyPluginAsyncZod<SessionRouteOptions> = async (
           'BAD_PARAMS',
           "query parameter 'slice': it says what 'prepare' makes ready, which is missing",
         )
-      if (prepare !== undefined) options.registry.resolve(prepare)
+      const model = prepare === undefined ? undefined : options.registry.resolve(prepare)
       const computation: Computation<Taken, Session> = {
         task: 'session',
         admit: (own) => scheduler.admit(undefined, own),
@@ -222,7 +219,11 @@ export const sessionRoutes: FastifyPluginAsyncZod<SessionRouteOptions> = async (
           }),
       }
       return compute(request, reply, options, computation, (session) => {
-        if (prepare !== undefined) void prepareAhead(request, options, prepare, session.meta.id, slice)
+        // What goes wrong there is seen on the board and in the log, and costs no session.
+        if (model)
+          computeAhead(request, options, preparation(options, model, session.meta.id, slice)).catch((error) =>
+            request.log.warn({ err: error, model: prepare }, 'a session was not made ready for a model'),
+          )
         return {
           session_id: session.meta.id,
           session_info: infoOf(session),
@@ -249,16 +250,7 @@ export const sessionRoutes: FastifyPluginAsyncZod<SessionRouteOptions> = async (
     },
     async (request, reply) => {
       const { model: name, slice } = request.query
-      const model = options.registry.resolve(name)
-      const computation: Computation<InferenceJob, JobResult> = {
-        task: 'prepare',
-        model: name,
-        stored: storedSession(sessions, request.params.id),
-        admit: (own) => options.scheduler.admit(model, own),
-        prepare: ({ session, scope }) => prepareJob(session!, scope.folder, options.readLimits, slice),
-        run: (job, { request: own, signal, onProgress }) =>
-          options.scheduler.runModel(own, model, job, signal, onProgress),
-      }
+      const computation = preparation(options, options.registry.resolve(name), request.params.id, slice)
       return compute(request, reply, options, computation, ({ params, timings }) => ({
         session_id: request.params.id,
         model: name,
@@ -325,33 +317,20 @@ function prepareJob(held: HeldImage, outDir: string, limits: ReadLimits, slice: 
   }
 }
 
-/** Makes a model ready behind a reply that does not wait. What goes wrong is seen on the board and in the log, and costs no session. */
-async function prepareAhead(
-  request: FastifyRequest,
-  { board, registry, scheduler, sessions, readLimits }: SessionRouteOptions,
-  name: string,
+/** Makes a model ready for a session: prepares its image, and has an encoder look at a slice of it. */
+function preparation(
+  { sessions, scheduler, readLimits }: SessionRouteOptions,
+  model: ModelRef,
   id: string,
   slice: number | undefined,
-): Promise<void> {
-  const stop = new AbortController()
-  const abort = (reason: AppError) => stop.abort(reason)
-  const { id: trace } = request
-  const client = clientOf(request)
-  let handle: RequestHandle | undefined
-  let held: HeldImage | undefined
-  try {
-    handle = board.open({ id: randomUUID(), trace, client, task: 'prepare', model: name, abort })
-    held = await sessions.hold(id)
-    // it writes no result, so that it needs no folder of its own
-    const job = prepareJob(held, dirname(held.volumePath), readLimits, slice)
-    const { progress } = handle
-    await scheduler.runModel({ trace, client: id, host: client }, registry.resolve(name), job, stop.signal, progress)
-    handle.end()
-  } catch (error) {
-    handle?.end(error)
-    request.log.warn({ err: error, model: name }, 'a session was not made ready for a model')
-  } finally {
-    await held?.release()
+): Computation<InferenceJob, JobResult> {
+  return {
+    task: 'prepare',
+    model: model.name,
+    stored: storedSession(sessions, id),
+    admit: (own) => scheduler.admit(model, own),
+    prepare: ({ session, scope }) => prepareJob(session!, scope.folder, readLimits, slice),
+    run: (job, { request, signal, onProgress }) => scheduler.runModel(request, model, job, signal, onProgress),
   }
 }
 
