@@ -1,6 +1,6 @@
 /** The composition root: the only place that creates services. Everything is created once and closed in reverse order. */
 import { access, appendFile, readFile, statfs } from 'node:fs/promises'
-import { hostname } from 'node:os'
+import { availableParallelism, cpus, hostname } from 'node:os'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Logger } from 'pino'
@@ -35,6 +35,7 @@ import { Background } from './util/background.js'
 import { systemClock } from './util/clock.js'
 import type { Log } from './util/log.js'
 import { readVersion } from './util/version.js'
+import { KeptChoices } from './workspace/kept-choices.js'
 import { WorkspaceRefused } from './workspace/mark.js'
 import { AUDIT } from './workspace/names.js'
 import { openWorkspace, type Workspace } from './workspace/open-workspace.js'
@@ -54,6 +55,9 @@ const BY_OPERATOR = {
   status: 200,
   code: undefined,
 } as const
+
+/** How often we look for what other servers' trials found. */
+const REWRITES_MS = 60_000
 
 /** How often files that may change while the server runs are looked at. */
 const RELOAD_MS = 5000
@@ -131,8 +135,10 @@ export async function createServices(config: Config): Promise<Services> {
     maxExpirySeconds: config.sessionMaxExpiry,
   })
   const datastore = await openDatastore(config, workspace, logger)
+  const rewrites = await openChoices(config, workspace, logger)
   const scheduler = createScheduler({
     ...schedulerSettings(config),
+    rewrites,
     log: logger,
     ...(metrics ? { observer: metrics } : {}),
   })
@@ -142,6 +148,7 @@ export async function createServices(config: Config): Promise<Services> {
     catalog: config.modelCatalog,
     autoReload: config.autoReload,
     scheduler,
+    rewrites,
     limits: modelIntakeLimits(config),
     log: logger,
   })
@@ -168,6 +175,7 @@ export async function createServices(config: Config): Promise<Services> {
   }
   const background = new Background(logger)
   background.every(RELOAD_MS, 'looking for new tokens and certificates', () => reload(false))
+  background.every(REWRITES_MS, 'looking for what trials of other servers found', () => rewrites.refresh())
   let closing = false
 
   return {
@@ -205,6 +213,7 @@ export async function createServices(config: Config): Promise<Services> {
       await audit?.close()
       await datastore?.close()
       await sessions.close()
+      await rewrites.close()
       await workspace.close()
     },
   }
@@ -294,6 +303,12 @@ async function openOurs(path: string, log: Log): Promise<Workspace> {
     if (error instanceof WorkspaceRefused) throw new ConfigError([`--workspace: ${error.message}`])
     throw error
   }
+}
+
+/** What a network takes depends on the processor and on how many cores and networks share it. */
+function openChoices({ device, instances }: Config, workspace: Workspace, log: Log): Promise<KeptChoices> {
+  const machine = [cpus()[0]?.model ?? process.arch, availableParallelism(), instances, device].join(', ')
+  return KeptChoices.open({ folder: workspace.rewrites, machine, discard: (path) => workspace.discard(path), log })
 }
 
 async function openDatastore(config: Config, workspace: Workspace, log: Log): Promise<Datastore | undefined> {

@@ -201,6 +201,9 @@ export const RewriteChoice = z
   .object({
     /** The engine and its version; with another one the choice is made anew. */
     engine: z.string(),
+    /** Where and with how many threads it was measured; elsewhere the choice is made anew. */
+    device: z.string().optional(),
+    threads: z.number().optional(),
     /** The plan that paid, or null: the network as it was exported. */
     plan: z.string().nullable(),
     /** By rewrite of the plan, how many nodes it replaced. */
@@ -208,9 +211,17 @@ export const RewriteChoice = z
     /** One run of the network as exported and as chosen, the best of those timed. */
     originalMs: z.number(),
     chosenMs: z.number(),
+    /** Its run took longer than a trial may, so nothing was tried: a longer trial is made anew. */
+    tooLong: z.boolean().optional(),
   })
   .readonly()
 export type RewriteChoice = z.infer<typeof RewriteChoice>
+
+/** What trials found, by the revision of the model. */
+export interface RewriteChoices {
+  known(revision: string): RewriteChoice | undefined
+  keep(revision: string, choice: RewriteChoice): void
+}
 
 const ownModel = {
   name: z.string(),

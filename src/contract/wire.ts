@@ -77,7 +77,8 @@ export const FromRunner = z.discriminatedUnion('type', [
     type: z.literal('loaded'),
     device: z.string(),
     fallbackReason: Text.optional(),
-    rewrites: RewriteChoice.optional(),
+    /** What trials of networks rewritten have found, by revision: of the model, or of the models of a pipeline. */
+    rewrites: z.record(z.string(), RewriteChoice).optional(),
   }),
   z.object({ type: z.literal('proved'), proof: ModelProof }),
   z.object({ type: z.literal('pong') }),

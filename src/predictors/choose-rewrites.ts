@@ -7,7 +7,7 @@ import type { RewriteChoice } from '../contract/model.js'
 import type { Predictor, Tensor } from '../contract/tensor.js'
 import { readModelFile, writeModel } from '../onnx/model-file.js'
 import { applicablePlans, applyPlan } from '../onnx/rewrite-plans.js'
-import { createOnnxPredictor, ENGINE, type OnnxSettings } from './onnxruntime.js'
+import { createOnnxPredictor, ENGINE, type OnnxSettings, threadsOf } from './onnxruntime.js'
 import { isOutOfMemory } from './out-of-memory.js'
 
 /** Protobuf ends at 2 GiB, and a rewrite holds a network and its copy in memory. */
@@ -26,8 +26,8 @@ export interface TrialLimits {
 }
 
 /**
- * Times the network in `path` as it is, loaded as `exported`, and as each plan that changes it, on `feeds`. Undefined when no plan applies, the
- * network is too large to rewrite, or its run is too long to be tried.
+ * Times the network in `path` as it is, loaded as `exported`, and as each plan that changes it, on `feeds`. Undefined when
+ * no plan applies or the network is too large to rewrite.
  */
 export async function chooseRewrites(
   path: string,
@@ -40,21 +40,28 @@ export async function chooseRewrites(
   const candidates = model ? applicablePlans(model) : []
   if (candidates.length === 0) return undefined
   const original = await measure(exported, feeds, trialMs)
-  if (!original) return undefined
   let best: RewriteChoice = {
     engine: ENGINE,
+    device: exported.device,
+    threads: threadsOf(settings),
     plan: null,
     rewrites: {},
     originalMs: original.ms,
     chosenMs: original.ms,
   }
+  if (!original.outputs) return { ...best, tooLong: true }
   for (const candidate of candidates) {
     const rewritten = await tryRewritten(writeModel(candidate.model), settings, feeds, original.ms)
-    if (!rewritten || !agree(original.outputs, rewritten.outputs)) continue
+    if (!rewritten?.outputs || !agree(original.outputs, rewritten.outputs)) continue
     if (rewritten.ms < Math.min(best.chosenMs, WORTHWHILE * original.ms))
       best = { ...best, plan: candidate.plan, rewrites: candidate.rewrites, chosenMs: rewritten.ms }
   }
   return best
+}
+
+/** Whether `choice` was measured with this engine and as many threads; its device is known when the network is open. */
+export function isCurrent(choice: RewriteChoice, settings: OnnxSettings): boolean {
+  return choice.engine === ENGINE && choice.threads === threadsOf(settings)
 }
 
 /** The network in `path`, rewritten as `choice` says. A choice of another engine, or none, leaves it as it is. */
@@ -69,19 +76,22 @@ export async function createChosenPredictor(
   return createOnnxPredictor(rewritten ? writeModel(rewritten.model) : path, settings)
 }
 
+type Outputs = Readonly<Record<string, Tensor>>
+
 interface Measured {
   readonly ms: number
-  readonly outputs: Readonly<Record<string, Tensor>>
+  /** Undefined where one run took longer than it may. */
+  readonly outputs: Outputs | undefined
 }
 
 async function measure(
   predictor: Predictor,
   feeds: Readonly<Record<string, Tensor>>,
   limitMs: number,
-): Promise<Measured | undefined> {
+): Promise<Measured> {
   // The first run allocates; it is not timed, but tells whether more are affordable.
   const first = await timed(predictor, feeds)
-  if (first.ms > limitMs) return undefined
+  if (first.ms > limitMs) return { ms: first.ms, outputs: undefined }
   let best = await timed(predictor, feeds)
   for (let run = 1; run < RUNS && best.ms < LONG_RUN_MS; run++) {
     const next = await timed(predictor, feeds)
@@ -117,7 +127,7 @@ async function timed(predictor: Predictor, feeds: Readonly<Record<string, Tensor
 }
 
 /** Equal but for rounding. Whole numbers, such as labels, may differ where two classes were as good as each other. */
-function agree(wanted: Measured['outputs'], got: Measured['outputs']): boolean {
+function agree(wanted: Outputs, got: Outputs): boolean {
   return Object.entries(wanted).every(([name, { dims, data }]) => {
     const other = got[name]
     if (!other || other.dims.join() !== dims.join()) return false

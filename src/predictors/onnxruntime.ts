@@ -119,6 +119,11 @@ export function permittedThreads(permitted: number, all: number): number | undef
   return permitted < all ? permitted : undefined
 }
 
+/** Threads of a network that is opened so. */
+export function threadsOf({ session }: OnnxSettings): number {
+  return session.intraOpThreads ?? availableParallelism()
+}
+
 async function open(source: NetworkSource, settings: OnnxSettings, gpu: number | undefined): Promise<InferenceSession> {
   const { intraOpThreads = permittedThreads(availableParallelism(), cpus().length), optimisation } = settings.session
   try {

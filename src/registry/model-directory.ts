@@ -2,7 +2,7 @@
  * The models as this server knows them: a picture of the manifests in memory, with the bundled models beneath. It is
  * renewed by our own publishes at once and, with auto-reload, by a look at the files now and then.
  */
-import { isInteractive, type ModelConfig, type ModelRef } from '../contract/model.js'
+import { isInteractive, type ModelConfig, type ModelRef, type RewriteChoices } from '../contract/model.js'
 import { AppError } from '../errors.js'
 import { parseModelConfig } from '../pipelines/parse-model-config.js'
 import { networkNames } from '../pipelines/several-networks.js'
@@ -16,6 +16,8 @@ import { exists } from './weights-store.js'
 export interface ModelDirectoryOptions {
   readonly manifests: ManifestStore
   readonly bundled: readonly BundledModel[]
+  /** What trials on this machine found since a model was proved, or of one that never was. */
+  readonly rewrites?: Pick<RewriteChoices, 'known'> | undefined
   /** Told when another server has replaced or removed a model. */
   readonly onReplaced: (name: string) => void
   readonly log: Pick<Log, 'warn'>
@@ -140,7 +142,11 @@ export class ModelDirectory {
   /** An entry as of now: a pipeline also fails with its parts. */
   #view(name: string): ModelEntry | undefined {
     const known = this.#known.get(name)
-    if (known?.entry.state !== 'UNLOADED' || known.entry.config?.type !== 'pipeline') return known?.entry
+    if (!known) return undefined
+    if (known.entry.state !== 'UNLOADED' || known.entry.config?.type !== 'pipeline') {
+      const rewrites = this.#options.rewrites?.known(known.entry.revision)
+      return rewrites ? { ...known.entry, rewrites } : known.entry
+    }
     try {
       return { ...known.entry, revision: this.#resolve(name, []).revision }
     } catch (error) {

@@ -4,7 +4,7 @@
  * (model-directory.ts), changes (publish.ts) and the removal of what no manifest names (collect.ts).
  */
 import { join } from 'node:path'
-import type { ModelHost } from '../contract/model.js'
+import type { ModelHost, RewriteChoices } from '../contract/model.js'
 import { Background } from '../util/background.js'
 import type { Log } from '../util/log.js'
 import { LOCKS_FOLDER } from '../workspace/names.js'
@@ -32,6 +32,7 @@ export interface RegistryOptions {
   readonly catalog: string
   readonly autoReload: boolean
   readonly scheduler: ModelHost
+  readonly rewrites?: Pick<RewriteChoices, 'known'>
   readonly limits: IntakeLimits
   readonly log: Log
 }
@@ -49,6 +50,7 @@ export async function openRegistry(options: RegistryOptions): Promise<ModelRegis
   const directory: ModelDirectory = new ModelDirectory({
     manifests,
     bundled: await readBundledModels(options.bundledFolder),
+    rewrites: options.rewrites,
     onReplaced: (name) =>
       void background.start(`runners of model '${name}'`, () => Promise.race([collector.retire(name), closed])),
     log,

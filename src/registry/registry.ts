@@ -37,7 +37,7 @@ export interface ModelEntry {
   readonly bytes?: number | undefined
   /** The network's own inputs and outputs, as the proof before the publish found them. */
   readonly tensors?: { readonly inputs: readonly TensorSpec[]; readonly outputs: readonly TensorSpec[] } | undefined
-  /** What the trial of the network's rewrites found, when it was proved. */
+  /** What the last trial of the network's rewrites found: when it was proved, or when it was first loaded here. */
   readonly rewrites?: RewriteChoice | undefined
   /** The networks of a model of several, by the names in its config, in the order in which they run after one another. */
   readonly networks?: readonly ModelPart[] | undefined

@@ -21,25 +21,26 @@ export interface LoadedModels {
   readonly model: LoadedModel
   /** The models of a pipeline, in config order. */
   readonly parts: readonly LoadedModel[]
-  /** What a trial of the model's network, rewritten, found, if there was one. */
-  readonly rewrites?: RewriteChoice | undefined
+  /** What trials of networks rewritten found, by the revision of the model, or of the model of a pipeline. */
+  readonly rewrites: Readonly<Record<string, RewriteChoice>>
 }
 
 /** Loads a model, or the models of a pipeline, into this process. */
 export async function loadModels(ref: ModelRef, settings: RunnerSettings): Promise<LoadedModels> {
   const parts: LoadedModel[] = []
-  for (const part of ref.parts ?? []) {
-    parts.push((await loadOne(part, settings)).model)
+  const rewrites: Record<string, RewriteChoice> = {}
+  const load = async (one: ModelRef): Promise<LoadedModel> => {
+    const loaded = await loadOne(one, settings)
+    if (loaded.rewrites) rewrites[one.revision] = loaded.rewrites
+    return loaded.model
   }
-  if (ref.config.type !== 'pipeline') {
-    const { model, rewrites } = await loadOne(ref, settings)
-    return { model, parts, rewrites }
-  }
+  for (const part of ref.parts ?? []) parts.push(await load(part))
+  if (ref.config.type !== 'pipeline') return { model: await load(ref), parts, rewrites }
   if (parts.length === 0)
     throw new AppError('BAD_MODEL', `pipeline '${ref.name}' names no models that could run`, {
       hint: 'load the models named in its config first',
     })
-  return { model: { ref, predictor: pipelinePredictor(ref, parts) }, parts }
+  return { model: { ref, predictor: pipelinePredictor(ref, parts) }, parts, rewrites }
 }
 
 /** A model of one network, or of an encoder and a decoder. */

@@ -18,7 +18,10 @@ import { elementCount } from '../predictors/tensor-conversion.js'
 import type { LoadedModels } from './load-model.js'
 
 /** Rejects BAD_MODEL, naming the tensor and the config key that do not fit. `maxTrialValues` is the setting of that name. */
-export async function proveModel({ model, parts }: LoadedModels, maxTrialValues: number): Promise<ModelProof> {
+export async function proveModel(
+  { model, parts }: Pick<LoadedModels, 'model' | 'parts'>,
+  maxTrialValues: number,
+): Promise<ModelProof> {
   if (model.ref.config.type === 'pipeline') {
     planModel(model)
     for (const part of twoParts(parts)) await proveOne(part, maxTrialValues)

@@ -67,8 +67,9 @@ class Runner {
       case 'prove':
         void this.#load(message.settings, async () => {
           const models = await loadModels(message.model, message.settings)
+          const rewrites = models.rewrites[message.model.revision]
           const proof = await this.#pipelines.proveModel(models, message.settings.maxTrialValues)
-          this.#send({ type: 'proved', proof: { ...proof, ...(models.rewrites ? { rewrites: models.rewrites } : {}) } })
+          this.#send({ type: 'proved', proof: { ...proof, ...(rewrites ? { rewrites } : {}) } })
         })
         return
       case 'run':

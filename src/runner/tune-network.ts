@@ -1,11 +1,11 @@
 /**
  * A loaded network in the form that runs fastest here: as it was exported, or rewritten. A published model brings the
- * choice that was made when it was proved; a bundled one is tried when it is first loaded.
+ * choice that was made when it was proved; a bundled one, and one that was proved elsewhere, is tried when it is first loaded.
  */
 import type { ModelConfig, ModelRef, RewriteChoice } from '../contract/model.js'
 import type { Predictor, Tensor, TensorSpec } from '../contract/tensor.js'
-import { chooseRewrites, createChosenPredictor } from '../predictors/choose-rewrites.js'
-import { ENGINE, type OnnxSettings } from '../predictors/onnxruntime.js'
+import { chooseRewrites, createChosenPredictor, isCurrent } from '../predictors/choose-rewrites.js'
+import type { OnnxSettings } from '../predictors/onnxruntime.js'
 import { elementCount } from '../predictors/tensor-conversion.js'
 
 /** Where neither the network nor its config fixes a size, as many voxels along an axis. */
@@ -23,13 +23,22 @@ export async function loadTuned(
   settings: OnnxSettings,
   trialMs: number,
 ): Promise<TunedNetwork> {
-  const known = trialMs > 0 && ref.rewrites?.engine === ENGINE ? ref.rewrites : undefined
-  const predictor = await createChosenPredictor(path, settings, known)
-  if (known || trialMs <= 0) return { predictor, rewrites: known }
+  const load = (choice?: RewriteChoice) => createChosenPredictor(path, settings, choice)
+  if (trialMs <= 0) return { predictor: await load(), rewrites: undefined }
+  if (
+    ref.rewrites &&
+    isCurrent(ref.rewrites, settings) &&
+    !(ref.rewrites.tooLong && ref.rewrites.originalMs <= trialMs)
+  ) {
+    const predictor = await load(ref.rewrites)
+    if (predictor.device === ref.rewrites.device) return { predictor, rewrites: ref.rewrites }
+    await predictor.close()
+  }
+  const predictor = await load()
   const rewrites = await tryRewrites(ref, path, settings, predictor, trialMs)
   if (!rewrites?.plan) return { predictor, rewrites }
   await predictor.close()
-  return { predictor: await createChosenPredictor(path, settings, rewrites), rewrites }
+  return { predictor: await load(rewrites), rewrites }
 }
 
 /** What a trial finds, on an input of the size that requests will bring; undefined where none can be made. */

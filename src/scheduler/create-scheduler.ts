@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os'
 import type { InferenceJob, Job, JobResult, ToolJob } from '../contract/job.js'
-import type { ModelProof, ModelRef } from '../contract/model.js'
+import type { ModelProof, ModelRef, RewriteChoice, RewriteChoices } from '../contract/model.js'
 import type { DeviceWish, RunnerSettings } from '../contract/wire.js'
 import { AppError } from '../errors.js'
 import { type Clock, systemClock } from '../util/clock.js'
@@ -35,6 +35,8 @@ export interface SchedulerOptions {
   readonly memoryBudgetBytes?: number | undefined
   /** A network whose one run takes longer than this is not tried rewritten; 0: none is. */
   readonly rewriteTrialMs: number
+  /** What trials have found, also before this start; absent: what they find is known until the end. */
+  readonly rewrites?: RewriteChoices
   readonly maxTrialValues: number
   /** Bytes of pre-transformed session images each runner keeps. */
   readonly cacheBytes: number
@@ -83,6 +85,7 @@ class ProcessScheduler implements Scheduler {
   readonly #current = new Map<string, string>()
   readonly #tools: Lane
   readonly #history = new History()
+  readonly #rewrites: RewriteChoices
   readonly #slots = new DeviceSlots((device) => {
     if (device === 'kserve' || device === 'none') return REMOTE_SLOTS
     return device === 'cpu' ? this.#options.instances : 1
@@ -101,6 +104,7 @@ class ProcessScheduler implements Scheduler {
     this.#observer = options.observer ?? nobody
     this.#clock = options.clock ?? systemClock
     this.#timers = options.timers ?? systemTimers
+    this.#rewrites = options.rewrites ?? rememberedRewrites()
     this.#memoryOf = options.memoryOf ?? residentBytes
     this.#trialPlaces = new Places(options.maxProofs)
     this.#tools = this.#makeLane('tools', undefined)
@@ -225,6 +229,7 @@ class ProcessScheduler implements Scheduler {
       start: () => this.#startRunner(name, { onUnplannedEnd: (why) => this.#observer.runnerEnded(model?.name, why) }),
       mayStart: (lane) => !this.#closing && (model === undefined || this.#hasRoom(lane)),
       onChange: (lane) => this.#onChange(lane),
+      rewrites: this.#rewrites,
       history: this.#history,
       clock: this.#clock,
       timers: this.#timers,
@@ -370,6 +375,11 @@ class ProcessScheduler implements Scheduler {
 
 function laneKey({ name, revision }: ModelRef): string {
   return `${name}@${revision}`
+}
+
+function rememberedRewrites(): RewriteChoices {
+  const known = new Map<string, RewriteChoice>()
+  return { known: (revision) => known.get(revision), keep: (revision, choice) => known.set(revision, choice) }
 }
 
 function badModel(message: string, cause?: unknown): AppError {

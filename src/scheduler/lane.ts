@@ -3,8 +3,9 @@
  * whether there is room for a runner; the lane decides what it does.
  */
 
+import { isDeepStrictEqual } from 'node:util'
 import type { Job, JobResult } from '../contract/job.js'
-import type { ModelRef, RewriteChoice } from '../contract/model.js'
+import type { ModelRef, RewriteChoices } from '../contract/model.js'
 import { AppError, type ErrorCode } from '../errors.js'
 import type { Clock } from '../util/clock.js'
 import type { Log } from '../util/log.js'
@@ -33,6 +34,8 @@ export interface LaneOptions {
   readonly mayStart: (lane: Lane) => boolean
   /** A runner became idle or ended: room may have come up. */
   readonly onChange: (lane: Lane) => void
+  /** What trials of rewritten networks found: what one runner has found spares the next one the trial. */
+  readonly rewrites: RewriteChoices
   readonly history: History
   readonly clock: Clock
   readonly timers: Timers
@@ -68,7 +71,6 @@ export class Lane {
   readonly options: LaneOptions
   readonly #queue = new FairQueue<Ticket>()
   readonly #workers = new Set<Worker>()
-  #rewrites: RewriteChoice | undefined
   readonly #running = new Set<Ticket>()
   #loadWaiters: { resolve: () => void; reject: (error: unknown) => void }[] = []
   #goneWaiters: (() => void)[] = []
@@ -257,7 +259,7 @@ export class Lane {
       rssBytes: runner.pid === undefined ? undefined : rssOf(runner.pid),
       device: runner.device,
       fallbackReason: runner.fallbackReason,
-      rewrites: runner.rewrites,
+      rewrites: runner.rewrites[model?.revision ?? ''],
       queued: this.#queue.size,
       until: state === 'ready' ? this.#until : undefined,
     }))
@@ -281,9 +283,12 @@ export class Lane {
       void worker.runner.stop()
     })
     try {
-      // A choice that one runner has made spares the next one the trial.
-      await worker.runner.load(model && this.#rewrites ? { ...model, rewrites: this.#rewrites } : model)
-      this.#rewrites ??= worker.runner.rewrites
+      const brought = model && withKnown(model, this.options.rewrites)
+      await worker.runner.load(brought)
+      for (const { revision, rewrites } of brought ? [brought, ...(brought.parts ?? [])] : []) {
+        const found = worker.runner.rewrites[revision]
+        if (found && !isDeepStrictEqual(found, rewrites)) this.options.rewrites.keep(revision, found)
+      }
       const { device, fallbackReason, pid } = worker.runner
       const fields = { runner: name, pid, device, ms: clock.now() - worker.startedAt }
       if (fallbackReason === undefined) log.info(fields, 'runner ready')
@@ -467,4 +472,13 @@ function tooSlow(name: string, ms: number): AppError {
 
 function keysOf({ images }: Job): string[] {
   return images.flatMap(({ cacheKey }) => cacheKey ?? [])
+}
+
+/** The model, and the models of a pipeline, each with what is known of its network. What a trial found here goes before a manifest. */
+function withKnown(model: ModelRef, known: RewriteChoices): ModelRef {
+  const own = <T extends Pick<ModelRef, 'revision' | 'rewrites'>>(one: T): T => {
+    const rewrites = known.known(one.revision)
+    return rewrites ? { ...one, rewrites } : one
+  }
+  return own(model.parts ? { ...model, parts: model.parts.map(own) } : model)
 }

@@ -57,7 +57,7 @@ export class RunnerProcess {
   #running: Running | undefined
   #jobs = 0
   #device: string | undefined
-  #rewrites: RewriteChoice | undefined
+  #rewrites: Readonly<Record<string, RewriteChoice>> = {}
   #fallbackReason: string | undefined
   #spent = false
   #ended = false
@@ -86,8 +86,8 @@ export class RunnerProcess {
     return this.#channel.pid
   }
 
-  /** What a trial of the network's rewrites found. */
-  get rewrites(): RewriteChoice | undefined {
+  /** What trials of networks rewritten found, by the revision of the model. */
+  get rewrites(): Readonly<Record<string, RewriteChoice>> {
     return this.#rewrites
   }
 
@@ -111,7 +111,7 @@ export class RunnerProcess {
     const message = await answer
     if (message.type !== 'loaded') throw new AppError('INTERNAL', 'a runner answered out of turn')
     this.#device = message.device
-    this.#rewrites = message.rewrites
+    this.#rewrites = message.rewrites ?? {}
     this.#fallbackReason = message.fallbackReason
     this.#startWatch()
   }

@@ -9,6 +9,8 @@ export const TMP = 'tmp'
 export const SERVERS = 'servers'
 /** Who changed which model. Never removed by the workspace. */
 export const AUDIT = 'audit'
+/** What trials of rewritten networks found, by model and machine. */
+export const REWRITES = 'rewrites'
 /** Under models/; no model can be called so. */
 export const LOCKS_FOLDER = '.locks'
 
@@ -25,6 +27,9 @@ export const HOLD = new RegExp(`^(server-${UUID})\\.hold$`)
 export const INCOMING_SESSION = new RegExp(`^(server-${UUID})\\.${UUID}\\.part$`)
 /** What is being removed: everything gets such a name first, so that a removal cut short leaves no half of anything. */
 export const DISCARDED = new RegExp(`^${UUID}\\.discarded$`)
+
+/** rewrites/<hash>.json, and on its way there */
+export const KEPT_CHOICE = new RegExp(`^[0-9a-f]{64}\\.json(\\.${UUID}\\.tmp)?$`)
 
 const MODEL_FILE = new RegExp(`^([0-9a-f]{64}\\.(onnx|d)|${UUID}\\.part|manifest\\.json(\\.${UUID}\\.tmp)?)$`)
 
@@ -50,6 +55,7 @@ export async function isOldRequests(folder: string): Promise<boolean> {
 /** What may be removed at all, by the steps of its path in the workspace. */
 const REMOVABLE: readonly (readonly RegExp[])[] = [
   [/^models$/, /^[A-Za-z0-9]/, MODEL_FILE],
+  [/^rewrites$/, KEPT_CHOICE],
   [/^sessions$/, SESSION],
   [/^sessions$/, INCOMING_SESSION],
   [/^tmp$/, SERVER],

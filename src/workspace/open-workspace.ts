@@ -9,7 +9,7 @@ import { basename, dirname, join, relative, resolve, sep } from 'node:path'
 import { Background } from '../util/background.js'
 import type { Log } from '../util/log.js'
 import { markWorkspace } from './mark.js'
-import { DISCARDED, isRemovable, MODELS, SERVERS, SESSIONS, TMP } from './names.js'
+import { DISCARDED, isRemovable, MODELS, REWRITES, SERVERS, SESSIONS, TMP } from './names.js'
 import { Servers } from './servers.js'
 
 /** How often we look whether our own lease still stands, and for what is left of others. */
@@ -21,6 +21,8 @@ export interface Workspace {
   readonly path: string
   readonly models: string
   readonly sessions: string
+  /** See kept-choices.ts. */
+  readonly rewrites: string
   /** Where this server's requests keep their files; gone when it closes. */
   readonly requests: string
   /** This server's name, for what it holds. */
@@ -53,8 +55,8 @@ export async function openWorkspace(path: string, options: WorkspaceOptions): Pr
   const { log } = options
   const state = await markWorkspace(root)
   if (state === 'old') log.info({}, 'a workspace of an earlier Aidant is taken over; what is not its own stays')
-  const [models, sessions, tmp] = [MODELS, SESSIONS, TMP].map((name) => join(root, name)) as [string, string, string]
-  for (const folder of [models, sessions]) await mkdir(folder, { recursive: true })
+  const [models, sessions, rewrites, tmp] = folders(root)
+  for (const folder of [models, sessions, rewrites]) await mkdir(folder, { recursive: true })
 
   const discard = async (given: string): Promise<void> => {
     const steps = relative(root, resolve(given)).split(sep)
@@ -69,7 +71,7 @@ export async function openWorkspace(path: string, options: WorkspaceOptions): Pr
   const background = new Background(log)
   const sweep = async () => {
     await servers.sweep()
-    for (const path of await discardedIn([sessions, tmp, ...(await foldersOf(models))])) await discard(path)
+    for (const path of await discardedIn([sessions, rewrites, tmp, ...(await foldersOf(models))])) await discard(path)
   }
   // The first look is not worth a start that fails.
   void background.start('what earlier servers left', sweep)
@@ -80,6 +82,7 @@ export async function openWorkspace(path: string, options: WorkspaceOptions): Pr
     path: root,
     models,
     sessions,
+    rewrites,
     requests: servers.requests,
     server: servers.own,
     mayServe: (server) => servers.mayServe(server),
@@ -92,6 +95,10 @@ export async function openWorkspace(path: string, options: WorkspaceOptions): Pr
       await servers.close()
     },
   }
+}
+
+function folders(root: string): [string, string, string, string] {
+  return [join(root, MODELS), join(root, SESSIONS), join(root, REWRITES), join(root, TMP)]
 }
 
 async function renameIfThere(from: string, to: string): Promise<boolean> {

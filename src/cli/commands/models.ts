@@ -31,6 +31,7 @@ interface Optimised {
   readonly rewrites: Readonly<Record<string, number>>
   readonly original_ms: number
   readonly chosen_ms: number
+  readonly too_long?: boolean
 }
 interface Running {
   readonly model: string
@@ -178,7 +179,9 @@ function partLines(parts: readonly Part[]): string[] {
   })
 }
 
-function gain({ engine, plan, rewrites, original_ms: before, chosen_ms: now }: Optimised): string {
+function gain({ engine, plan, rewrites, original_ms: before, chosen_ms: now, too_long: tooLong }: Optimised): string {
+  if (tooLong)
+    return `runs as it was exported: a run of ${before} ms is too long to be tried rewritten (--optimise-trial), ${engine}`
   if (plan === null) return `runs as it was exported: rewritten it was not faster (${before} ms a run, ${engine})`
   const what = Object.entries(rewrites).map(([name, count]) => `${count} x ${name}`)
   return `runs rewritten (${what.join(', ')}): ${now} ms a run instead of ${before} ms, ${engine}`

@@ -27,6 +27,10 @@ const Optimised = z
     rewrites: z.record(z.string(), z.number()).meta({ description: 'nodes that each rewrite replaced' }),
     original_ms: z.number().meta({ description: 'one run of the network as exported' }),
     chosen_ms: z.number().meta({ description: 'one run as it is used' }),
+    too_long: z
+      .boolean()
+      .optional()
+      .meta({ description: 'one run took longer than --optimise-trial: nothing was tried' }),
   })
   .meta({ id: 'Optimised', description: 'whether the network runs rewritten into an equal one, and what that gains' })
 
@@ -330,8 +334,22 @@ function adminModel(entry: ModelEntry, runners: readonly RunnerStatus[]): z.infe
   }
 }
 
-function optimised({ engine, plan, rewrites, originalMs, chosenMs }: RewriteChoice): z.infer<typeof Optimised> {
-  return { engine, plan, rewrites, original_ms: round2(originalMs), chosen_ms: round2(chosenMs) }
+function optimised({
+  engine,
+  plan,
+  rewrites,
+  originalMs,
+  chosenMs,
+  tooLong,
+}: RewriteChoice): z.infer<typeof Optimised> {
+  return {
+    engine,
+    plan,
+    rewrites,
+    original_ms: round2(originalMs),
+    chosen_ms: round2(chosenMs),
+    ...(tooLong ? { too_long: true } : {}),
+  }
 }
 
 function round2(value: number): number {

@@ -216,6 +216,21 @@ describe('bundled models', () => {
     expect(readdirSync(home.folder).filter((name) => name !== '.locks')).toEqual([])
   })
 
+  it('show what a trial of their network found on this machine', async () => {
+    await using home = await bundled()
+    const found = { engine: 'engine 1', plan: null, rewrites: {}, originalMs: 2, chosenMs: 2 }
+    const asked: string[] = []
+    const known = (revision: string) => {
+      asked.push(revision)
+      return found
+    }
+    const { registry } = await home.open({ rewrites: { known } })
+    const { revision, rewrites } = registry.get('organ')
+    expect(rewrites).toEqual(found)
+    expect(asked).toEqual([revision])
+    await registry.close()
+  })
+
   it('give way to a workspace copy of their name', async () => {
     await using home = await bundled()
     const { registry } = await home.open()

@@ -2,10 +2,10 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import type { ModelRef } from '../../../src/contract/model.js'
+import type { ModelRef, RewriteChoice } from '../../../src/contract/model.js'
 import { makeNode } from '../../../src/onnx/graph.js'
 import { writeModel } from '../../../src/onnx/model-file.js'
-import { ENGINE, type OnnxSettings } from '../../../src/predictors/onnxruntime.js'
+import { ENGINE, type OnnxSettings, threadsOf } from '../../../src/predictors/onnxruntime.js'
 import { loadTuned } from '../../../src/runner/tune-network.js'
 import { makeModel, weight } from '../../helpers/onnx-model.js'
 import { modelRef, plainConfig } from '../../helpers/runner-fixtures.js'
@@ -33,13 +33,40 @@ test('a network without a known choice is tried when it is loaded, and answers a
   for (const [i, value] of Array.from(wanted.y!.data).entries()) expect(got.y!.data[i]).toBeCloseTo(value, 4)
 })
 
+const choice: RewriteChoice = {
+  ...{ engine: ENGINE, device: 'cpu', threads: threadsOf(settings), plan: 'phases', rewrites: { known: 1 } },
+  ...{ originalMs: 2, chosenMs: 1 },
+}
+
 test('a choice that a model brings is followed without a trial', async () => {
-  const rewrites = { engine: ENGINE, plan: 'phases', rewrites: { known: 1 }, originalMs: 2, chosenMs: 1 }
-  const tuned = await loadTuned(small({ rewrites }), path, settings, 10_000)
-  expect(tuned.rewrites).toBe(rewrites)
+  const tuned = await loadTuned(small({ rewrites: choice }), path, settings, 10_000)
+  expect(tuned.rewrites).toBe(choice)
 })
 
-test('a network whose run would hold up its first user is not tried', async () => {
+test.each([
+  ['engine', { engine: 'onnxruntime-node 0.0.0' }],
+  ['device', { device: 'cuda:0' }],
+  ['number of threads', { threads: 1000 }],
+  ['time of Aidant that did not say where it was measured', { device: undefined, threads: undefined }],
+])('a choice of another %s is made anew', async (_, other) => {
+  const tuned = await loadTuned(small({ rewrites: { ...choice, ...other } }), path, settings, 10_000)
+  expect(tuned.rewrites).toMatchObject({ engine: ENGINE, device: 'cpu', threads: threadsOf(settings) })
+  expect(tuned.rewrites?.rewrites).not.toEqual({ known: 1 })
+})
+
+test('a network whose run would hold up its first user is not tried, and not run for that again', async () => {
   const { rewrites } = await loadTuned(small(), path, settings, 1e-9)
-  expect(rewrites).toBeUndefined()
+  expect(rewrites).toMatchObject({ plan: null, tooLong: true })
+  const again = await loadTuned(small({ rewrites }), path, settings, 1e-9)
+  expect(again.rewrites).toBe(rewrites)
+})
+
+test('a network that was too slow for a trial is tried when a trial may take longer', async () => {
+  const { rewrites } = await loadTuned(
+    small({ rewrites: { ...choice, plan: null, tooLong: true } }),
+    path,
+    settings,
+    10_000,
+  )
+  expect(rewrites?.tooLong).toBeUndefined()
 })

@@ -2,6 +2,8 @@
 import { setMaxListeners } from 'node:events'
 import { describe, expect, it } from 'vitest'
 import { Config } from '../../../src/config/schema.js'
+import type { RewriteChoice, RewriteChoices } from '../../../src/contract/model.js'
+import type { ToRunner } from '../../../src/contract/wire.js'
 import { AppError } from '../../../src/errors.js'
 import { createScheduler, type SchedulerOptions } from '../../../src/scheduler/create-scheduler.js'
 import type { JobProgress } from '../../../src/scheduler/scheduler.js'
@@ -555,6 +557,44 @@ describe('trials', () => {
     await expect(waiting).rejects.toMatchObject({ message: 'gone' })
     await settle()
     expect(farm.runners).toHaveLength(1)
+  })
+})
+
+describe('what trials of rewritten networks found', () => {
+  const found = { engine: 'engine 1', plan: null, rewrites: {}, originalMs: 2, chosenMs: 2 }
+  const brought = (farm: FakeFarm) => (farm.last.sent[0] as Extract<ToRunner, { type: 'load' }>).model
+
+  it('is kept by revision, and brought by the next load; the models of a pipeline are no exception', async () => {
+    const kept = new Map<string, RewriteChoice>()
+    const rewrites: RewriteChoices = { known: (key) => kept.get(key), keep: (key, choice) => kept.set(key, choice) }
+    const model = modelRef('both', {
+      revision: 'p',
+      parts: [modelRef('a', { revision: 'a1' }), modelRef('b', { revision: 'b1' })],
+    })
+    const first = build({ rewrites }, new FakeFarm({ loadsAtOnce: false }))
+    const loaded = first.scheduler.load(model)
+    await settle()
+    expect(brought(first.farm)?.parts?.map((part) => part.rewrites)).toEqual([undefined, undefined])
+    first.farm.last.say({ type: 'loaded', device: 'cpu', rewrites: { a1: found } })
+    await loaded
+    expect([...kept]).toEqual([['a1', found]])
+    const second = build({ rewrites }, new FakeFarm({ loadsAtOnce: false }))
+    void second.scheduler.load(model)
+    await settle()
+    expect(brought(second.farm)?.parts?.map((part) => part.rewrites)).toEqual([found, undefined])
+  })
+
+  it('goes before what the manifest says, and is not written again when it is followed', async () => {
+    const writes: string[] = []
+    const rewrites: RewriteChoices = { known: () => found, keep: (key) => writes.push(key) }
+    const { scheduler, farm } = build({ rewrites }, new FakeFarm({ loadsAtOnce: false }))
+    const loaded = scheduler.load(modelRef('m', { revision: 'r', rewrites: { ...found, engine: 'engine 0' } }))
+    await settle()
+    expect(brought(farm)?.rewrites).toEqual(found)
+    farm.last.say({ type: 'loaded', device: 'cpu', rewrites: { r: found } })
+    await loaded
+    expect(writes).toEqual([])
+    expect(scheduler.status()[0]?.rewrites).toEqual(found)
   })
 })
 
