@@ -70,14 +70,26 @@ function markForeground({ size, data }: Volume, z: number, scratch: SliceScratch
   const voxels = size[0] * size[1]
   const from = z * voxels
   if (isAllZeroBytes(data, from, voxels)) return false
-  if (scratch.foreground.length !== voxels) scratch.foreground = new Uint8Array(voxels)
+  if (scratch.foreground.length === voxels) scratch.foreground.fill(0)
+  else scratch.foreground = new Uint8Array(voxels)
   const { foreground } = scratch
-  for (let i = 0; i < voxels; i++) {
-    const value = data[from + i]!
-    foreground[i] = value < 0 || value > 0 ? 1 : 0
+  const width = data.BYTES_PER_ELEMENT
+  const start = data.byteOffset + from * width
+  // Most of a mask is nothing: words of it are passed over. What a header's offset leaves askew is looked at one by one.
+  const words = start % 4 === 0 ? new Int32Array(data.buffer, start, (voxels * width) >> 2) : new Int32Array(0)
+  const each = 4 / width
+  const inWords = Math.floor(words.length * each)
+  for (let w = 0; w < words.length; w++) {
+    if (words[w] === 0) continue
+    const end = (w + 1) * each
+    for (let i = Math.floor(w * each); i < end; i++) if (isForeground(data[from + i]!)) foreground[i] = 1
   }
+  for (let i = inWords; i < voxels; i++) if (isForeground(data[from + i]!)) foreground[i] = 1
   return true
 }
+
+/** NaN is none. */
+const isForeground = (value: number): boolean => value < 0 || value > 0
 
 /** Whether every byte of these voxels is zero: a comparison of memory, ten times faster than looking at each voxel. */
 function isAllZeroBytes(data: VoxelArray, from: number, count: number): boolean {

@@ -5,13 +5,18 @@
 import { createWriteStream } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type Readable, Transform } from 'node:stream'
+import type { Readable, Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type {} from '@fastify/multipart'
 import type { FastifyRequest } from 'fastify'
 import { AppError } from '../errors.js'
 import { inChannelOrder } from '../util/channel-order.js'
 import { parseParams } from '../util/parse-params.js'
+
+/** Bytes of a file that the parser holds while earlier ones are on their way to the disk. */
+const READ_AHEAD_BYTES = 1024 * 1024
+/** Bytes that wait for the disk: what arrived during one write goes out in the next, in one call. */
+const WRITE_AHEAD_BYTES = 4 * 1024 * 1024
 
 export interface UploadLimits {
   /** Bytes of all files of one request together. */
@@ -95,6 +100,8 @@ async function receiveParts(request: FastifyRequest, folder: string, limits: Upl
     // A field of JSON would be parsed on arrival, and the text be lost; as a file it is read as it is.
     isPartAFile: (name: string | undefined, type: string | undefined, filename: string | undefined) =>
       filename !== undefined || name === 'params' || type === 'application/octet-stream',
+    fileHwm: READ_AHEAD_BYTES,
+    highWaterMark: READ_AHEAD_BYTES,
     limits: {
       fieldNameSize: 200,
       fieldSize: Math.min(MOST_FIELD_BYTES, limits.maxParamsBytes),
@@ -150,7 +157,9 @@ function checkLength(request: FastifyRequest, limits: UploadLimits): void {
 }
 
 async function store(request: FastifyRequest, source: Readable, path: string, counter: ByteCounter): Promise<void> {
-  await pipeline(source, counter.stream(), createWriteStream(path, { flags: 'wx' }))
+  const sink = createWriteStream(path, { flags: 'wx', highWaterMark: WRITE_AHEAD_BYTES })
+  counter.watch(source, sink)
+  await pipeline(source, sink)
   if (request.raw.destroyed && !request.raw.complete)
     throw new AppError('CANCELLED', 'the client went away during the upload')
 }
@@ -166,7 +175,7 @@ async function readText(source: Readable, most: number): Promise<string> {
   return Buffer.concat(chunks).toString('utf8')
 }
 
-/** Counts the file bytes of one request and fails the stream that crosses the limit. */
+/** Counts the file bytes of one request and fails the file that crosses the limit. */
 class ByteCounter {
   readonly #limits: UploadLimits
   bytes = 0
@@ -175,14 +184,12 @@ class ByteCounter {
     this.#limits = limits
   }
 
-  stream(): Transform {
-    return new Transform({
-      transform: (chunk: Buffer, _encoding, done) => {
-        this.bytes += chunk.length
-        const { maxUploadBytes, bytesFlag } = this.#limits
-        if (this.bytes > maxUploadBytes) done(tooLarge('the upload', maxUploadBytes, bytesFlag))
-        else done(null, chunk)
-      },
+  /** Looks on: a stream between the two would cost a turn of its own for every piece. */
+  watch(source: Readable, sink: Writable): void {
+    const { maxUploadBytes, bytesFlag } = this.#limits
+    source.on('data', (chunk: Buffer) => {
+      this.bytes += chunk.length
+      if (this.bytes > maxUploadBytes) sink.destroy(tooLarge('the upload', maxUploadBytes, bytesFlag))
     })
   }
 }

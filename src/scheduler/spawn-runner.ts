@@ -40,7 +40,7 @@ const OUTPUT_KEPT = 2000
 export const spawnRunner: SpawnRunner = (entry, events) => {
   const child = fork(entry.path, [], {
     execArgv: [...entry.execArgv],
-    env: runnerEnvironment(),
+    env: runnerEnvironment(process.env),
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
   })
   giveWayToServer(child.pid)
@@ -73,9 +73,20 @@ export const spawnRunner: SpawnRunner = (entry, events) => {
   }
 }
 
-/** A runner works on files of strangers with networks of strangers: the server's own settings, tokens among them, stay out. */
-function runnerEnvironment(): NodeJS.ProcessEnv {
-  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.toUpperCase().startsWith('AIDANT_')))
+/**
+ * Linux with glibc: arrays of megabytes come in pages of 2 MB instead of 512 times as many of 4 KB. A volume is then read
+ * in half the time, most of which went into first touching its memory. Other systems do not know the variable.
+ */
+const LARGE_PAGES = 'glibc.malloc.hugetlb=1'
+
+/**
+ * The server's environment for a runner. It works on files of strangers with networks of strangers: the server's own
+ * settings, tokens among them, stay out. Tunables that an operator has set go before ours.
+ */
+export function runnerEnvironment(server: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const kept = Object.entries(server).filter(([name]) => !name.toUpperCase().startsWith('AIDANT_'))
+  const tunables = server.GLIBC_TUNABLES ? `${LARGE_PAGES}:${server.GLIBC_TUNABLES}` : LARGE_PAGES
+  return { ...Object.fromEntries(kept), GLIBC_TUNABLES: tunables }
 }
 
 /** How much nicer a runner is than the server. */
