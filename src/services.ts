@@ -394,6 +394,7 @@ export function schedulerSettings(config: Config): SchedulerOptions {
     keepAliveMs: config.keepAlive * 1000,
     maxLoadedModels: config.maxLoadedModels,
     instances: config.instances,
+    spareKeepAliveMs: config.spareKeepAlive * 1000,
     memoryBudgetBytes: config.memoryBudget === 0 ? undefined : config.memoryBudget,
     rewriteTrialMs: config.optimise === 'off' ? 0 : config.optimiseTrial * 1000,
     networkBytes: config.networkMemory,

@@ -58,6 +58,13 @@ const count = (low: number, high: number) =>
     toNumber,
     z.number({ error: 'must be a whole number' }).int({ error: 'must be a whole number' }).min(low).max(high),
   )
+const countOrAuto = (low: number, high: number) =>
+  z.preprocess(
+    (value) => (value === 'auto' ? value : toNumber(value)),
+    z.union([z.literal('auto'), z.number().int().min(low).max(high)], {
+      error: `must be auto or a whole number from ${low} to ${high}`,
+    }),
+  )
 const flag = () => z.preprocess(toBoolean, z.boolean({ error: 'must be true or false' }))
 const list = () => z.preprocess(toList, z.array(z.string()))
 const hostList = () =>
@@ -327,13 +334,22 @@ export const Config = z.object({
   maxLoadedModels: count(1, 1000)
     .default(4)
     .meta(about('models', 'COUNT', 'models in memory at once; the least recently used idle one makes room')),
-  instances: count(1, 16)
-    .default(1)
+  instances: countOrAuto(1, 16)
+    .default('auto')
     .meta(
       about(
         'models',
         'COUNT',
-        'runners of one model while jobs wait for it, each with its own memory; more than 1 suits many users of small models',
+        'runners of one model while jobs wait for it, each with its own memory; auto: two (more from 9 cores on) while that is worth it and memory is free',
+      ),
+    ),
+  spareKeepAlive: seconds(1)
+    .default(60)
+    .meta(
+      about(
+        'models',
+        'SECONDS',
+        'with --instances auto, a further runner of a model is ended after this time without use',
       ),
     ),
   memoryBudget: bytes(0)

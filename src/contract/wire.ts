@@ -23,8 +23,8 @@ export const RunnerSettings = z
     device: DeviceWish,
     /** onnxruntime's arena: off where memory is short. */
     arena: z.boolean(),
-    /** Threads of a network whose model says no number; absent: one for each core. */
-    threads: z.number().optional(),
+    /** Threads of a network that shares the cores with others, where its model says no number; absent: none ever does. */
+    shareThreads: z.number().optional(),
     /** A network whose one run takes longer than this is not tried rewritten; 0: none is. Milliseconds. */
     rewriteTrialMs: z.number(),
     /** Values of one array that the trial of a pipeline may make; what makes more is not tried further. */
@@ -46,7 +46,8 @@ export const ToRunner = z.discriminatedUnion('type', [
   z.object({ type: z.literal('prove'), model: ModelRef, settings: RunnerSettings }),
   z.object({ type: z.literal('run'), id: z.int(), job: Job }),
   z.object({ type: z.literal('cancel'), id: z.int() }),
-  z.object({ type: z.literal('grant'), id: z.int() }),
+  /** The device is the job's: all of it, or, `shared`, a share of its cores. */
+  z.object({ type: z.literal('grant'), id: z.int(), shared: z.boolean() }),
   /** Somebody else waits for the device. */
   z.object({ type: z.literal('yield'), id: z.int() }),
   /** Are you there? A runner that does not compute answers at once. */
@@ -79,6 +80,8 @@ export const FromRunner = z.discriminatedUnion('type', [
     fallbackReason: Text.optional(),
     /** What trials of networks rewritten have found, by revision: of the model, or of the models of a pipeline. */
     rewrites: z.record(z.string(), RewriteChoice).optional(),
+    /** Whether its networks can run on a share of the cores; absent: they cannot. */
+    shares: z.boolean().optional(),
   }),
   z.object({ type: z.literal('proved'), proof: ModelProof }),
   z.object({ type: z.literal('pong') }),

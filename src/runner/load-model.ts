@@ -12,6 +12,7 @@ import { createKservePredictor } from '../predictors/kserve.js'
 import { NetworkShelf, shelvedPredictor } from '../predictors/network-shelf.js'
 import type { OnnxSettings } from '../predictors/onnxruntime.js'
 import { pixelScale } from '../predictors/pixel-scale.js'
+import { type CoreUse, onSharedCores } from '../predictors/shared-cores.js'
 import { createFetchPolicy } from '../util/fetch-policy.js'
 import { folderBytes } from '../util/folder-bytes.js'
 import { createGuardedFetch } from '../util/guarded-fetch.js'
@@ -23,32 +24,44 @@ export interface LoadedModels {
   readonly parts: readonly LoadedModel[]
   /** What trials of networks rewritten found, by the revision of the model, or of the model of a pipeline. */
   readonly rewrites: Readonly<Record<string, RewriteChoice>>
+  /** Whether all its networks can run on a share of the cores; absent: they cannot. */
+  readonly shares?: boolean | undefined
 }
 
-/** Loads a model, or the models of a pipeline, into this process. */
-export async function loadModels(ref: ModelRef, settings: RunnerSettings): Promise<LoadedModels> {
+/** One loaded model, as LoadedModels has it. */
+interface Opened {
+  readonly model: LoadedModel
+  readonly rewrites: RewriteChoice | undefined
+  readonly shares: boolean
+}
+
+/** Loads a model, or the models of a pipeline, into this process. `cores` says, at every run, whether it has them to itself. */
+export async function loadModels(
+  ref: ModelRef,
+  settings: RunnerSettings,
+  cores: Readonly<CoreUse> = { shared: false },
+): Promise<LoadedModels> {
   const parts: LoadedModel[] = []
   const rewrites: Record<string, RewriteChoice> = {}
+  let shares = true
   const load = async (one: ModelRef): Promise<LoadedModel> => {
-    const loaded = await loadOne(one, settings)
-    if (loaded.rewrites) rewrites[one.revision] = loaded.rewrites
-    return loaded.model
+    const opened = await loadOne(one, settings, cores)
+    if (opened.rewrites) rewrites[one.revision] = opened.rewrites
+    shares &&= opened.shares
+    return opened.model
   }
   for (const part of ref.parts ?? []) parts.push(await load(part))
-  if (ref.config.type !== 'pipeline') return { model: await load(ref), parts, rewrites }
+  if (ref.config.type !== 'pipeline') return { model: await load(ref), parts, rewrites, shares }
   if (parts.length === 0)
     throw new AppError('BAD_MODEL', `pipeline '${ref.name}' names no models that could run`, {
       hint: 'load the models named in its config first',
     })
-  return { model: { ref, predictor: pipelinePredictor(ref, parts) }, parts, rewrites }
+  return { model: { ref, predictor: pipelinePredictor(ref, parts) }, parts, rewrites, shares }
 }
 
 /** A model of one network, or of an encoder and a decoder. */
-function loadOne(
-  ref: ModelRef,
-  settings: RunnerSettings,
-): Promise<{ readonly model: LoadedModel; readonly rewrites: RewriteChoice | undefined }> {
-  return whileThere(ref, () => openOne(ref, settings))
+function loadOne(ref: ModelRef, settings: RunnerSettings, cores: Readonly<CoreUse>): Promise<Opened> {
+  return whileThere(ref, () => openOne(ref, settings, cores))
 }
 
 /**
@@ -69,13 +82,10 @@ async function whileThere<T>({ name, weightsPath, morePaths }: ModelRef, work: (
   }
 }
 
-async function openOne(
-  ref: ModelRef,
-  settings: RunnerSettings,
-): Promise<{ readonly model: LoadedModel; readonly rewrites: RewriteChoice | undefined }> {
+async function openOne(ref: ModelRef, settings: RunnerSettings, cores: Readonly<CoreUse>): Promise<Opened> {
   if (!ref.config.inference.parts) {
-    const { rewrites, ...loaded } = await loadNetwork(ref, settings)
-    return { model: { ref, ...loaded }, rewrites }
+    const { rewrites, shares, ...loaded } = await loadNetwork(ref, settings, cores)
+    return { model: { ref, ...loaded }, rewrites, shares }
   }
   const [path] = ref.morePaths ?? []
   if (ref.weightsPath === undefined || path === undefined)
@@ -88,13 +98,19 @@ async function openOne(
   const { predictor: encoder, rewrites } = await loadTuned(ref, ref.weightsPath, onnx, rewriteTrialMs)
   const decoder = await createChosenPredictor(path, onnx, undefined)
   const scales = await pixelScale(ref.weightsPath, encoder.inputs[0]?.name)
-  return { model: assembleParts(ref, encoder, decoder, scales), rewrites }
+  const [first, second] = [
+    sharing(encoder, ref.weightsPath, onnx, rewrites, settings, cores),
+    sharing(decoder, path, onnx, undefined, settings, cores),
+  ]
+  const model = assembleParts(ref, first.predictor, second.predictor, scales)
+  return { model, rewrites, shares: first.shares && second.shares }
 }
 
 async function loadNetwork(
   ref: ModelRef,
   settings: RunnerSettings,
-): Promise<TunedNetwork & Pick<LoadedModel, 'networks'>> {
+  cores: Readonly<CoreUse>,
+): Promise<TunedNetwork & Pick<LoadedModel, 'networks'> & Pick<Opened, 'shares'>> {
   const { inference } = ref.config
   if (inference.engine === 'kserve') {
     if (!inference.kserve)
@@ -105,7 +121,7 @@ async function loadNetwork(
       ...inference.kserve,
       fetch: createGuardedFetch(createFetchPolicy(settings.fetch.allow), settings.fetch),
     })
-    return { predictor, rewrites: undefined }
+    return { predictor, rewrites: undefined, shares: false }
   }
   if (ref.weightsPath === undefined)
     throw new AppError('BAD_MODEL', `model '${ref.name}' has no weights`, {
@@ -114,7 +130,8 @@ async function loadNetwork(
   const { rewriteTrialMs } = settings
   const onnx = onnxSettings(ref, settings)
   const { predictor, rewrites } = await loadTuned(ref, ref.weightsPath, onnx, rewriteTrialMs)
-  if (!ref.morePaths || ref.morePaths.length === 0) return { predictor, rewrites }
+  if (!ref.morePaths || ref.morePaths.length === 0)
+    return { ...sharing(predictor, ref.weightsPath, onnx, rewrites, settings, cores), rewrites }
   const paths = [ref.weightsPath, ...ref.morePaths]
   // most are of one kind: what is faster for the first is taken for all
   const open = (path: string) => () => whileThere(ref, () => createChosenPredictor(path, onnx, rewrites))
@@ -123,7 +140,27 @@ async function loadNetwork(
     settings.networkBytes,
   )
   await shelf.adopt(0, predictor)
-  return { predictor: await shelvedPredictor(shelf, 0), rewrites, networks: shelf }
+  return { predictor: await shelvedPredictor(shelf, 0), rewrites, networks: shelf, shares: false }
+}
+
+/**
+ * The network of `path`, opened as `predictor`, so that it can also run on a share of the cores; and whether it can. One
+ * whose config says its threads has those, alone and beside others.
+ */
+function sharing(
+  predictor: Predictor,
+  path: string,
+  onnx: OnnxSettings,
+  rewrites: RewriteChoice | undefined,
+  { shareThreads }: RunnerSettings,
+  cores: Readonly<CoreUse>,
+): { readonly predictor: Predictor; readonly shares: boolean } {
+  if (shareThreads === undefined || predictor.device !== 'cpu') return { predictor, shares: false }
+  const own = onnx.session.intraOpThreads
+  if (own !== undefined) return { predictor, shares: own <= shareThreads }
+  const narrow = { ...onnx, session: { ...onnx.session, intraOpThreads: shareThreads } }
+  const openShare = () => createChosenPredictor(path, narrow, rewrites)
+  return { predictor: onSharedCores(predictor, openShare, cores), shares: true }
 }
 
 /** Of an ONNX file, and of the folder of its own in which it lies beside its external data. */
@@ -147,8 +184,6 @@ function pipelinePredictor(ref: ModelRef, parts: readonly LoadedModel[]): Predic
   }
 }
 
-/** How the networks of a model are opened; the config's own number of threads goes before the server's. */
-function onnxSettings({ config }: ModelRef, { device, arena, threads }: RunnerSettings): OnnxSettings {
-  const { session } = config.inference
-  return { device, arena, session: threads === undefined ? session : { intraOpThreads: threads, ...session } }
+function onnxSettings({ config }: ModelRef, { device, arena }: RunnerSettings): OnnxSettings {
+  return { device, arena, session: config.inference.session }
 }

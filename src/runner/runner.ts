@@ -10,6 +10,7 @@ import { AppError, toErrorRecord } from '../errors.js'
 import type { RunInference, RunTool } from '../pipelines/run.js'
 import { ModelChangedError } from '../predictors/model-changed.js'
 import { isOutOfMemory, OutOfMemoryError } from '../predictors/out-of-memory.js'
+import type { CoreUse } from '../predictors/shared-cores.js'
 import { RunnerJobControl } from './job-control.js'
 import { type LoadedModels, loadModels } from './load-model.js'
 import { VolumeCache } from './volume-cache.js'
@@ -43,6 +44,7 @@ class Runner {
   readonly #send: (message: FromRunner) => void
   #models: LoadedModels | undefined
   #cache = new VolumeCache(0)
+  readonly #cores: CoreUse = { shared: false }
   #running: { readonly id: number; readonly control: RunnerJobControl } | undefined
 
   constructor(pipelines: Pipelines, send: (message: FromRunner) => void) {
@@ -54,13 +56,14 @@ class Runner {
     switch (message.type) {
       case 'load':
         void this.#load(message.settings, async () => {
-          this.#models = message.model && (await loadModels(message.model, message.settings))
+          this.#models = message.model && (await loadModels(message.model, message.settings, this.#cores))
           const predictor = this.#models?.model.predictor
           this.#send({
             type: 'loaded',
             device: predictor?.device ?? 'none',
             ...(predictor?.fallbackReason === undefined ? {} : { fallbackReason: predictor.fallbackReason }),
             ...(this.#models?.rewrites ? { rewrites: this.#models.rewrites } : {}),
+            ...(this.#models?.shares ? { shares: true } : {}),
           })
         })
         return
@@ -79,8 +82,10 @@ class Runner {
         if (this.#running?.id === message.id) this.#running.control.cancel()
         return
       case 'grant':
-        if (this.#running?.id === message.id) this.#running.control.granted()
-        else this.#send({ type: 'release', id: message.id })
+        if (this.#running?.id === message.id) {
+          this.#cores.shared = message.shared
+          this.#running.control.granted()
+        } else this.#send({ type: 'release', id: message.id })
         return
       case 'yield':
         if (this.#running?.id === message.id) this.#running.control.yield()

@@ -27,10 +27,13 @@ export interface SchedulerOptions {
   /** Models loaded at a time, at least 1. */
   readonly maxLoadedModels: number
   /**
-   * Runners of one model at a time, at least 1; each counts as a loaded model, and none makes another model go. With
-   * several, as many networks run on the processor at once, each with its share of the cores.
+   * Runners of one model at a time, at least 1; each counts as a loaded model, and none makes another model go. While
+   * several work, as many networks run on the processor at once, each with its share of the cores. 'auto': of a model that
+   * can share the cores, as many as `sharesOf` them, while the work that waits is worth it and there is memory.
    */
-  readonly instances: number
+  readonly instances: number | 'auto'
+  /** With 'auto', a further runner is ended after so long without use. */
+  readonly spareKeepAliveMs: number
   /** Bytes that all runners together should stay under: above it, idle ones are ended, and each runs without an arena. */
   readonly memoryBudgetBytes?: number | undefined
   /** A network whose one run takes longer than this is not tried rewritten; 0: none is. */
@@ -62,12 +65,24 @@ export interface SchedulerOptions {
   readonly spawn?: SpawnRunner
   /** Resident bytes of a process, where they can be known. */
   readonly memoryOf?: (pid: number) => number | undefined
+  /** Bytes that processes may still take before the system is out of memory. */
+  readonly freeMemory?: () => number
+  /** Cores that networks may use. */
+  readonly cores?: number
   /** Milliseconds a process has computed, where that can be known. */
   readonly processorMs?: (pid: number) => number | undefined
 }
 
 /** Remote inference servers queue for themselves; this many requests at a time go to each. */
 const REMOTE_SLOTS = 16
+
+/**
+ * How many networks at a time are given the cores where nobody has said it: about as many as each then has cores. Two on 2 to
+ * 8 cores (measured on 2: two side by side, one thread each, answer a quarter more than one after the other on two).
+ */
+export function sharesOf(cores: number): number {
+  return cores < 2 ? 1 : Math.max(2, Math.floor(Math.sqrt(cores)))
+}
 
 export function createScheduler(options: SchedulerOptions): Scheduler {
   return new ProcessScheduler(options)
@@ -86,9 +101,13 @@ class ProcessScheduler implements Scheduler {
   readonly #tools: Lane
   readonly #history = new History()
   readonly #rewrites: RewriteChoices
+  readonly #cores: number
+  /** Runners of one model, at most; and networks that share the cores. */
+  readonly #instances: number
   readonly #slots = new DeviceSlots((device) => {
-    if (device === 'kserve' || device === 'none') return REMOTE_SLOTS
-    return device === 'cpu' ? this.#options.instances : 1
+    if (device === 'kserve' || device === 'none') return { places: REMOTE_SLOTS, whole: 1 }
+    const places = device === 'cpu' ? this.#instances : 1
+    return { places, whole: places }
   })
   /** Lanes that want a runner and wait for room, first come, first served. */
   readonly #waiting = new Set<Lane>()
@@ -106,6 +125,8 @@ class ProcessScheduler implements Scheduler {
     this.#timers = options.timers ?? systemTimers
     this.#rewrites = options.rewrites ?? rememberedRewrites()
     this.#memoryOf = options.memoryOf ?? residentBytes
+    this.#cores = options.cores ?? availableParallelism()
+    this.#instances = options.instances === 'auto' ? sharesOf(this.#cores) : options.instances
     this.#trialPlaces = new Places(options.maxProofs)
     this.#tools = this.#makeLane('tools', undefined)
   }
@@ -217,16 +238,21 @@ class ProcessScheduler implements Scheduler {
   }
 
   #makeLane(name: string, model: ModelRef | undefined): Lane {
-    const { maxQueuedJobs, keepAliveMs, loadTimeoutMs, toolRunners, instances } = this.#options
-    return new Lane({
+    const { maxQueuedJobs, keepAliveMs, loadTimeoutMs, toolRunners, instances, spareKeepAliveMs } = this.#options
+    const lane: Lane = new Lane({
       name,
       model,
-      size: model ? instances : toolRunners,
+      size: model ? this.#instances : toolRunners,
+      spareKeepAliveMs: model && instances === 'auto' ? spareKeepAliveMs : undefined,
       maxQueuedJobs,
       keepAliveMs,
       loadTimeoutMs,
       nextTurn: () => ++this.#turns,
-      start: () => this.#startRunner(name, { onUnplannedEnd: (why) => this.#observer.runnerEnded(model?.name, why) }),
+      start: () =>
+        this.#startRunner(name, {
+          crowded: () => lane.crowded,
+          onUnplannedEnd: (why) => this.#observer.runnerEnded(model?.name, why),
+        }),
       mayStart: (lane) => !this.#closing && (model === undefined || this.#hasRoom(lane)),
       onChange: (lane) => this.#onChange(lane),
       rewrites: this.#rewrites,
@@ -236,18 +262,22 @@ class ProcessScheduler implements Scheduler {
       observer: this.#observer,
       log: this.#log,
     })
+    return lane
   }
 
   #startRunner(
     name: string,
-    { memoryLimitBytes, onUnplannedEnd }: { memoryLimitBytes?: number } & Pick<RunnerProcessOptions, 'onUnplannedEnd'>,
+    {
+      memoryLimitBytes,
+      ...events
+    }: { memoryLimitBytes?: number } & Pick<RunnerProcessOptions, 'crowded' | 'onUnplannedEnd'>,
   ): RunnerProcess {
-    const { device, cacheBytes, networkBytes, fetch, memoryBudgetBytes, rewriteTrialMs, maxTrialValues, instances } =
-      this.#options
+    const { device, cacheBytes, networkBytes, fetch, memoryBudgetBytes, rewriteTrialMs, maxTrialValues } = this.#options
+    const instances = this.#instances
     const settings: RunnerSettings = {
       device,
       arena: memoryBudgetBytes === undefined,
-      ...(instances > 1 ? { threads: Math.max(1, Math.floor(availableParallelism() / instances)) } : {}),
+      ...(instances > 1 ? { shareThreads: Math.max(1, Math.floor(this.#cores / instances)) } : {}),
       rewriteTrialMs,
       maxTrialValues,
       cacheBytes,
@@ -265,16 +295,16 @@ class ProcessScheduler implements Scheduler {
       log: this.#log,
       cancelGraceMs: this.#options.cancelGraceMs,
       processorMs: this.#options.processorMs ?? processorMs,
-      onUnplannedEnd,
+      ...events,
     })
   }
 
   /**
    * Whether a model's runner may start. If not, the lane waits in line and idle runners are ended for it; but not for a
-   * further runner of a model that has one.
+   * further runner of a model that has one, which also leaves free as much memory as it may take.
    */
   #hasRoom(lane: Lane): boolean {
-    if (lane.workers > 0) return this.#isRoom() && this.#waiting.size === 0
+    if (lane.workers > 0) return this.#isRoom() && this.#waiting.size === 0 && this.#isMemoryFor(lane)
     const first = this.#waiting.values().next().value
     if (this.#isRoom() && (first === undefined || first === lane)) {
       this.#waiting.delete(lane)
@@ -288,6 +318,13 @@ class ProcessScheduler implements Scheduler {
   #isRoom(): boolean {
     const loaded = this.#loaded()
     return loaded < this.#options.maxLoadedModels && (loaded === 0 || !this.#overBudget())
+  }
+
+  /** A further runner takes as much as those there are; where nobody said how many there may be, as much again stays free. */
+  #isMemoryFor(lane: Lane): boolean {
+    if (this.#options.instances !== 'auto') return true
+    const free = (this.#options.freeMemory ?? process.availableMemory)()
+    return lane.pids().every((pid) => free >= 2 * (this.#memoryOf(pid) ?? 0))
   }
 
   #loaded(): number {
@@ -327,6 +364,7 @@ class ProcessScheduler implements Scheduler {
     if (first && !this.#isRoom() && first.nextTurn < lane.nextTurn) lane.stopIdle()
     if (this.#waiting.size > 0 || this.#overBudget()) this.#makeRoom()
     for (const waiting of [...this.#waiting]) if (this.#isRoom()) waiting.pump()
+    this.#slots.reconsider()
   }
 
   async #try(model: ModelRef, signal: AbortSignal | undefined): Promise<ModelProof> {

@@ -36,6 +36,18 @@ export class FairQueue<T> {
     return undefined
   }
 
+  /** Takes an item out of turn; its client goes to the end of the turns all the same. */
+  take(item: T): void {
+    for (const [client, items] of this.#clients) {
+      if (!items.includes(item)) continue
+      this.remove(item)
+      if (items.length === 0) return
+      this.#clients.delete(client)
+      this.#clients.set(client, items)
+      return
+    }
+  }
+
   /** Whether the item was waiting. */
   remove(item: T): boolean {
     for (const [client, items] of this.#clients) {

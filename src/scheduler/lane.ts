@@ -21,8 +21,10 @@ export interface LaneOptions {
   readonly name: string
   /** Absent for the tools. */
   readonly model: ModelRef | undefined
-  /** Runner processes at a time. */
+  /** Runner processes at a time, at most. */
   readonly size: number
+  /** Runners beyond the first are started only where they are worth it, and end after so long without use; absent: for every job that waits. */
+  readonly spareKeepAliveMs?: number | undefined
   readonly maxQueuedJobs: number
   /** Idle time after which a runner is ended; negative: never. */
   readonly keepAliveMs: number
@@ -51,6 +53,8 @@ interface Ticket {
   readonly onProgress: OnProgress | undefined
   readonly answer: (outcome: { result: JobResult } | { error: unknown }) => void
   place: number | undefined
+  /** How many that came later have gone before it. */
+  passed: number
   /** Why the job must not go on: cancelled, out of time, the server stops. */
   cancelled: AppError | undefined
   worker: Worker | undefined
@@ -58,6 +62,11 @@ interface Ticket {
 
 /** Images of sessions that a runner is remembered to have prepared. */
 const MOST_REMEMBERED = 64
+
+/** As many at most may go before a job for the sake of their prepared images. */
+const MOST_PASSED = 2
+/** A further runner takes about a second of the cores until it is ready: less waiting work than this is done sooner without it. */
+const WORTH_A_SPARE_MS = 500
 
 interface Worker {
   readonly runner: RunnerProcess
@@ -76,6 +85,7 @@ export class Lane {
   #goneWaiters: (() => void)[] = []
   #quietWaiters: (() => void)[] = []
   #clearKeepAlive: (() => void) | undefined
+  #clearSpare: (() => void) | undefined
   #until: number | undefined
   /** When it last had work, for least-recently-used unloading. */
   lastUsed: number
@@ -114,6 +124,22 @@ export class Lane {
     return this.#queue.size === 0 && this.#workers.size === 0 && this.#loadWaiters.length === 0
   }
 
+  /** Several of its jobs are there, and runners for them: the cores are better shared. */
+  get crowded(): boolean {
+    return this.#workers.size > 1 && this.#jobs > 1
+  }
+
+  /** Jobs that run or wait. */
+  get #jobs(): number {
+    return this.#running.size + this.#queue.size
+  }
+
+  /** Runners that jobs can count on. */
+  get #sureRunners(): number {
+    const { size, spareKeepAliveMs } = this.options
+    return spareKeepAliveMs === undefined ? size : Math.max(1, this.#workers.size)
+  }
+
   /** Wants a runner, or will as soon as it may have one. */
   get wantsRunner(): boolean {
     return this.#queue.size > 0 || this.#loadWaiters.length > 0
@@ -136,6 +162,7 @@ export class Lane {
         queued: this.options.clock.now(),
         onProgress,
         place: undefined,
+        passed: 0,
         cancelled: undefined,
         worker: undefined,
         answer: (outcome) => {
@@ -161,9 +188,9 @@ export class Lane {
    * fills the queue keeps nobody out; as many again at most, since machines can be many.
    */
   #admits({ host }: JobRequest): boolean {
-    const { maxQueuedJobs, size } = this.options
+    const { maxQueuedJobs } = this.options
     // A job that waits only for its runner to load is in nobody's way.
-    const places = maxQueuedJobs + size - this.#running.size
+    const places = maxQueuedJobs + this.#sureRunners - this.#running.size
     if (this.#queue.size < places) return true
     if (this.#queue.size >= places + maxQueuedJobs) return false
     return !this.#queue.inOrder().some(({ request }) => request.host === host)
@@ -180,21 +207,18 @@ export class Lane {
 
   /** Gives waiting jobs to ready runners, and starts runners for the rest while there may be more. */
   pump(): void {
-    for (let next = this.#queue.peek(); next; next = this.#queue.peek()) {
-      const worker = this.#readyFor(next)
-      if (!worker) break
-      this.#begin(worker)
-    }
+    for (let next = this.#match(); next; next = this.#match()) this.#begin(...next)
     const loading = [...this.#workers].filter(({ state }) => state === 'loading').length
     const wanted = Math.max(this.#queue.size, this.#loadWaiters.length > 0 ? 1 : 0)
     for (let missing = wanted - loading; missing > 0; missing--) {
-      if (this.#workers.size >= this.options.size || !this.options.mayStart(this)) break
+      if (this.#workers.size >= this.options.size || !this.#isWorthIt() || !this.options.mayStart(this)) break
       // A model's first runner may try out how its network runs best, which needs the machine and helps the others.
       if (this.options.model && [...this.#workers].some(({ state }) => state === 'loading')) break
       this.#start()
     }
     this.#tellPlaces()
     this.#watchIdle()
+    this.#watchSpare()
   }
 
   /** Resolves when the last runner is gone and no job waits. */
@@ -216,7 +240,8 @@ export class Lane {
 
   /** Ends one of several runners, if one has nothing to do, and says whether it did. */
   stopSpare(): boolean {
-    const spare = this.#workers.size > 1 ? [...this.#workers].find(({ state }) => state === 'ready') : undefined
+    // the last one came last, and has the fewest images prepared
+    const spare = this.#workers.size > 1 ? [...this.#workers].findLast(({ state }) => state === 'ready') : undefined
     if (spare) void this.#stopWorker(spare)
     return spare !== undefined
   }
@@ -314,14 +339,43 @@ export class Lane {
     void this.#stopWorker(worker)
   }
 
-  /** A runner that is free: the one that has the job's image prepared, else any. */
-  #readyFor({ job }: Ticket): Worker | undefined {
+  /**
+   * The next job and a runner that is free for it: the one that has its image prepared, else any. A free runner passes over a job whose
+   * image only a busy one has prepared, for one of the next few whose image it has itself or nobody has; not often, see MOST_PASSED.
+   */
+  #match(): [Worker, Ticket] | undefined {
     const ready = [...this.#workers].filter(({ state }) => state === 'ready')
-    return ready.find(({ prepared }) => keysOf(job).some((key) => prepared.has(key))) ?? ready[0]
+    const next = this.#queue.peek()
+    if (!next || ready.length === 0) return undefined
+    const own = ready.find((worker) => hasPrepared(worker, next))
+    const worker = own ?? ready[0]!
+    if (own || !this.#isElsewhere(next, worker)) return [worker, next]
+    const few = this.#queue.inOrder().slice(0, 2 * this.#workers.size)
+    const instead = few.findIndex((ticket) => !this.#isElsewhere(ticket, worker))
+    const before = few.slice(0, Math.max(0, instead))
+    if (before.some(({ passed }) => passed >= MOST_PASSED)) return [worker, next]
+    for (const ticket of before) ticket.passed++
+    return [worker, few[instead] ?? next]
   }
 
-  #begin(worker: Worker): void {
-    const ticket = this.#queue.shift()!
+  /** Whether another runner, which will be free again, has the job's image prepared and this one has not. */
+  #isElsewhere(ticket: Ticket, worker: Worker): boolean {
+    if (hasPrepared(worker, ticket)) return false
+    return [...this.#workers].some((other) => other.state === 'busy' && hasPrepared(other, ticket))
+  }
+
+  /** Whether a runner more is worth what it takes: always the first, and any where the operator has said how many. */
+  #isWorthIt(): boolean {
+    const { spareKeepAliveMs } = this.options
+    if (spareKeepAliveMs === undefined || this.#workers.size === 0) return true
+    if (![...this.#workers].every(({ runner }) => runner.shares)) return false
+    let waitingMs = 0
+    for (const { job } of this.#queue.inOrder()) waitingMs += this.options.history.estimateMs(this.#kind(job)) ?? 0
+    return waitingMs >= WORTH_A_SPARE_MS
+  }
+
+  #begin(worker: Worker, ticket: Ticket): void {
+    this.#queue.take(ticket)
     for (const key of keysOf(ticket.job)) {
       worker.prepared.delete(key)
       worker.prepared.add(key)
@@ -421,6 +475,21 @@ export class Lane {
     this.#clearKeepAlive = this.options.timers.after(wait, () => this.stopIdle())
   }
 
+  /** Ends a runner beyond the first when for some time there was never more than one job. */
+  #watchSpare(): void {
+    const { spareKeepAliveMs, timers } = this.options
+    if (spareKeepAliveMs === undefined) return
+    if (this.#clearSpare && this.#workers.size > 1 && this.#jobs < 2) return
+    this.#clearSpare?.()
+    this.#clearSpare = undefined
+    if (this.#workers.size < 2) return
+    this.#clearSpare = timers.after(spareKeepAliveMs, () => {
+      this.#clearSpare = undefined
+      this.stopSpare()
+      this.#watchSpare()
+    })
+  }
+
   #tellPlaces(): void {
     if (this.#queue.size === 0) return
     for (const [place, ticket] of this.#queue.inOrder().entries()) {
@@ -440,8 +509,9 @@ export class Lane {
     if (one === undefined) return {}
     if (ticket.worker) return { estimateMs: Math.max(0, one - (this.options.clock.now() - ticket.worker.startedAt)) }
     const running = [...this.#running].map(({ worker }) => this.options.clock.now() - worker!.startedAt)
-    const left = running.length < this.options.size ? 0 : Math.max(0, one - Math.max(...running))
-    return { estimateMs: left + Math.ceil(ahead / this.options.size) * one }
+    const runners = this.#sureRunners
+    const left = running.length < runners ? 0 : Math.max(0, one - Math.max(...running))
+    return { estimateMs: left + Math.ceil(ahead / runners) * one }
   }
 
   #kind(job: Job): string {
@@ -468,6 +538,10 @@ function tooSlow(name: string, ms: number): AppError {
   return new AppError('MODEL_NOT_READY', `model '${name}' did not load within ${Math.round(ms / 1000)} s`, {
     retryAfterSeconds: 5,
   })
+}
+
+function hasPrepared({ prepared }: Worker, { job }: Ticket): boolean {
+  return keysOf(job).some((key) => prepared.has(key))
 }
 
 function keysOf({ images }: Job): string[] {

@@ -18,6 +18,8 @@ export interface RunnerProcessOptions {
   readonly settings: RunnerSettings
   readonly spawn: SpawnRunner
   readonly slots: DeviceSlots
+  /** Whether other jobs of its model want the device as well, in runners of their own. */
+  readonly crowded?: (() => boolean) | undefined
   readonly timers: Timers
   readonly log: Log
   readonly cancelGraceMs: number
@@ -59,6 +61,7 @@ export class RunnerProcess {
   #device: string | undefined
   #rewrites: Readonly<Record<string, RewriteChoice>> = {}
   #fallbackReason: string | undefined
+  #shares = false
   #spent = false
   #ended = false
   #stopping = false
@@ -99,6 +102,11 @@ export class RunnerProcess {
     return this.#fallbackReason
   }
 
+  /** Whether its networks can run on a share of the cores. */
+  get shares(): boolean {
+    return this.#shares
+  }
+
   /** Whether it must be replaced after what happened in its last job. */
   get spent(): boolean {
     return this.#spent
@@ -113,6 +121,7 @@ export class RunnerProcess {
     this.#device = message.device
     this.#rewrites = message.rewrites ?? {}
     this.#fallbackReason = message.fallbackReason
+    this.#shares = message.shares === true
     this.#startWatch()
   }
 
@@ -233,7 +242,8 @@ export class RunnerProcess {
         running.lease?.release()
         const { id } = message
         running.lease = this.#options.slots.acquire(this.#device ?? 'none', {
-          onGrant: () => this.#channel.send({ type: 'grant', id }),
+          mayShare: () => this.#shares && this.#options.crowded?.() === true,
+          onGrant: (shared) => this.#channel.send({ type: 'grant', id, shared }),
           onWanted: () => this.#channel.send({ type: 'yield', id }),
         })
         return

@@ -35,7 +35,10 @@ export class FakeRunner {
 
   receive(message: ToRunner): void {
     this.sent.push(ToRunner.parse(JSON.parse(JSON.stringify(message))))
-    if (message.type === 'load' && this.#settings.loadsAtOnce) this.say({ type: 'loaded', device: 'cpu' })
+    if (message.type === 'load' && this.#settings.loadsAtOnce) {
+      const { shares } = this.#settings
+      this.say({ type: 'loaded', device: 'cpu', ...(shares ? { shares } : {}) })
+    }
   }
 
   /** What a runner could send: the wire's own schema sees to that. */
@@ -60,6 +63,8 @@ export class FakeRunner {
 
 export interface FakeFarmSettings {
   readonly loadsAtOnce: boolean
+  /** Their networks can run on a share of the cores. */
+  readonly shares?: boolean
 }
 
 /** All fake runners started so far, and the function that starts them. */

@@ -28,6 +28,13 @@ describe('FairQueue', () => {
     expect(drain(queue)).toEqual(['b1', 'a2', 'b2'])
   })
 
+  it('takes one out of turn, whose client then waits behind the others', () => {
+    const queue = new FairQueue<string>()
+    for (const item of ['a1', 'b1', 'b2', 'c1']) queue.push(item[0]!, item)
+    queue.take('b1')
+    expect(drain(queue)).toEqual(['a1', 'c1', 'b2'])
+  })
+
   it('says its order truly, loses nothing and keeps each client’s own order, whatever comes and goes', () => {
     const step = fc.oneof(
       fc.record({ push: fc.nat(4) }),

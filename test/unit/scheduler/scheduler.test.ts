@@ -202,13 +202,13 @@ describe('the device', () => {
     n.say({ type: 'want', id: 1 })
     await settle()
     expect(m.sent.slice(-2)).toEqual([
-      { type: 'grant', id: 1 },
+      { type: 'grant', id: 1, shared: false },
       { type: 'yield', id: 1 },
     ])
     expect(n.sent.at(-1)!.type).toBe('run')
     m.die(null, 'SIGSEGV')
     await settle()
-    expect(n.sent.at(-1)).toEqual({ type: 'grant', id: 1 })
+    expect(n.sent.at(-1)).toEqual({ type: 'grant', id: 1, shared: false })
     await expect(first).rejects.toMatchObject({ code: 'RUNNER_CRASHED', message: expect.stringContaining('SIGSEGV') })
   })
 
@@ -222,7 +222,7 @@ describe('the device', () => {
     n.say({ type: 'want', id: 1 })
     m.say({ type: 'release', id: 1 })
     await settle()
-    expect(n.sent.at(-1)).toEqual({ type: 'grant', id: 1 })
+    expect(n.sent.at(-1)).toEqual({ type: 'grant', id: 1, shared: false })
   })
 })
 
@@ -401,6 +401,159 @@ describe('several runners of one model', () => {
   })
 })
 
+describe('with --instances auto', () => {
+  const GiB = 2 ** 30
+  /** Two cores, a model whose runner takes `rss` and whose jobs take 200 ms each, and `free` memory. */
+  async function practised(options: Partial<SchedulerOptions> = {}, { shares = true, rss = GiB, free = 4 * GiB } = {}) {
+    const farm = new FakeFarm({ loadsAtOnce: true, shares })
+    const { scheduler, time } = build(
+      { cores: 2, spareKeepAliveMs: 60_000, memoryOf: () => rss, freeMemory: () => free, ...options },
+      farm,
+    )
+    const post = (session: string, signal = never) => {
+      const images = [{ field: 'image', paths: ['x'], cacheKey: session }]
+      const job = { ...inferenceJob({ session }), images }
+      return scheduler.runModel(request(session), modelRef('m'), job, signal)
+    }
+    const first = post('first')
+    await settle()
+    time.advance(200)
+    farm.last.finish()
+    await first
+    const served = new Map([[farm.last, farm.last.job]])
+    const busy = () => farm.alive().filter((runner) => runner.job > (served.get(runner) ?? 0))
+    const serve = async (runner: FakeRunner | undefined) => {
+      served.set(runner!, runner!.job)
+      runner!.finish()
+      await settle()
+    }
+    return { scheduler, farm, time, post, busy, serve }
+  }
+
+  it('a further runner is there while half a second of work waits, and goes a minute after it was needed last', async () => {
+    const { farm, time, post, busy, serve } = await practised()
+    const jobs = ['a', 'b', 'c'].map((session) => post(session))
+    await settle()
+    expect(farm.alive().length).toBe(1)
+    jobs.push(post('d'))
+    await settle()
+    expect(farm.alive().length).toBe(2)
+    while (busy().length > 0) await serve(busy()[0])
+    await Promise.all(jobs)
+    time.advance(30_000)
+    const both = ['e', 'f'].map((session) => post(session))
+    await settle()
+    expect(busy().length).toBe(2)
+    for (const runner of busy()) await serve(runner)
+    await Promise.all(both)
+    time.advance(59_000)
+    const alone = post('g')
+    await settle()
+    await serve(busy()[0])
+    await alone
+    expect(farm.alive().length).toBe(2)
+    time.advance(1000)
+    await settle()
+    expect(farm.alive()).toEqual([farm.runners[0]])
+  })
+
+  it.each([
+    { name: 'on one core', options: { cores: 1 } },
+    { name: 'of a model that cannot share the cores', more: { shares: false } },
+    { name: 'that may take all memory that is free', more: { free: 2 * GiB - 1 } },
+    { name: 'where another model would have to go', options: { maxLoadedModels: 1 } },
+    { name: 'where one is what the operator said', options: { instances: 1 } },
+  ])('there is no further runner $name', async ({ options = {}, more = {} }) => {
+    const { farm, post } = await practised(options, more)
+    for (const session of 'abcdefgh') post(session).catch(() => {})
+    await settle()
+    expect(farm.alive().length).toBe(1)
+  })
+
+  it.each([
+    { cores: 1, most: 1 },
+    { cores: 2, most: 2 },
+    { cores: 8, most: 2 },
+    { cores: 16, most: 4 },
+  ])('$cores cores serve $most runners of a model, each with its share of them', async ({ cores, most }) => {
+    const { farm, post } = await practised({ cores, maxLoadedModels: 16 })
+    for (const session of 'abcdefghijkl') post(session).catch(() => {})
+    for (let turn = 0; turn < 8; turn++) await settle()
+    expect(farm.alive().length).toBe(most)
+    for (const { sent } of farm.alive()) {
+      const [load] = sent
+      const threads = load?.type === 'load' ? load.settings.shareThreads : undefined
+      expect(threads).toBe(most === 1 ? undefined : cores / most)
+    }
+  })
+
+  it('jobs that are there together have a share of the cores each, one that is alone has all of them', async () => {
+    const { farm, post, busy, serve } = await practised()
+    const grants = ({ sent }: FakeRunner) =>
+      sent.flatMap((message) => (message.type === 'grant' ? [message.shared] : []))
+    const want = async (runner: FakeRunner) => {
+      runner.say({ type: 'want', id: runner.job })
+      await settle()
+    }
+    const jobs = ['a', 'b', 'c', 'd'].map((session) => post(session))
+    await settle()
+    const [first, second] = busy() as [FakeRunner, FakeRunner]
+    await want(first)
+    await want(second)
+    expect([grants(first), grants(second)]).toEqual([[true], [true]])
+    await serve(first)
+    await serve(first)
+    expect(second.sent.at(-1)).toEqual({ type: 'grant', id: second.job, shared: true })
+    await serve(first)
+    expect(second.sent.at(-1)).toEqual({ type: 'yield', id: second.job })
+    second.say({ type: 'release', id: second.job })
+    await want(second)
+    expect(grants(second)).toEqual([true, false])
+    await serve(second)
+    await Promise.all(jobs)
+    expect(farm.alive().length).toBe(2)
+  })
+
+  it('a job goes to the runner that has its image, and waits for that behind two others at most', async () => {
+    const { post, busy, serve } = await practised()
+    const served: unknown[] = []
+    const rounds = ['a', 'b', 'c', 'd'].map((session) => post(session))
+    await settle()
+    const [first, second] = busy() as [FakeRunner, FakeRunner]
+    expect([first.params?.session, second.params?.session]).toEqual(['a', 'b'])
+    await serve(first)
+    await serve(second)
+    expect([first.params?.session, second.params?.session]).toEqual(['c', 'd'])
+    // first has a and c, second b and d; now first is kept busy, and of those that wait b and d have to
+    const more = ['b', 'd', 'a', 'c', 'a', 'c', 'a', 'c'].map((session) => post(session))
+    await settle()
+    for (let turn = 0; turn < 4; turn++) {
+      await serve(first)
+      served.push(first.params?.session)
+    }
+    expect(served).toEqual(['a', 'c', 'b', 'd'])
+    for (let turn = 0; turn < 20; turn++) for (const runner of busy()) await serve(runner)
+    await Promise.all([...rounds, ...more])
+  })
+
+  it('a cancel of one that works beside others ends that one alone', async () => {
+    const { farm, post, busy, serve } = await practised()
+    const abort = new AbortController()
+    const jobs = ['a', 'b', 'c', 'd'].map((session) => post(session, session === 'b' ? abort.signal : never))
+    await settle()
+    const [first, second] = busy() as [FakeRunner, FakeRunner]
+    abort.abort()
+    await settle()
+    expect([first.sent.at(-1)!.type, second.sent.at(-1)!.type]).toEqual(['run', 'cancel'])
+    const error = { code: 'CANCELLED', message: 'the request was cancelled' } as const
+    second.say({ type: 'error', id: second.job, error, spent: false })
+    await expect(jobs[1]).rejects.toMatchObject({ code: 'CANCELLED' })
+    for (let turn = 0; turn < 4; turn++) for (const runner of busy()) await serve(runner)
+    await Promise.all([jobs[0], jobs[2], jobs[3]])
+    expect(farm.alive().length).toBe(2)
+  })
+})
+
 describe('loading', () => {
   it('that takes too long fails the waiting job and ends the runner', async () => {
     const { scheduler, farm, time } = build({ loadTimeoutMs: 1000 }, new FakeFarm({ loadsAtOnce: false }))
@@ -529,7 +682,7 @@ describe('a runner that is stuck', () => {
     m.deaf = true
     time.advance(60_000)
     await settle()
-    expect(n.sent.at(-1)).toEqual({ type: 'grant', id: 1 })
+    expect(n.sent.at(-1)).toEqual({ type: 'grant', id: 1, shared: false })
   })
 })
 
