@@ -61,9 +61,10 @@ const count = (low: number, high: number) =>
 const countOrAuto = (low: number, high: number) =>
   z.preprocess(
     (value) => (value === 'auto' ? value : toNumber(value)),
-    z.union([z.literal('auto'), z.number().int().min(low).max(high)], {
-      error: `must be auto or a whole number from ${low} to ${high}`,
-    }),
+    z.custom<number | 'auto'>(
+      (value) => value === 'auto' || (Number.isInteger(value) && Number(value) >= low && Number(value) <= high),
+      { error: `must be auto or a whole number from ${low} to ${high}` },
+    ),
   )
 const flag = () => z.preprocess(toBoolean, z.boolean({ error: 'must be true or false' }))
 const list = () => z.preprocess(toList, z.array(z.string()))

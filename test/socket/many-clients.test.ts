@@ -7,8 +7,8 @@ import { ServerProcess } from '../helpers/server-process.js'
 import { tempFolder } from '../helpers/volumes.js'
 
 const CLIENTS = 8
-const ROUNDS = 3
-const EDGE = 320
+const ROUNDS = 2
+const EDGE = 160
 
 let server: ServerProcess
 let folder: Awaited<ReturnType<typeof tempFolder>>
@@ -28,7 +28,7 @@ async function picture(client: number): Promise<Blob> {
   return new Blob([new Uint8Array(await readFile(path))])
 }
 
-const discOf = (client: number): [number, number, number] => [70 + 25 * client, 240 - 20 * client, 20 + 4 * client]
+const discOf = (client: number): [number, number, number] => [35 + 12 * client, 125 - 11 * client, 12 + 2 * client]
 
 async function open(client: number): Promise<string> {
   const body = new FormData()

@@ -38,6 +38,8 @@ it.each([
   { name: 'seconds with a unit', words: ['--keep-alive', '15m'], want: { keepAlive: 900 } },
   { name: 'never', words: ['--keep-alive', '-1'], want: { keepAlive: -1 } },
   { name: 'a device', words: ['--device', 'cuda:1'], want: { device: 'cuda:1' } },
+  { name: 'a count of runners', words: ['--instances', '3'], want: { instances: 3 } },
+  { name: 'runners as they are worth it', words: ['--instances', 'auto'], want: { instances: 'auto' } },
 ])('takes $name', ({ words, want }) => expect(loadConfig(words, {})).toMatchObject(want))
 
 describe('precedence', () => {
@@ -117,6 +119,9 @@ it.each([
   { words: ['--auto-reload=maybe'], says: '--auto-reload: must be true or false' },
   { words: ['--max-upload-bytes', '5 apples'], says: '--max-upload-bytes: must be a number of bytes' },
   { words: ['--request-deadline', '0'], says: '--request-deadline' },
+  { words: ['--instances', '17'], says: '--instances: must be auto or a whole number from 1 to 16, not "17"' },
+  { words: ['--instances', 'many'], says: '--instances: must be auto or a whole number from 1 to 16' },
+  { words: ['--spare-keep-alive', '0'], says: '--spare-keep-alive' },
   { words: ['--no-auto-reload=false'], says: '--no-auto-reload: takes no value; write --auto-reload=false' },
   { words: ['--no-port'], says: '--no-port: no such flag' },
   { words: ['--zzzzzzzzzzzz'], says: '--zzzzzzzzzzzz: no such flag' },

@@ -364,7 +364,7 @@ describe('several runners of one model', () => {
     expect([first!, second!].map(runs)).toEqual([2, 4])
   })
 
-  it('are one without --instances, and one where the first alone fills the room', async () => {
+  it('are one at first, and one where the first alone fills the room', async () => {
     for (const options of [{}, { instances: 3, maxLoadedModels: 1 }]) {
       const { scheduler, farm } = build(options)
       for (const key of ['a', 'b', 'c'])
