@@ -26,6 +26,7 @@ const { values, positionals } = parseArgs({
 const PROGRAMS: Readonly<Record<string, readonly string[]>> = {
   segmentation: ['segmentation/run.ts', '5', values.python],
   clicks: ['clicks.ts'],
+  sideBySide: ['side-by-side.ts'],
   polygons: ['polygons/polygons.ts'],
   memory: ['memory.ts'],
   dicom: ['dicom/series.ts'],
