@@ -24,7 +24,8 @@ if (!existsSync(entry.path)) throw new Error('run `npm run build` first')
 
 const MB = 2 ** 20
 const folder = mkdtempSync(join(tmpdir(), 'aidant-bench-'))
-const scheduler = createScheduler({ ...schedulerSettings(Config.parse({})), device: { kind: 'cpu', index: 0 }, entry })
+const settings = { ...schedulerSettings(Config.parse({})), device: { kind: 'cpu', index: 0 }, entry } as const
+const scheduler = createScheduler(settings)
 const never = new AbortController().signal
 
 /** A CT of 512 x 512 x 400 at 0.8 x 0.8 x 1 mm: an ellipse of soft tissue with noise, in air. */
@@ -109,6 +110,39 @@ async function measure(ref: ModelRef, path: string, runs: number, float32Bytes: 
   console.log(`${ref.name} retired: free memory ${mb(before)} before, ${mb(freemem())} after`)
 }
 
+/** The same jobs on a runner that lets scores leave the network, and on one that lets labels alone: seconds of the best, and peak memory. */
+async function compareEnds(ref: ModelRef, path: string, runs: number): Promise<void> {
+  const ends = []
+  for (const [end, rewriteTrialMs] of [
+    ['scores', 0],
+    ['labels', 10_000],
+  ] as const) {
+    const own = createScheduler({ ...settings, rewriteTrialMs })
+    await own.load(ref)
+    const pid = own.status()[0]!.pid!
+    const seconds: number[] = []
+    for (let run = 1; run <= runs; run++) {
+      const start = performance.now()
+      await own.runModel({ trace: `${end}-${run}`, client: 'bench', host: 'bench' }, ref, job(path), never)
+      seconds.push((performance.now() - start) / 1000)
+    }
+    ends.push({ end, seconds: Math.min(...seconds), peak: memoryOf(pid, 'VmHWM') })
+    await own.close(0)
+  }
+  const said = ends.map(({ end, seconds, peak }) => `${end} ${seconds.toFixed(1)} s, peak ${mb(peak)}`)
+  console.log(`${ref.name}, what leaves the network: ${said.join('; ')}`)
+  const [scores, labels] = ends
+  const work = `peak memory of a runner at ${ref.name}, labels alone leave the network`
+  record({
+    work,
+    unit: 'MB',
+    ours: labels!.peak / MB,
+    against: 'scores leave it',
+    other: scores!.peak / MB,
+    compared: 'ratio',
+  })
+}
+
 const mb = (bytes: number) => `${Math.round(bytes / MB)} MB`
 
 const threshold = join(root, 'test/fixtures/models/threshold.onnx')
@@ -142,6 +176,11 @@ try {
     const minmax = { name: 'ScaleIntensityd', args: { keys: 'image', minv: 0, maxv: 1 } }
     const whole = { ...base, pre_transforms: [...load, minmax], inference: { name: 'TRTISInference' } }
     await measure(model('meshnet30_at_256', weights, { ...whole, labels: [] }), t1, 2, 256 ** 3 * 4)
+    const tissue = join(sharedData, 'models/brainchop/meshnet5_tissue3.onnx')
+    await compareEnds(model('meshnet5_at_256', tissue, { ...whole, labels: [] }), t1, 3)
+    const crop = { name: 'CenterSpatialCropd', args: { keys: 'image', roi_size: [128, 128, 128] } }
+    const cropped = { ...whole, pre_transforms: [...load, minmax, crop], labels: [] }
+    await compareEnds(model('meshnet30_at_128', weights, cropped), t1, 2)
   }
 } finally {
   await scheduler.close(0)

@@ -38,8 +38,25 @@ export interface NetworkFacts {
   readonly fallbackReason?: string | undefined
 }
 
+/** How a network that gives scores ends in labels instead. */
+export type LabelEnd =
+  /** The channel with the highest score, the lowest one on a tie. */
+  | { readonly kind: 'argmax' }
+  /** Per channel, 1 where the score is at least `from`. */
+  | { readonly kind: 'threshold'; readonly from: number }
+
+/** A network that ends in labels. */
+export interface LabelNetwork {
+  readonly output: TensorSpec
+  readonly run: Predict
+  /** It is of no use: from now on there is none. */
+  giveUp(): Promise<void>
+}
+
 export interface Predictor extends NetworkFacts {
   readonly run: Predict
+  /** This network with labels for the scores of its output of that name; undefined where that cannot be. Opened when it is first asked for. */
+  readonly endingIn?: ((output: string, end: LabelEnd) => Promise<LabelNetwork | undefined>) | undefined
   close(): Promise<void>
 }
 

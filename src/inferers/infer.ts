@@ -3,10 +3,10 @@
  * window. The result lies in the tensor's own order (its last dimension fastest), as nothing is gained by moving scores.
  */
 
-import type { Predict, Tensor, TensorSpec } from '../contract/tensor.js'
+import type { LabelEnd, LabelNetwork, Predict, Tensor, TensorSpec } from '../contract/tensor.js'
 import { AppError } from '../errors.js'
 import { askBeside } from '../transforms/new-grid.js'
-import { makeSink, type Reduction, reduceStretch, type Sink } from '../transforms/reduction.js'
+import { cut, makeSink, type Reduction, reduceStretch, type Sink } from '../transforms/reduction.js'
 import { type Layer, type LayerEnd, ScoreRestorer } from '../transforms/restore-scores.js'
 import type { Content, ImageField } from '../transforms/types.js'
 import { narrowed } from '../volume/label-array.js'
@@ -59,6 +59,13 @@ export interface InferenceRequest {
     | ((from: NetworkResult['from'], size: Vec3, channels: number) => ScoreRestorer | Reduction)
     | undefined
   /**
+   * The network with labels for scores, where there is one: taken where every voxel's labels come from one run of it and
+   * nothing has to be done to scores before. `exact` says what labels those are where there is a way back: undefined, or
+   * scores, where scores have to go back.
+   */
+  readonly labels?: ((end: LabelEnd) => Promise<LabelNetwork | undefined>) | undefined
+  readonly exact?: ((from: NetworkResult['from'], size: Vec3) => Reduction | undefined) | undefined
+  /**
    * What the config says that the output holds. Absent: whole numbers (by the tensor's type) and tensors without a channel
    * dimension are labels, everything else is scores.
    */
@@ -103,9 +110,39 @@ export async function infer(request: InferenceRequest): Promise<NetworkResult | 
   }
   const plan = planFor(main, request)
   for (const layout of layouts) checkBox(layout, plan.roi, request.window ? 'the window (roi)' : 'the image')
-  return plan.starts.length === 1 && plan.roi.every((n, i) => n === main.extent[i])
-    ? inferWhole(request, layouts)
-    : inferWindows(request, layouts, plan)
+  const isWholeImage = plan.starts.length === 1 && plan.roi.every((n, i) => n === main.extent[i])
+  const run = (one: InferenceRequest) => (isWholeImage ? inferWhole(one, layouts) : inferWindows(one, layouts, plan))
+  const labels = await labelNetwork(request, main, plan)
+  if (!labels) return run(request)
+  const { output, run: predict } = labels
+  const reduction = { kind: 'scores' } as const
+  const result = await run({ ...request, output, predict, reduction, restorer: undefined, content: 'labels' })
+  const [n0, n1, n2] = main.extent
+  if ('volume' in result && result.volume.size.join() === [n2, n1, n0].join()) return result
+  // scores of another size than the image's are resized before they become labels
+  await labels.giveUp()
+  return run(request)
+}
+
+/** Windows that share voxels add up scores; weights, and the way back between voxels, need them too. */
+async function labelNetwork(
+  { labels, exact, restorer, reduction, ensemble, window }: InferenceRequest,
+  main: Layout,
+  plan: WindowPlan,
+): Promise<LabelNetwork | undefined> {
+  if (!labels || ensemble || main.channelLast || sharesVoxels(plan)) return undefined
+  if (window && window.blend !== 'constant' && plan.starts.length > 1) return undefined
+  const [n0, n1, n2] = main.extent
+  const kept = restorer ? exact?.(fromOf(main), [n2, n1, n0]) : reduction
+  if (kept?.kind === 'argmax') return labels(kept)
+  return kept?.kind === 'threshold' ? labels({ kind: 'threshold', from: cut(kept) }) : undefined
+}
+
+function sharesVoxels({ starts, roi }: WindowPlan): boolean {
+  return roi.some((length, axis) => {
+    const own = [...new Set(starts.map((start) => start[axis]!))].toSorted((a, b) => a - b)
+    return own.some((start, i) => i > 0 && start < own[i - 1]! + length)
+  })
 }
 
 /** Copies into tensors meet few types of array, else they become slow for good (see volume/blocks.ts). */

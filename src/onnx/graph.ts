@@ -70,6 +70,16 @@ export function dropUnreadWeights(graph: Graph): void {
   graph.initializer = graph.initializer.filter(({ name }) => read.has(name))
 }
 
+/** Removes nodes whose outputs no node reads, and then those that only they read. */
+export function dropUnreadNodes(graph: Graph): void {
+  for (let before = -1; before !== graph.node.length; ) {
+    before = graph.node.length
+    const read = new Set<string>()
+    collectReads(graph, read)
+    graph.node = graph.node.filter(({ output }) => output.some((name) => read.has(name)))
+  }
+}
+
 function collectReads(graph: Graph, read: Set<string>): void {
   for (const node of graph.node) {
     for (const name of node.input) read.add(name)

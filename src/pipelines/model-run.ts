@@ -5,7 +5,7 @@
 
 import type { JobControl } from '../contract/job.js'
 import type { ModelConfig, TransformSpec } from '../contract/model.js'
-import type { Predict, Predictor } from '../contract/tensor.js'
+import type { LabelEnd, LabelNetwork, Predict, Predictor, TensorSpec } from '../contract/tensor.js'
 import { AppError } from '../errors.js'
 import { infer, type NetworkResult } from '../inferers/infer.js'
 import { mirrored } from '../inferers/mirror.js'
@@ -27,7 +27,7 @@ import { type NodeMapping, resolveMapping } from './node-mapping.js'
 import { outputContent } from './output-content.js'
 import { applyPrompted, PROMPTED_PRE } from './prompted-model.js'
 import type { LoadedModel } from './run.js'
-import { planScores, restoredField, restorerFor, type ScorePlan } from './score-plan.js'
+import { exactReduction, planScores, restoredField, restorerFor, type ScorePlan } from './score-plan.js'
 import { inTensorOrderEarly } from './tensor-order.js'
 
 export interface ModelPlan {
@@ -218,6 +218,8 @@ async function applyOne(plan: ModelPlan, item: Item, control: JobControl, part?:
     restorer: scores.restores
       ? (from, size, channels) => restorerFor(networkField(image, from, size), channels, scores)
       : undefined,
+    labels: part === undefined && axes.length === 0 ? labelsOf(model.predictor, output.spec, control) : undefined,
+    exact: (from, size) => exactReduction(networkField(image, from, size), scores),
     content,
     window: inference.scanningWindow,
     format: inference.imageFormat,
@@ -230,6 +232,17 @@ async function applyOne(plan: ModelPlan, item: Item, control: JobControl, part?:
   if (result.restored) return withImage(told, output.field, restoredResult(image, result))
   const field = resultField(image, result, plan)
   return withImage(told, output.field, scores.restores ? restoredField(field, scores) : field)
+}
+
+/** The network with labels for scores, where its output says by its type that it holds scores. */
+function labelsOf({ endingIn }: Predictor, { name, type, dims }: TensorSpec, control: JobControl) {
+  if (!endingIn || type !== 'float32' || dims.length < 4) return undefined
+  return async (end: LabelEnd): Promise<LabelNetwork | undefined> => {
+    // an argmax over one channel is refused, and not all zeros
+    if (end.kind === 'argmax' && !(Number(dims[1]) > 1)) return undefined
+    const network = await endingIn(name, end)
+    return network && { ...network, run: (feeds) => control.withDevice(() => network.run(feeds)) }
+  }
 }
 
 /** A field as the network's result will lie, before there is one: where it is, and the way back. */

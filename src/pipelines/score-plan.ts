@@ -75,20 +75,19 @@ function finished(
  */
 export function restorerFor(field: ImageField, channels: number, plan: ScorePlan): ScoreRestorer | Reduction {
   const { reduction, activation } = plan
-  const kept = { kind: 'scores' } as const
-  if (field.undo.every(({ exact }) => exact)) {
-    if (reduction.kind === 'argmax') return reduction
-    // beyond the network's grid lies zero, of scores as of labels
-    if (
-      reduction.kind === 'threshold' &&
-      reduction.at > 0 &&
-      reduction.activation === 'none' &&
-      activation !== 'softmax'
-    )
-      return { ...reduction, activation }
-  }
+  const exact = exactReduction(field, plan)
+  if (exact) return exact
   const way = wayBack(field)
-  return way ? new ScoreRestorer(way, field.volume.size, channels, activation, reduction) : kept
+  return way ? new ScoreRestorer(way, field.volume.size, channels, activation, reduction) : { kind: 'scores' }
+}
+
+/** What the scores may be reduced to before they go back, where every step of the way only picks voxels. */
+export function exactReduction(field: ImageField, { reduction, activation }: ScorePlan): Reduction | undefined {
+  if (!field.undo.every(({ exact }) => exact)) return undefined
+  if (reduction.kind === 'argmax') return reduction
+  // beyond the network's grid lies zero, of scores as of labels
+  const isPlain = reduction.kind === 'threshold' && reduction.at > 0 && reduction.activation === 'none'
+  return isPlain && activation !== 'softmax' ? { ...reduction, activation } : undefined
 }
 
 /** The same for a whole field of scores; labels that a network gave itself only go back. */

@@ -6,6 +6,7 @@ import { performance } from 'node:perf_hooks'
 import type { RewriteChoice } from '../contract/model.js'
 import type { Predictor, Tensor } from '../contract/tensor.js'
 import { readModelFile, writeModel } from '../onnx/model-file.js'
+import type { Model } from '../onnx/onnx_pb.js'
 import { applicablePlans, applyPlan } from '../onnx/rewrite-plans.js'
 import { createOnnxPredictor, ENGINE, type OnnxSettings, threadsOf } from './onnxruntime.js'
 import { isOutOfMemory } from './out-of-memory.js'
@@ -70,10 +71,19 @@ export async function createChosenPredictor(
   settings: OnnxSettings,
   choice: RewriteChoice | undefined,
 ): Promise<Predictor> {
-  const plan = choice?.engine === ENGINE ? choice.plan : null
-  const model = plan === null ? undefined : await readModelFile(path, MAX_MODEL_BYTES)
-  const rewritten = model && applyPlan(model, plan!)
-  return createOnnxPredictor(rewritten ? writeModel(rewritten.model) : path, settings)
+  const model = planOf(choice) === null ? undefined : await chosenModel(path, choice)
+  return createOnnxPredictor(model ? writeModel(model) : path, settings)
+}
+
+/** The same as messages; undefined where the network is too large to be rewritten. */
+export async function chosenModel(path: string, choice: RewriteChoice | undefined): Promise<Model | undefined> {
+  const model = await readModelFile(path, MAX_MODEL_BYTES)
+  const plan = planOf(choice)
+  return (model && plan !== null && applyPlan(model, plan)?.model) || model
+}
+
+function planOf(choice: RewriteChoice | undefined): string | null {
+  return choice?.engine === ENGINE ? choice.plan : null
 }
 
 type Outputs = Readonly<Record<string, Tensor>>

@@ -7,8 +7,9 @@ import type { RunnerSettings } from '../contract/wire.js'
 import { AppError } from '../errors.js'
 import type { LoadedModel } from '../pipelines/run.js'
 import { assembleParts } from '../pipelines/two-part-model.js'
-import { createChosenPredictor } from '../predictors/choose-rewrites.js'
+import { chosenModel, createChosenPredictor } from '../predictors/choose-rewrites.js'
 import { createKservePredictor } from '../predictors/kserve.js'
+import { withLabelEnds } from '../predictors/label-ends.js'
 import { NetworkShelf, shelvedPredictor } from '../predictors/network-shelf.js'
 import type { OnnxSettings } from '../predictors/onnxruntime.js'
 import { pixelScale } from '../predictors/pixel-scale.js'
@@ -130,8 +131,12 @@ async function loadNetwork(
   const { rewriteTrialMs } = settings
   const onnx = onnxSettings(ref, settings)
   const { predictor, rewrites } = await loadTuned(ref, ref.weightsPath, onnx, rewriteTrialMs)
-  if (!ref.morePaths || ref.morePaths.length === 0)
-    return { ...sharing(predictor, ref.weightsPath, onnx, rewrites, settings, cores), rewrites }
+  if (!ref.morePaths || ref.morePaths.length === 0) {
+    const { predictor: whole, shares } = sharing(predictor, ref.weightsPath, onnx, rewrites, settings, cores)
+    if (rewriteTrialMs <= 0) return { predictor: whole, shares, rewrites }
+    const read = () => whileThere(ref, () => chosenModel(ref.weightsPath!, rewrites))
+    return { predictor: withLabelEnds(whole, read, onnx, cores), shares, rewrites }
+  }
   const paths = [ref.weightsPath, ...ref.morePaths]
   // most are of one kind: what is faster for the first is taken for all
   const open = (path: string) => () => whileThere(ref, () => createChosenPredictor(path, onnx, rewrites))

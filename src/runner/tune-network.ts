@@ -36,7 +36,8 @@ export async function loadTuned(
   }
   const predictor = await load()
   const rewrites = await tryRewrites(ref, path, settings, predictor, trialMs)
-  if (!rewrites?.plan) return { predictor, rewrites }
+  if (!rewrites) return { predictor, rewrites }
+  // what it holds after the trial would stay beside what it holds as it is used
   await predictor.close()
   return { predictor: await load(rewrites), rewrites }
 }
