@@ -213,6 +213,8 @@ export const RewriteChoice = z
     chosenMs: z.number(),
     /** Its run took longer than a trial may, so nothing was tried: a longer trial is made anew. */
     tooLong: z.boolean().optional(),
+    /** The machine had more to do than it has cores when it was measured: good enough for now, and not for ever. */
+    busy: z.boolean().optional(),
   })
   .readonly()
 export type RewriteChoice = z.infer<typeof RewriteChoice>

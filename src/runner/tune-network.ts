@@ -2,6 +2,7 @@
  * A loaded network in the form that runs fastest here: as it was exported, or rewritten. A published model brings the
  * choice that was made when it was proved; a bundled one, and one that was proved elsewhere, is tried when it is first loaded.
  */
+import { cpus, loadavg } from 'node:os'
 import type { ModelConfig, ModelRef, RewriteChoice } from '../contract/model.js'
 import type { Predictor, Tensor, TensorSpec } from '../contract/tensor.js'
 import { chooseRewrites, createChosenPredictor, isCurrent } from '../predictors/choose-rewrites.js'
@@ -51,7 +52,9 @@ async function tryRewrites(
   trialMs: number,
 ): Promise<RewriteChoice | undefined> {
   try {
-    return await chooseRewrites(path, exported, settings, feedsFor(config, exported.inputs), { trialMs })
+    const busy = loadavg()[0]! > cpus().length
+    const choice = await chooseRewrites(path, exported, settings, feedsFor(config, exported.inputs), { trialMs })
+    return choice && busy ? { ...choice, busy } : choice
   } catch {
     // A network that does not take this input is not at fault; it then runs as it was exported.
     return undefined

@@ -29,6 +29,8 @@ export interface KeptChoicesOptions {
 export class KeptChoices implements RewriteChoices {
   readonly #options: KeptChoicesOptions
   #known: ReadonlyMap<string, RewriteChoice> = new Map()
+  /** Those that were measured on a busy machine. */
+  readonly #passing = new Map<string, RewriteChoice>()
   #writing: Promise<void> = Promise.resolve()
 
   private constructor(options: KeptChoicesOptions) {
@@ -46,17 +48,25 @@ export class KeptChoices implements RewriteChoices {
     return this.#known.get(revision)
   }
 
-  /** Known at once, and on disk a little later; a disk that is full costs a trial after the next start, and nothing now. */
+  /**
+   * Known at once, and on disk a little later; a disk that is full costs a trial after the next start, and nothing now. So does
+   * a choice that was measured on a busy machine, which is known until the end and not kept.
+   */
   keep(revision: string, choice: RewriteChoice): void {
     this.#known = new Map([...this.#known, [revision, choice]])
+    if (choice.busy) {
+      this.#passing.set(revision, choice)
+      return
+    }
+    this.#passing.delete(revision)
     this.#writing = this.#writing.then(() => this.#write(revision, choice))
   }
 
-  /** Learns what other servers have found. What is known here and no longer there was one too many. */
+  /** Learns what other servers have found. What is no longer there was one too many. */
   async refresh(): Promise<void> {
     await this.#writing
     const { folder, machine } = this.#options
-    const found = new Map<string, RewriteChoice>()
+    const found = new Map(this.#passing)
     for (const name of await readdir(folder)) {
       const kept = KEPT_CHOICE.test(name) ? await readKept(join(folder, name)) : undefined
       if (kept?.machine === machine) found.set(kept.revision, kept.choice)

@@ -43,6 +43,18 @@ test('what a trial found is known at once, and after the next start', async () =
   expect((await open()).known('b')).toBeUndefined()
 })
 
+test('what was measured on a busy machine is known until the end, and not kept', async () => {
+  const choices = await open()
+  choices.keep('a', { ...choice, busy: true })
+  await choices.refresh()
+  expect(choices.known('a')?.plan).toBe('merged')
+  expect(files()).toEqual([])
+  choices.keep('a', { ...choice, plan: null })
+  await choices.refresh()
+  expect(choices.known('a')?.plan).toBe(null)
+  expect((await open()).known('a')?.plan).toBe(null)
+})
+
 test('another kind of machine on the same workspace has choices of its own', async () => {
   const [here, there] = [await open(), await open({ machine: 'eight cores' })]
   here.keep('a', choice)
