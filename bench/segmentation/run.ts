@@ -18,6 +18,8 @@ import { promisify } from 'node:util'
 import type { ModelRef } from '../../src/contract/model.js'
 import type { Predict, Predictor } from '../../src/contract/tensor.js'
 import { parseModelConfig } from '../../src/pipelines/parse-model-config.js'
+import { chosenModel } from '../../src/predictors/choose-rewrites.js'
+import { withLabelEnds } from '../../src/predictors/label-ends.js'
 import { createOnnxPredictor, type OnnxSettings } from '../../src/predictors/onnxruntime.js'
 import { loadTuned } from '../../src/runner/tune-network.js'
 import { runPipeline, step } from '../../test/helpers/pipeline.js'
@@ -67,7 +69,8 @@ async function ours(one: Case): Promise<{ total: number; exported: number; plan:
   const bare = median((await timings(one, config, exported, 2)).map(({ bare }) => bare))
   await exported.close()
   const ref: ModelRef = { name: 'bench', revision: '1', config: parseModelConfig(config, 'bench'), weightsPath: path }
-  const { predictor, rewrites } = await loadTuned(ref, path, SETTINGS, TRIAL_MS)
+  const { predictor: tuned, rewrites } = await loadTuned(ref, path, SETTINGS, TRIAL_MS)
+  const predictor = withLabelEnds(tuned, () => chosenModel(path, rewrites), SETTINGS, { shared: false })
   const total = median((await timings(one, config, predictor, runs)).map(({ total }) => total))
   await predictor.close()
   return { total, exported: bare, plan: rewrites?.plan ?? 'as exported' }
