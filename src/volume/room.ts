@@ -38,3 +38,18 @@ export function bytesHeld(buffers: Iterable<ArrayBufferLike>): number {
   for (const buffer of new Set(buffers)) bytes += buffer.byteLength
   return bytes
 }
+
+/** An image of so many bytes is worth the collector's ten milliseconds: the work on it takes seconds. */
+const LARGE_IMAGE = 128 * 1024 * 1024
+
+/**
+ * Does `work` on an image of so many bytes. Of a large one, what was dropped before and what the work drops is collected: else it may stay
+ * beside all that the next steps make, since the engine looks at its own heap and not at arrays.
+ */
+export async function withoutWaste<T>(bytes: number, work: () => Promise<T>): Promise<T> {
+  if (bytes < LARGE_IMAGE) return work()
+  collectGarbage()
+  const result = await work()
+  collectGarbage()
+  return result
+}
