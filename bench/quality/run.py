@@ -25,7 +25,7 @@ from automatic import brain_mri, hippocampus_mri, modality_2d
 from deepgrow import deepgrow_2d, deepgrow_3d
 from extreme_points import dextr3d
 from report import MEMORY, SECONDS, Result, Table, verdict_table, verdicts
-from scans import ODD, Options
+from scans import Options, Spacing
 from server import Server, serving
 
 EVALUATIONS: dict[str, Callable[[Server, Options], Result]] = {
@@ -33,16 +33,25 @@ EVALUATIONS: dict[str, Callable[[Server, Options], Result]] = {
     "dextr3d": dextr3d, "brain_mri": brain_mri,
 }
 
-PICTURES = ("modality_2d", "deepgrow_2d")
-"""Models of pictures and single slices, which lie on no grid of a scan."""
+FINE: Spacing = (0.9, 0.86, 0.86)
+"""Voxels in mm that no model works at, so that every label map has to find its way back."""
+THICK: Spacing = (1.0, 1.0, 3.0)
+"""Thick slices, as clinical heads have them."""
+GRIDS: dict[str, tuple[Spacing, ...]] = {"modality_2d": (), "deepgrow_2d": (), "brain_mri": (FINE, THICK)}
+"""The spacings that a model's scans are sent at besides their own, where that is not FINE alone: pictures and single slices lie
+on no grid."""
 
 
 def measure(name: str, server: Server, options: Options) -> Result:
-    """One model's result, on the scans as they are and at ODD mm (the goals are for the former), with what it cost: seconds of
-    its requests, memory where the server was started here."""
-    result = EVALUATIONS[name](server, options)
-    odd = [] if name in PICTURES else EVALUATIONS[name](server, replace(options, odd=True)).tables
-    spacing = " x ".join(f"{mm:g}" for mm in ODD)
+    """One model's result, on the scans as they are and on GRIDS (the goals are for the former), with what it cost: seconds of its
+    requests, memory where the server was started here."""
+    evaluate = EVALUATIONS[name]
+    result = evaluate(server, options)
+    more = []
+    for grid in GRIDS.get(name, (FINE,)):
+        spacing = " x ".join(f"{mm:g}" for mm in grid)
+        tables = evaluate(server, replace(options, grid=grid)).tables
+        more += [replace(table, title=f"{table.title}, scans at {spacing} mm") for table in tables]
     median, memory = statistics.median(server.seconds), server.peak_memory()
     held = [None, None] if memory is None else [peak / 1e9 for peak in memory]
     cost = Table(f"{name}, requests", ("median s", "slowest s", "requests", "server GB", "runners GB"),
@@ -50,8 +59,7 @@ def measure(name: str, server: Server, options: Options) -> Result:
     measures = {**result.measures, SECONDS: median}
     if memory is not None:
         measures[MEMORY] = sum(memory) / 1e9
-    second = [replace(table, title=f"{table.title}, scans at {spacing} mm") for table in odd]
-    return Result([*result.tables, *second, cost], measures)
+    return Result([*result.tables, *more, cost], measures)
 
 
 def main() -> None:

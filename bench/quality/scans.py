@@ -10,10 +10,12 @@ from pathlib import Path
 import cv2
 import nibabel as nib
 import numpy as np
-from scipy.ndimage import affine_transform
+from scipy.ndimage import affine_transform, uniform_filter
 
 from common.data import read_volume
 from common.held_out_3d import Case
+
+Spacing = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,8 @@ class Options:
     each: int
     seed: int | None
     folder: Path
-    odd: bool = False
-    """Every scan lies at ODD mm instead of its own spacing, and its truth with it."""
+    grid: Spacing | None = None
+    """Every scan lies at this spacing in mm instead of its own, and its truth with it."""
 
     def seeded(self, usual: int) -> int:
         """The seed to draw with, where the training scripts use `usual`."""
@@ -56,39 +58,43 @@ def by_image(cases: Iterable[tuple[Case, object]]) -> list[list[tuple[Case, obje
     return list(groups.values())
 
 
-ODD = (0.9, 0.86, 0.86)
-"""Voxels in mm that no model works at, so that every label map has to find its way back."""
-
-
-def on_odd_grid(data: np.ndarray, spacing: tuple[float, ...], labels: bool = False) -> np.ndarray:
-    """The same field of view at ODD mm, from the first voxel's centre on: linear, labels by nearest voxel."""
-    steps = [odd / own for odd, own in zip(ODD, spacing, strict=True)]
+def on_grid(data: np.ndarray, spacing: tuple[float, ...], grid: Spacing, labels: bool = False) -> np.ndarray:
+    """The same field of view at `grid` mm, from the first voxel's centre on: linear, labels by nearest voxel. Along an axis that
+    becomes coarser a picture is first smoothed as thick slices are."""
+    steps = [new / own for new, own in zip(grid, spacing, strict=True)]
     shape = tuple(int((n - 1) / step) + 1 for n, step in zip(data.shape, steps, strict=True))
-    source = data if labels else data.astype(np.float32)
     if labels and data.dtype == bool:
-        return on_odd_grid(data.astype(np.uint8), spacing, labels=True) > 0
+        return on_grid(data.astype(np.uint8), spacing, grid, labels=True) > 0
+    source = data if labels else thick(data.astype(np.float32), steps)
     return affine_transform(source, steps, output_shape=shape, order=0 if labels else 1, mode="nearest")
+
+
+def thick(image: np.ndarray, steps: list[float]) -> np.ndarray:
+    """The image averaged over `step` voxels along each axis whose voxels become at least twice as long."""
+    return uniform_filter(image, [round(step) if step >= 2 else 1 for step in steps], mode="nearest")
 
 
 def scan_of(file: Path, options: Options) -> tuple[Path, Callable[[np.ndarray], np.ndarray]]:
     """The file to send, and how a truth on the grid of `file` gets onto that of the file sent."""
-    if not options.odd:
+    grid = options.grid
+    if grid is None:
         return file, lambda truth: truth
     volume = read_volume(file)
-    odd = volume_file(options.folder, on_odd_grid(volume.data, volume.spacing), ODD)
-    return odd, lambda truth: on_odd_grid(truth, volume.spacing, labels=True)
+    sent = volume_file(options.folder, on_grid(volume.data, volume.spacing, grid), grid)
+    return sent, lambda truth: on_grid(truth, volume.spacing, grid, labels=True)
 
 
 def gridded(cases: Iterable[Case], options: Options) -> list[Case]:
     """The cases on the grid that the options ask for; those of one scan still share its image."""
-    if not options.odd:
+    grid = options.grid
+    if grid is None:
         return list(cases)
     images: dict[int, np.ndarray] = {}
     found = []
     for case in cases:
         if id(case.image) not in images:
-            images[id(case.image)] = on_odd_grid(case.image, case.spacing)
-        mask = on_odd_grid(case.mask, case.spacing, labels=True)
+            images[id(case.image)] = on_grid(case.image, case.spacing, grid)
+        mask = on_grid(case.mask, case.spacing, grid, labels=True)
         if mask.any():
-            found.append(replace(case, image=images[id(case.image)], mask=mask, spacing=ODD))
+            found.append(replace(case, image=images[id(case.image)], mask=mask, spacing=grid))
     return found
