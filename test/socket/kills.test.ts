@@ -220,6 +220,7 @@ test(`${KILLS} kills over three servers lose no model and no session, and touch 
       await right(other, some(sessions))
       if (i % 5 === 4) await right(await arrived(which), some(sessions))
       if (i % 10 === 9) for (const session of sessions) await right(await arrived(random(3)), session)
+      if (i % 100 === 99) process.stderr.write(`${i + 1} kills: ${JSON.stringify(outcomes)}\n`)
     }
 
     for (const place of coming.keys()) await arrived(place)
@@ -249,7 +250,7 @@ test(`${KILLS} kills over three servers lose no model and no session, and touch 
       expect(all.filter((name) => /\.(part|discarded|hold|new|probe|takeover)$/.test(name))).toEqual([])
       const kept = readdirSync(join(workspace, 'sessions')).filter((name) => name !== 'holiday')
       expect(kept).toEqual(expect.arrayContaining(sessions))
-      process.stderr.write(`kills: ${JSON.stringify(outcomes)}\n`)
+      process.stderr.write(`all ${KILLS} kills: ${JSON.stringify(outcomes)}\n`)
     } finally {
       expect(await last.end('SIGTERM')).toBe(0)
     }
