@@ -1,6 +1,6 @@
-"""A CT series of 200 slices of 512x512, made of a real one of 20 repeated along its axis: names shuffled, UIDs new.
+"""A CT series of slices of 512x512, 200 unless said, made of a real one of 20 repeated along its axis: names shuffled, UIDs new.
 
-Usage: python make_series.py SOURCE_FOLDER OUT_FOLDER OUT_ZIP     (needs pydicom)
+Usage: python make_series.py SOURCE_FOLDER OUT_FOLDER OUT_ZIP [SLICES]     (needs pydicom)
 """
 import os
 import random
@@ -11,7 +11,7 @@ import pydicom
 from pydicom.uid import generate_uid
 
 source, out, archive = sys.argv[1:4]
-SLICES = 200
+SLICES = int(sys.argv[4]) if len(sys.argv) > 4 else 200
 slices = sorted((pydicom.dcmread(os.path.join(source, name)) for name in os.listdir(source)),
                 key=lambda ds: float(ds.ImagePositionPatient[2]))
 start = float(slices[0].ImagePositionPatient[2])
