@@ -30,6 +30,7 @@ const PROGRAMS: Readonly<Record<string, readonly string[]>> = {
   polygons: ['polygons/polygons.ts'],
   memory: ['memory.ts'],
   dicom: ['dicom/series.ts'],
+  sessions: ['sessions/run.ts'],
   formats: ['formats.ts'],
   responsiveness: ['responsiveness.ts'],
   monailabel: ['monailabel.ts'],
