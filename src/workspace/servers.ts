@@ -84,21 +84,25 @@ export class Servers {
     this.#watch.keep(
       new Set([...leaseNames.map((name) => join(leases, name)), ...tmpNames.map((name) => join(tmp, name))]),
     )
-    // Folders first: without its lease nobody would know whose one is.
+    // Judged once: one that ends while we look keeps its lease, without which nobody would know whose its folder is.
+    const gone = new Set<string>()
     for (const name of tmpNames) {
       const path = join(tmp, name)
       if (SERVER.test(name)) {
-        if (name !== this.own && (await this.#isGone(name))) await discard(path)
+        if (name !== this.own && (await this.#isGone(name))) gone.add(name)
       } else if (OLD_REQUESTS.test(name) && (await this.#isSilent(path)) && (await isOldRequests(path)))
         await discard(path)
     }
     for (const name of leaseNames) {
-      const path = join(leases, name)
       const server = SERVER_LEASE.exec(name)?.[1]
-      const isOver = server
-        ? server !== this.own && (await this.#isGone(server))
-        : LEFTOVER.test(name) && (await this.#isSilent(path))
-      if (isOver) await rm(path, { force: true })
+      if (server !== undefined) {
+        if (server !== this.own && !tmpNames.includes(server) && (await this.#isGone(server))) gone.add(server)
+      } else if (LEFTOVER.test(name) && (await this.#isSilent(join(leases, name))))
+        await rm(join(leases, name), { force: true })
+    }
+    for (const server of gone) {
+      await discard(join(tmp, server))
+      await rm(this.#leasePath(server), { force: true })
     }
   }
 
