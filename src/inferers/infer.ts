@@ -7,15 +7,17 @@ import type { LabelEnd, LabelNetwork, Predict, Tensor, TensorSpec } from '../con
 import { AppError } from '../errors.js'
 import { askBeside } from '../transforms/new-grid.js'
 import { cut, makeSink, type Reduction, reduceStretch, type Sink } from '../transforms/reduction.js'
-import { type Layer, type LayerEnd, ScoreRestorer } from '../transforms/restore-scores.js'
+import { ScoreRestorer } from '../transforms/restore-scores.js'
 import type { Content, ImageField } from '../transforms/types.js'
 import { narrowed } from '../volume/label-array.js'
+import { giveBack } from '../volume/room.js'
 import { makeVolume, type Vec3, type Volume, type VoxelArray } from '../volume/volume.js'
 import { activated, added, type Ensemble, LayerMean, type Lend, scaled, sharesOf } from './ensemble.js'
 import { copyLabels, isWhole, LabelStitch, labelTarget } from './label-stitch.js'
 import { checkBox, copyBox, describe, type Layout, layoutOf, tensorData, tensorDims } from './layout.js'
 import { type Padding, padLayouts } from './padding.js'
 import { RepeatedWindows } from './repeated-windows.js'
+import { LayerReducer, WindowSums } from './score-stitch.js'
 import { gaussianWeights, nnunetWeights, planWindows, type WindowPlan } from './windows.js'
 
 export interface NetworkInput {
@@ -400,6 +402,33 @@ async function inferWindows(request: InferenceRequest, layouts: readonly Layout[
   let done = 0
   let stitch: ScoreStitch | LabelStitch | undefined
   let shape: OutputShape | undefined
+  /** A function of its own: its frame, which would keep the answer alive, is gone when the next run begins. */
+  const scan = async (predict: Predict, member: number, batched: readonly Vec3[], repeated?: RepeatedWindows) => {
+    const windows = batched.map((start) => {
+      const place = start.map((value, i) => value - shift[i]!) as unknown as Vec3
+      const key = repeated?.keyOf(place)
+      return { start, place, key, answer: repeated?.answer(key) }
+    })
+    const unseen = windows.filter(({ answer }) => answer === undefined)
+    let scores: Tensor['data'] | undefined
+    if (unseen.length > 0) {
+      const places = unseen.map(({ place }) => place)
+      const output = pickOutput(await predict(feedsOf(padded ?? layouts, places, roi, buffers)), request.output)
+      shape = windowShape(output, request, main, roi)
+      if (!stitch) askForStitch(request, main, plan, shape)
+      stitch ??= stitchFor(request, main, plan, shape, weights)
+      scores = stitch instanceof LabelStitch ? output.data : stitch.weighted(member, output).data
+    }
+    const { each } = shape!
+    for (const one of windows) {
+      const { start, key, answer } = one
+      const from = answer ? 0 : unseen.indexOf(one) * each
+      if (stitch instanceof LabelStitch) stitch.add(answer ?? scores!, from, start)
+      else stitch!.add(member, answer ?? scores!, from, start)
+      if (!answer) repeated?.keep(key, scores!, from, each)
+    }
+    return scores?.byteLength ?? 0
+  }
   // every network takes its turn over windows side by side, so that what overlaps stays few and networks are opened seldom
   for (const row of ensemble ? rowsOf(starts) : [starts])
     for (const [member, lend] of members.entries())
@@ -407,29 +436,8 @@ async function inferWindows(request: InferenceRequest, layouts: readonly Layout[
         const repeated = window?.skipEmpty === false ? undefined : new RepeatedWindows(padded ?? layouts, roi)
         for (let first = 0; first < row.length; first += batch) {
           await request.onProgress(done, total, member)
-          const windows = row.slice(first, first + batch).map((start) => {
-            const place = start.map((value, i) => value - shift[i]!) as unknown as Vec3
-            const key = repeated?.keyOf(place)
-            return { start, place, key, answer: repeated?.answer(key) }
-          })
-          const unseen = windows.filter(({ answer }) => answer === undefined)
-          let scores: Tensor['data'] | undefined
-          if (unseen.length > 0) {
-            const places = unseen.map(({ place }) => place)
-            const output = pickOutput(await predict(feedsOf(padded ?? layouts, places, roi, buffers)), request.output)
-            shape = windowShape(output, request, main, roi)
-            if (!stitch) askForStitch(request, main, plan, shape)
-            stitch ??= stitchFor(request, main, plan, shape, weights)
-            scores = stitch instanceof LabelStitch ? output.data : stitch.weighted(member, output).data
-          }
-          const { each } = shape!
-          for (const one of windows) {
-            const { start, key, answer } = one
-            const from = answer ? 0 : unseen.indexOf(one) * each
-            if (stitch instanceof LabelStitch) stitch.add(answer ?? scores!, from, start)
-            else stitch!.add(member, answer ?? scores!, from, start)
-            if (!answer) repeated?.keep(key, scores!, from, each)
-          }
+          const windows = row.slice(first, first + batch)
+          giveBack(await scan(predict, member, windows, repeated))
           done += windows.length
         }
       })
@@ -496,7 +504,7 @@ function stitchFor(
 /** The windows of all networks, put together. */
 class ScoreStitch {
   /** One for all networks whose scores are added up, or one for each where probabilities are. */
-  readonly #stitches: readonly Stitch[]
+  readonly #stitches: readonly WindowSums[]
   readonly #end: ScoreRestorer | LayerReducer
   readonly #shares: readonly Float64Array[] | undefined
 
@@ -517,8 +525,8 @@ class ScoreStitch {
     const counts = apart || !(this.#end instanceof LayerReducer && this.#end.reduction.kind === 'argmax')
     const mean = apart ? new LayerMean(this.#end, ensemble, shape.channels, main.extent) : undefined
     this.#stitches = mean
-      ? ensemble!.members.map((_, i) => new Stitch(main, plan, shape, weights, mean.member(i), counts))
-      : [new Stitch(main, plan, shape, weights, this.#end, counts)]
+      ? ensemble!.members.map((_, i) => new WindowSums(plan, main.extent, shape, weights, mean.member(i), counts))
+      : [new WindowSums(plan, main.extent, shape, weights, this.#end, counts)]
   }
 
   /** A network's output as its part of the mean. */
@@ -539,155 +547,6 @@ class ScoreStitch {
     if (end instanceof ScoreRestorer) return restoredOf(this.main, end, this.request.reduction)
     return resultOf(this.main, this.main.extent, end.sink, contentOf(end.reduction))
   }
-}
-
-/** Turns layers into labels, or keeps them, on the network's own grid. */
-class LayerReducer implements LayerEnd {
-  readonly sink: Sink
-  readonly #voxels: number
-
-  constructor(
-    readonly reduction: Reduction,
-    private readonly channels: number,
-    private readonly extent: Vec3,
-  ) {
-    this.#voxels = extent[0] * extent[1] * extent[2]
-    this.sink = makeSink(reduction, channels, this.#voxels)
-  }
-
-  add(layer: number, { scores, start, channelStride, rowStride, step, counts }: Layer): void {
-    const { channels, extent } = this
-    // Rows that lie one behind the other go as one: each class is then read in one go.
-    const [rows, length] = rowStride === extent[2] ? [1, extent[1] * extent[2]] : [extent[1], extent[2]]
-    for (let j = 0; j < rows; j++) {
-      const stretch = { scores, start: start + j * rowStride, channelStride, step, channels, length }
-      const weights = counts && { data: counts.data, start: counts.start + j * rowStride }
-      reduceStretch(this.reduction, stretch, this.sink, (layer * rows + j) * length, this.#voxels, weights)
-    }
-  }
-}
-
-/**
- * Sums overlapping windows. Since windows come with their first axis slowest, only as many layers along it as a window
- * is deep are ever open; those that no later window touches are reduced into the result and their room is used again.
- */
-class Stitch {
-  readonly #end: LayerEnd
-  readonly #sums: Float32Array
-  readonly #counts: Float32Array | undefined
-  readonly #layer: number
-  #open = 0
-
-  constructor(
-    private readonly main: Layout,
-    private readonly plan: WindowPlan,
-    private readonly shape: OutputShape,
-    private readonly weights: Float32Array | undefined,
-    end: LayerEnd,
-    hasCounts: boolean,
-  ) {
-    this.#layer = plan.padded[1] * plan.padded[2]
-    this.#sums = new Float32Array(shape.channels * plan.roi[0] * this.#layer)
-    this.#counts = hasCounts ? new Float32Array(plan.roi[0] * this.#layer) : undefined
-    this.#end = end
-  }
-
-  /** `isCounted` is false for what only adds to the scores of windows that are counted already. */
-  add(scores: Tensor['data'], offset: number, start: Vec3, isCounted: boolean): void {
-    this.#close(start[0])
-    const { roi, padded } = this.plan
-    const { channels, channelStride, step } = this.shape
-    const row = roi[2]
-    // The order in which scores lie: with many classes any other waits for memory most of the time.
-    const [planes, among] = step === 1 ? [channels, 1] : [1, channels]
-    for (let plane = 0; plane < planes; plane++)
-      for (let i = 0; i < roi[0]; i++) {
-        const ring = (start[0] + i) % roi[0]
-        for (let j = 0; j < roi[1]; j++) {
-          const inRow = (i * roi[1] + j) * row
-          const at = ring * this.#layer + (start[1] + j) * padded[2] + start[2]
-          for (let c = plane; c < plane + among; c++) {
-            const to = c * roi[0] * this.#layer + at
-            addRow(this.#sums, to, scores, offset + c * channelStride + inRow * step, step, row, this.weights, inRow)
-          }
-          if (plane === 0 && this.#counts && isCounted) addCounts(this.#counts, at, row, this.weights, inRow)
-        }
-      }
-  }
-
-  finish(): void {
-    this.#close(this.plan.padded[0])
-  }
-
-  /** Passes on the layers before `start`, and clears them. */
-  #close(start: number): void {
-    const { roi, padded, before } = this.plan
-    const { extent } = this.main
-    const { channels } = this.shape
-    for (; this.#open < start; this.#open++) {
-      const ring = (this.#open % roi[0]) * this.#layer
-      const layer = this.#open - before[0]
-      if (layer >= 0 && layer < extent[0]) {
-        const start = ring + before[1] * padded[2] + before[2]
-        const counts = this.#counts && { data: this.#counts, start }
-        const channelStride = roi[0] * this.#layer
-        this.#end.add(layer, { scores: this.#sums, start, channelStride, rowStride: padded[2], step: 1, counts })
-      }
-      for (let c = 0; c < channels; c++) {
-        const plane = c * roi[0] * this.#layer + ring
-        this.#sums.fill(0, plane, plane + this.#layer)
-      }
-      this.#counts?.fill(0, ring, ring + this.#layer)
-    }
-  }
-}
-
-function addRow(
-  sums: Float32Array,
-  to: number,
-  scores: Tensor['data'],
-  from: number,
-  step: number,
-  length: number,
-  weights: Float32Array | undefined,
-  at: number,
-): void {
-  // steps of one, the usual case, apart: the multiplication by `step` costs as much as the rest
-  if (step !== 1) {
-    for (let k = 0; k < length; k++) sums[to + k]! += scores[from + k * step]! * (weights ? weights[at + k]! : 1)
-  } else if (weights) addWeighted(sums, to, scores, from, length, weights, at)
-  else for (let k = 0; k < length; k++) sums[to + k]! += scores[from + k]!
-}
-
-/** Four at a time, which is a fifth faster: with many classes this loop takes a quarter of a job. */
-function addWeighted(
-  sums: Float32Array,
-  to: number,
-  scores: Tensor['data'],
-  from: number,
-  length: number,
-  weights: Float32Array,
-  at: number,
-): void {
-  const fours = length & ~3
-  for (let k = 0; k < fours; k += 4) {
-    sums[to + k]! += scores[from + k]! * weights[at + k]!
-    sums[to + k + 1]! += scores[from + k + 1]! * weights[at + k + 1]!
-    sums[to + k + 2]! += scores[from + k + 2]! * weights[at + k + 2]!
-    sums[to + k + 3]! += scores[from + k + 3]! * weights[at + k + 3]!
-  }
-  for (let k = fours; k < length; k++) sums[to + k]! += scores[from + k]! * weights[at + k]!
-}
-
-function addCounts(
-  counts: Float32Array,
-  to: number,
-  length: number,
-  weights: Float32Array | undefined,
-  at: number,
-): void {
-  if (!weights) for (let k = 0; k < length; k++) counts[to + k]! += 1
-  else for (let k = 0; k < length; k++) counts[to + k]! += weights[at + k]!
 }
 
 function resultOf(main: Layout, extent: Vec3, sink: Sink, content: Content): NetworkResult {

@@ -39,17 +39,24 @@ export function bytesHeld(buffers: Iterable<ArrayBufferLike>): number {
   return bytes
 }
 
-/** An image of so many bytes is worth the collector's ten milliseconds: the work on it takes seconds. */
-const LARGE_IMAGE = 128 * 1024 * 1024
+/** Arrays of so many bytes are worth the collector's ten milliseconds: the work on them takes longer. */
+const LARGE = 128 * 1024 * 1024
 
 /**
  * Does `work` on an image of so many bytes. Of a large one, what was dropped before and what the work drops is collected: else it may stay
  * beside all that the next steps make, since the engine looks at its own heap and not at arrays.
  */
 export async function withoutWaste<T>(bytes: number, work: () => Promise<T>): Promise<T> {
-  if (bytes < LARGE_IMAGE) return work()
-  collectGarbage()
+  giveBack(bytes)
   const result = await work()
-  collectGarbage()
+  giveBack(bytes)
   return result
+}
+
+/**
+ * Collects what was dropped, when that or the work around it is of so many bytes. Arrays that follow find memory that the system
+ * need not clear anew, which costs more than the collector.
+ */
+export function giveBack(bytes: number): void {
+  if (bytes >= LARGE) collectGarbage()
 }
