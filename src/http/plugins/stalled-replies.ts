@@ -8,6 +8,8 @@ import fp from 'fastify-plugin'
 export const stalledReplies = fp(
   async (app: FastifyInstance, { seconds }: { readonly seconds: number }) => {
     app.addHook('onSend', async (request, reply) => {
+      // Nobody is there to read it, and no 'close' will come to end the timer.
+      if (reply.raw.closed || reply.raw.destroyed) return
       const { socket } = request.raw
       let taken = -1
       const timer = setInterval(() => {
