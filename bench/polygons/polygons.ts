@@ -7,17 +7,17 @@
 
 import { execFileSync } from 'node:child_process'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
-import { Agent, request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { writeVolume } from '../../src/formats/write-volume.js'
 import { runTool } from '../../src/pipelines/run-tool.js'
 import { makeVolume } from '../../src/volume/volume.js'
+import { form } from '../../test/helpers/multipart.js'
 import { idleControl } from '../../test/helpers/pipeline.js'
 import { ServerProcess } from '../../test/helpers/server-process.js'
 import { record } from '../record.js'
+import { send } from '../send.js'
 
 const RUNS = 7
 const python = process.env.AIDANT_PYTHON ?? 'python3'
@@ -42,29 +42,19 @@ function mask(): Uint8Array {
 const folder = await mkdtemp(join(tmpdir(), 'aidant-bench-'))
 const server = await ServerProcess.start(join(folder, 'workspace'))
 
-const agent = new Agent({ keepAlive: true })
-
-/** By `node:http` from memory: `fetch` with FormData takes about as long to send 52 MB as everything else here together. */
 async function overHttp(path: string, morePoints: number): Promise<{ seconds: number[]; text: string }> {
-  const part = (name: string, more = '') => `--bench\r\nContent-Disposition: form-data; name="${name}"${more}\r\n\r\n`
-  const params = `${part('params')}${JSON.stringify({ more_points: morePoints })}\r\n`
-  const image = part('image', '; filename="mask"\r\nContent-Type: application/octet-stream')
-  const body = Buffer.concat([Buffer.from(params + image), await readFile(path), Buffer.from('\r\n--bench--\r\n')])
-  const headers = { 'content-type': 'multipart/form-data; boundary=bench', 'content-length': body.length }
+  const body = form([
+    { name: 'params', body: JSON.stringify({ more_points: morePoints }) },
+    { name: 'image', body: await readFile(path), filename: 'mask', type: 'application/octet-stream' },
+  ])
   const seconds: number[] = []
-  let said = ''
+  let text = ''
   for (let run = 0; run < RUNS; run++) {
     const started = performance.now()
-    said = await new Promise((resolve, reject) => {
-      request(`${server.url}/v1/mask2polygon`, { method: 'POST', agent, headers }, (reply) => {
-        text(reply).then(resolve, reject)
-      })
-        .on('error', reject)
-        .end(body)
-    })
+    text = (await send('POST', `${server.url}/v1/mask2polygon`, body)).toString()
     seconds.push((performance.now() - started) / 1000)
   }
-  return { seconds, text: said }
+  return { seconds, text }
 }
 
 try {
@@ -120,7 +110,6 @@ try {
     }
   }
 } finally {
-  agent.destroy()
   await server.end('SIGTERM')
   await rm(folder, { recursive: true, force: true })
 }

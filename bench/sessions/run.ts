@@ -9,15 +9,15 @@
  */
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { Agent, request } from 'node:http'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { buffer } from 'node:stream/consumers'
+import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { gzipSync } from 'node:zlib'
+import { form } from '../../test/helpers/multipart.js'
 import { sharedData } from '../../test/helpers/shared-data.js'
 import { publish, startCompiledServer } from '../compiled-server.js'
 import { record } from '../record.js'
+import { send } from '../send.js'
 
 const ROUNDS = Number(process.argv[2] ?? 5)
 const SLICES = 400
@@ -38,27 +38,14 @@ const nifti = join(root, 'nifti', readdirSync(join(root, 'nifti')).find((name) =
 writeFileSync(`${nifti}.gz`, gzipSync(readFileSync(nifti)))
 
 const server = await startCompiledServer(join(root, 'workspace'))
-const agent = new Agent({ keepAlive: true })
+const params = { name: 'params', body: '{}' }
+const ask = (method: string, path: string, body = form([params])) => send(method, `${server.url}${path}`, body)
 
-/** By `node:http` from memory: `fetch` with FormData is slower than what it sends to. */
-function send(method: string, path: string, file?: { name: string; bytes: Buffer }): Promise<Buffer> {
-  const part = (name: string, more = '') => `--bench\r\nContent-Disposition: form-data; name="${name}"${more}\r\n\r\n`
-  const image = file && [part('image', `; filename="${file.name}"`), file.bytes, '\r\n']
-  const pieces = [part('params'), '{}\r\n', ...(image ?? []), '--bench--\r\n']
-  const body = Buffer.concat(pieces.map((piece) => Buffer.from(piece)))
-  const headers = { 'content-type': 'multipart/form-data; boundary=bench', 'content-length': body.length }
-  return new Promise((resolve, reject) => {
-    request(`${server.url}${path}`, { method, agent, headers }, (reply) => {
-      buffer(reply).then((bytes) => (reply.statusCode === 200 ? resolve(bytes) : reject(new Error(`${bytes}`))), reject)
-    })
-      .on('error', reject)
-      .end(body)
-  })
+async function put(body: ReturnType<typeof form>): Promise<string> {
+  return (JSON.parse((await ask('PUT', '/session/', body)).toString()) as { session_id: string }).session_id
 }
 
-async function put(file: { name: string; bytes: Buffer }): Promise<string> {
-  return (JSON.parse((await send('PUT', '/session/', file)).toString()) as { session_id: string }).session_id
-}
+const imageOf = (file: string) => form([params, { name: 'image', body: readFileSync(file), filename: basename(file) }])
 
 async function timed(work: () => unknown): Promise<number> {
   const start = performance.now()
@@ -98,26 +85,26 @@ try {
     record({ work, unit: 's', ours: mine, against, other: theirs, compared: 'ratio' })
   }
   for (const { work, file, against, peer } of uploads) {
-    const upload = { name: file.slice(root.length + 1).replaceAll('/', '-'), bytes: readFileSync(file) }
+    const upload = imageOf(file)
     const [ours, other]: [number[], number[]] = [[], []]
     // the first finds no tool runner
-    await send('DELETE', `/session/${await put(upload)}`)
+    await ask('DELETE', `/session/${await put(upload)}`)
     for (let round = 0; round < ROUNDS; round++) {
       let id = ''
       ours.push(await timed(async () => (id = await put(upload))))
-      await send('DELETE', `/session/${id}`)
+      await ask('DELETE', `/session/${id}`)
       other.push(await peer())
     }
     show(work, ours, against, other)
   }
 
   await publish(server.url, 'quick', 'threshold')
-  const id = await put({ name: 'ct.nii', bytes: readFileSync(nifti) })
-  const ask = () => send('POST', `/v1/segmentation?model=quick&output=image&session_id=${id}`)
-  await ask()
+  const id = await put(imageOf(nifti))
+  const segment = () => ask('POST', `/v1/segmentation?model=quick&output=image&session_id=${id}`)
+  await segment()
   const [ours, other]: [number[], number[]] = [[], []]
   for (let round = 0; round < ROUNDS; round++) {
-    ours.push(await timed(ask))
+    ours.push(await timed(segment))
     other.push(reference('write', nifti)())
   }
   show(`a label map of that size, warm, its network next to nothing`, ours, 'nibabel writes one', other)

@@ -12,7 +12,7 @@ import { clientOf } from './client-address.js'
 import type { Output } from './reply.js'
 import { type RequestScope, type ScopeOptions, withDetachedScope, withOwnScope, withScope } from './request-scope.js'
 import type { HeldImage } from './session-image.js'
-import { receiveUpload, type Upload, type UploadLimits } from './upload.js'
+import { NO_UPLOAD, receiveUpload, type Upload, type UploadLimits } from './upload.js'
 
 export interface ComputeOptions {
   readonly sessions: Pick<Sessions, 'hold'>
@@ -71,18 +71,9 @@ export function compute<P, R, T>(
   computation: Computation<P, R>,
   send: (result: R) => Promise<T> | T,
 ): Promise<T> {
-  return withScope(request, reply, options.scope, async (scope) => {
-    const handle = options.board.open(entryOf(request, scope, computation))
-    try {
-      const ready = await arrive<P>(uploadOf(request, scope, options), scope, computation, handle)
-      const result = await runHeld(ready, scope, computation, handle)
-      handle.end()
-      return await send(result)
-    } catch (error) {
-      handle.end(reasonOf(scope, error))
-      throw error
-    }
-  })
+  return withScope(request, reply, options.scope, async (scope) =>
+    send(await computeIn(scope, request, options, computation, uploadOf(request, scope, options))),
+  )
 }
 
 /** Checks the request while the client waits, computes without it, and keeps the result. Gives the request's secret id. */
@@ -123,21 +114,30 @@ export function computeAhead<P, R>(
   options: ComputeOptions,
   computation: Computation<P, R>,
 ): Promise<R> {
-  return withOwnScope(request, options.scope, async (scope) => {
-    const handle = options.board.open(entryOf(request, scope, computation))
-    try {
-      const ready = await arrive<P>(async () => NO_UPLOAD, scope, computation, handle)
-      const result = await runHeld(ready, scope, computation, handle)
-      handle.end()
-      return result
-    } catch (error) {
-      handle.end(reasonOf(scope, error))
-      throw error
-    }
-  })
+  return withOwnScope(request, options.scope, (scope) =>
+    computeIn(scope, request, options, computation, async () => NO_UPLOAD),
+  )
 }
 
-const NO_UPLOAD: Upload = { files: [], fields: new Map() }
+/** From a place on the board to the result, or to what ended it. */
+async function computeIn<P, R>(
+  scope: RequestScope,
+  request: FastifyRequest,
+  { board }: ComputeOptions,
+  computation: Computation<P, R>,
+  receive: () => Promise<Upload>,
+): Promise<R> {
+  const handle = board.open(entryOf(request, scope, computation))
+  try {
+    const ready = await arrive<P>(receive, scope, computation, handle)
+    const result = await runHeld(ready, scope, computation, handle)
+    handle.end()
+    return result
+  } catch (error) {
+    handle.end(reasonOf(scope, error))
+    throw error
+  }
+}
 
 /** Receives what comes with the request, once it is admitted. */
 function uploadOf(request: FastifyRequest, { folder }: RequestScope, { uploadLimits }: ComputeOptions) {

@@ -46,6 +46,8 @@ export interface Upload {
   readonly paramsPath?: string | undefined
 }
 
+export const NO_UPLOAD: Upload = { files: [], fields: new Map() }
+
 /** Polygons of a whole mask take megabytes; parsing them here would keep everybody waiting. */
 const LONG_PARAMS = 256 * 1024
 
@@ -65,12 +67,12 @@ export async function receiveUpload(request: FastifyRequest, folder: string, lim
   checkLength(request, limits)
   if (request.isMultipart()) return receiveParts(request, folder, limits)
   const { body } = request
-  if (body === undefined || body === null) return { files: [], fields: new Map() }
-  if (typeof body === 'string') return withParams({ files: [], fields: new Map() }, body, folder)
+  if (body === undefined || body === null) return NO_UPLOAD
+  if (typeof body === 'string') return withParams(NO_UPLOAD, body, folder)
   const counter = new ByteCounter(limits)
   const path = join(folder, 'input-0')
   await store(request, body as Readable, path, counter)
-  if (counter.bytes === 0) return { files: [], fields: new Map() }
+  if (counter.bytes === 0) return NO_UPLOAD
   const contentType = request.headers['content-type'] ?? 'application/octet-stream'
   return { files: [{ field: 'image', path, bytes: counter.bytes, contentType, filename: '' }], fields: new Map() }
 }

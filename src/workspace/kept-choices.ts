@@ -4,7 +4,7 @@
  * them: a file is replaced whole, the last writer wins, and what cannot be read is a trial not yet made.
  */
 import { createHash } from 'node:crypto'
-import { mkdir, readdir, readFile, stat } from 'node:fs/promises'
+import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { RewriteChoice, type RewriteChoices } from '../contract/model.js'
@@ -39,7 +39,6 @@ export class KeptChoices implements RewriteChoices {
 
   static async open(options: KeptChoicesOptions): Promise<KeptChoices> {
     const choices = new KeptChoices(options)
-    await mkdir(options.folder, { recursive: true })
     await choices.refresh()
     return choices
   }

@@ -55,7 +55,12 @@ export async function openWorkspace(path: string, options: WorkspaceOptions): Pr
   const { log } = options
   const state = await markWorkspace(root)
   if (state === 'old') log.info({}, 'a workspace of an earlier Aidant is taken over; what is not its own stays')
-  const [models, sessions, rewrites, tmp] = folders(root)
+  const [models, sessions, rewrites, tmp] = [
+    join(root, MODELS),
+    join(root, SESSIONS),
+    join(root, REWRITES),
+    join(root, TMP),
+  ]
   for (const folder of [models, sessions, rewrites]) await mkdir(folder, { recursive: true })
 
   const discard = async (given: string): Promise<void> => {
@@ -95,10 +100,6 @@ export async function openWorkspace(path: string, options: WorkspaceOptions): Pr
       await servers.close()
     },
   }
-}
-
-function folders(root: string): [string, string, string, string] {
-  return [join(root, MODELS), join(root, SESSIONS), join(root, REWRITES), join(root, TMP)]
 }
 
 async function renameIfThere(from: string, to: string): Promise<boolean> {

@@ -84,25 +84,27 @@ export class Servers {
     this.#watch.keep(
       new Set([...leaseNames.map((name) => join(leases, name)), ...tmpNames.map((name) => join(tmp, name))]),
     )
-    // Judged once: one that ends while we look keeps its lease, without which nobody would know whose its folder is.
-    const gone = new Set<string>()
-    for (const name of tmpNames) {
-      const path = join(tmp, name)
-      if (SERVER.test(name)) {
-        if (name !== this.own && (await this.#isGone(name))) gone.add(name)
-      } else if (OLD_REQUESTS.test(name) && (await this.#isSilent(path)) && (await isOldRequests(path)))
-        await discard(path)
-    }
+    const servers = new Set(tmpNames.filter((name) => SERVER.test(name)))
     for (const name of leaseNames) {
       const server = SERVER_LEASE.exec(name)?.[1]
-      if (server !== undefined) {
-        if (server !== this.own && !tmpNames.includes(server) && (await this.#isGone(server))) gone.add(server)
-      } else if (LEFTOVER.test(name) && (await this.#isSilent(join(leases, name))))
-        await rm(join(leases, name), { force: true })
+      if (server !== undefined) servers.add(server)
     }
-    for (const server of gone) {
+    servers.delete(this.own)
+    // Each is judged once: one that ends while we look keeps its lease, without which nobody would know whose its folder is.
+    for (const server of servers) {
+      if (!(await this.#isGone(server))) continue
       await discard(join(tmp, server))
       await rm(this.#leasePath(server), { force: true })
+    }
+    for (const name of tmpNames) {
+      const path = join(tmp, name)
+      // a server's name may look like a host and a process id
+      if (SERVER.test(name) || !OLD_REQUESTS.test(name)) continue
+      if ((await this.#isSilent(path)) && (await isOldRequests(path))) await discard(path)
+    }
+    for (const name of leaseNames) {
+      const path = join(leases, name)
+      if (LEFTOVER.test(name) && (await this.#isSilent(path))) await rm(path, { force: true })
     }
   }
 
