@@ -147,10 +147,15 @@ function sharesVoxels({ starts, roi }: WindowPlan): boolean {
   })
 }
 
-/** Copies into tensors meet few types of array, else they become slow for good (see volume/blocks.ts). */
+/**
+ * Copies into tensors meet these four types of array alone, else they become slow for good (see volume/blocks.ts). Scans
+ * and pictures mostly are of one of them, and are not copied as a whole: windows take their values as they are.
+ */
+const COPIED_AS_THEY_ARE = [Float32Array, Uint8Array, Int16Array, Uint16Array]
+
 function floatsFor({ type }: TensorSpec, field: ImageField): ImageField {
   const { volume } = field
-  if (volume.data instanceof Float32Array || volume.data instanceof Uint8Array || type === 'float64') return field
+  if (COPIED_AS_THEY_ARE.some((kind) => volume.data instanceof kind) || type === 'float64') return field
   if (type !== 'float32' && type !== 'float16') return field
   askBeside(field, 4 * volume.data.length, "the network's input")
   const data = new Float32Array(volume.data.length)

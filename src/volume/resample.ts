@@ -42,7 +42,15 @@ export function composeAxisMaps(first: AxisMap, second: AxisMap): AxisMap {
   return { from, index }
 }
 
-/** Copies voxels through the map; those outside the source become `fill`. */
+/** The volume itself, or its values as float32 where its type has no `value`: -1000 is no 8 bits, 0.5 no whole number. */
+export function holding(volume: Volume, value: number): Volume {
+  const { data } = volume
+  const one = data.slice(0, 1)
+  one[0] = value
+  return data instanceof Float32Array || one[0] === value ? volume : { ...volume, data: Float32Array.from(data) }
+}
+
+/** Copies voxels through the map; those outside the source become `fill`, which is a value of its type (`holding`). */
 export function gather<T extends VoxelArray>(
   source: Pick<Volume<T>, 'size' | 'channels' | 'data'>,
   map: AxisMap,
