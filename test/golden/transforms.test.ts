@@ -9,7 +9,7 @@ import { fieldOf } from '../../src/pipelines/fit-image.js'
 import { buildTransform } from '../../src/transforms/catalog.js'
 import type { ImageField, Item } from '../../src/transforms/types.js'
 import { restore } from '../../src/transforms/undo.js'
-import type { Volume } from '../../src/volume/volume.js'
+import type { Volume, VoxelArray } from '../../src/volume/volume.js'
 import { roomyLimits } from '../helpers/volumes.js'
 
 interface Summary {
@@ -41,7 +41,11 @@ async function load(crop: string): Promise<ImageField> {
 }
 
 async function prepare(crop: string, steps: Steps): Promise<ImageField> {
-  let item: Item = { images: new Map([['image', await load(crop)]]), values: new Map(), result: {} }
+  return apply(await load(crop), steps)
+}
+
+async function apply(field: ImageField, steps: Steps): Promise<ImageField> {
+  let item: Item = { images: new Map([['image', field]]), values: new Map(), result: {} }
   for (const [name, args] of [['LoadImaged', {}], ['EnsureChannelFirstd', {}], ...steps] as Steps) {
     item = await buildTransform({ name, args: { keys: 'image', ...args } }).apply(item)
   }
@@ -88,6 +92,21 @@ describe('transforms equal MONAI', () => {
     want.affine?.forEach((value, i) => {
       expect(field.volume.affine[i]).toBeCloseTo(value, 4)
     })
+  })
+})
+
+describe('transforms make of any type of voxel what they make of float32, as MONAI does, which loads all as float32', () => {
+  it.each(golden.cases)('$name ($crop)', async ({ crop, steps }) => {
+    const field = await load(crop)
+    const values = Array.from(field.volume.data, (value) => Math.abs(Math.trunc(value)) % 120)
+    const made = async (data: VoxelArray) =>
+      asArray(await apply({ ...field, volume: { ...field.volume, data } }, steps))
+    const want = await made(Float32Array.from(values))
+    for (const kind of [Uint8Array, Int16Array, Uint32Array, Float64Array]) {
+      const got = await made(kind.from(values))
+      expect(got.shape).toEqual(want.shape)
+      expect(got.values.findIndex((value, i) => !(Math.abs(value - want.values[i]!) < 1e-3))).toBe(-1)
+    }
   })
 })
 
