@@ -14,7 +14,7 @@ export async function dicomFixtures(
   root: string,
 ): Promise<DicomFixtures> {
   const folder = join(root, part)
-  await mkdir(folder)
+  await mkdir(folder, { recursive: true })
   const zip = join(root, `${part}.zip`)
   await writeFile(zip, gunzipSync(await readFile(new URL(`../fixtures/dicom-${part}.zip.gz`, import.meta.url))))
   const files = await unzipTo(zip, folder, { maxEntries: 1000, maxBytes: 2 ** 26 })

@@ -11,6 +11,8 @@ export interface NamedFile {
 
 export class Workbench {
   readonly page: Page
+  /** The fragment of the URL that names the session opened last. */
+  #opened = ''
 
   constructor(page: Page) {
     this.page = page
@@ -29,8 +31,10 @@ export class Workbench {
     await this.opened()
   }
 
+  /** Waits until another scan than the last one is on the screen: a small one may be there before anyone has looked. */
   async opened(): Promise<void> {
-    await this.page.locator('#job').waitFor({ state: 'visible' })
+    await this.page.waitForURL((url) => /#session=./.test(url.hash) && url.hash !== this.#opened, { timeout: 90_000 })
+    this.#opened = new URL(this.page.url()).hash
     await this.settled()
     await this.page.locator('#welcome').waitFor({ state: 'hidden' })
   }
