@@ -1,7 +1,7 @@
 /** An image smaller than the window, continued beyond its edges in the ways of torch's `pad`. */
 import { AppError } from '../errors.js'
 import { askBeside } from '../transforms/new-grid.js'
-import { type AxisMap, gather, holding } from '../volume/resample.js'
+import { type AxisMap, gather } from '../volume/resample.js'
 import type { Layout } from './layout.js'
 import type { WindowPlan } from './windows.js'
 
@@ -27,7 +27,7 @@ export function padLayouts(
       index[axis] = paddedIndex(extent[i]!, padded[i]!, before[i]!, padding)
     })
     const map: AxisMap = { from: [0, 1, 2], index: index as unknown as AxisMap['index'] }
-    const volume = gather(holding(field.volume, fill), map, field.volume.affine, fill)
+    const volume = gather(field.volume, map, field.volume.affine, fill)
     return { ...layout, field: { ...field, volume }, extent: padded }
   })
 }

@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { AppError } from '../errors.js'
 import { shiftedAffine } from '../volume/crop.js'
 import { PAD_STATISTICS, type PadStatistic, padByStatistic } from '../volume/pad-statistics.js'
-import { type AxisMap, gather, holding, windowTable } from '../volume/resample.js'
+import { type AxisMap, gather, windowTable } from '../volume/resample.js'
 import type { Vec3, Volume } from '../volume/volume.js'
 import { describing, fieldArgs, integers, number } from './args.js'
 import { eachImage, perMemoryAxis, requireImage, spatialAxes, withImage } from './fields.js'
@@ -28,7 +28,7 @@ export function boxed(
   checkNewGrid(field, boxSize, name)
   const volume = isStatistic(mode)
     ? padded(field, start, boxSize, mode)
-    : gather(holding(field.volume, fill), boxMap(start, boxSize, size, mode), shiftedAffine(affine, start), fill)
+    : gather(field.volume, boxMap(start, boxSize, size, mode), shiftedAffine(affine, start), fill)
   const back = boxMap(start.map((value) => -value) as unknown as Vec3, size, boxSize)
   return { ...moved(field, volume, axisStep(name, kind, { size, affine }, back)), scratch: true }
 }

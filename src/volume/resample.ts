@@ -42,21 +42,31 @@ export function composeAxisMaps(first: AxisMap, second: AxisMap): AxisMap {
   return { from, index }
 }
 
-/** The volume itself, or its values as float32 where its type has no `value`: -1000 is no 8 bits, 0.5 no whole number. */
-export function holding(volume: Volume, value: number): Volume {
-  const { data } = volume
+/** The array itself, or its values as float32 where its type has no `value`: -1000 is no 8 bits, 0.5 no whole number. */
+function holding(data: VoxelArray, value: number): VoxelArray {
   const one = data.slice(0, 1)
   one[0] = value
-  return data instanceof Float32Array || one[0] === value ? volume : { ...volume, data: Float32Array.from(data) }
+  return data instanceof Float32Array || one[0] === value ? data : Float32Array.from(data)
 }
 
-/** Copies voxels through the map; those outside the source become `fill`, which is a value of its type (`holding`). */
+/** Copies voxels through the map; those outside the source become `fill`, 0 if not told, in float32 where the type has no such value. */
 export function gather<T extends VoxelArray>(
   source: Pick<Volume<T>, 'size' | 'channels' | 'data'>,
   map: AxisMap,
   affine: Float64Array,
+): Volume<T>
+export function gather(
+  source: Pick<Volume, 'size' | 'channels' | 'data'>,
+  map: AxisMap,
+  affine: Float64Array,
+  fill: number,
+): Volume
+export function gather(
+  source: Pick<Volume, 'size' | 'channels' | 'data'>,
+  map: AxisMap,
+  affine: Float64Array,
   fill = 0,
-): Volume<T> {
+): Volume {
   const size = axisMapSize(map)
   const [nx, ny, nz] = size
   const strides = [1, source.size[0], source.size[0] * source.size[1]]
@@ -67,10 +77,11 @@ export function gather<T extends VoxelArray>(
   }) as [Int32Array, Int32Array, Int32Array]
   const [ox, oy, oz] = offsets
   const outside = offsets.some((table) => table.includes(-1))
-  const target = emptyLike(source.data, nx * ny * nz * source.channels)
+  const held = outside ? holding(source.data, fill) : source.data
+  const target = emptyLike(held, nx * ny * nz * source.channels)
   if (outside && fill !== 0) target.fill(fill)
   const runs = map.from[0] === 0 && isRun(ox)
-  const [from, to] = [asPlainWidth(source.data), asPlainWidth(target)]
+  const [from, to] = [asPlainWidth(held), asPlainWidth(target)]
   for (let c = 0; c < source.channels; c++) {
     const data = from.subarray(c * voxels, (c + 1) * voxels) as VoxelArray
     const out = to.subarray(c * nx * ny * nz, (c + 1) * nx * ny * nz) as VoxelArray
