@@ -3,7 +3,6 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { loadConfig } from '../config/load.js'
-import { startServer } from '../server.js'
 import { ServerClient } from './server-client.js'
 
 export interface LocalServer {
@@ -41,6 +40,7 @@ export async function startLocalServer({ workspace, device, datastore }: LocalSe
     const config = loadConfig([...flags, '--workspace', place], process.env)
     const socketPath =
       process.platform === 'win32' ? `\\\\.\\pipe\\aidant-${process.pid}-${Date.now()}` : join(folder, 'socket')
+    const { startServer } = await import('../server.js')
     const server = await startServer({ ...config, ...ALONE }, { socketPath })
     return {
       client: new ServerClient({ socketPath }),

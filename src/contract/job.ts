@@ -23,6 +23,12 @@ export const JobImage = z
   .readonly()
 export type JobImage = z.infer<typeof JobImage>
 
+/** The slices of the DICOM series that the label map of a job lies on. */
+export const SERIES_FIELD = 'series'
+/** Beside a label that is to be stored: the image it was drawn on, decoded, and its slices if that is a DICOM series. */
+export const LABELLED_FIELD = 'labelled'
+export const SLICES_FIELD = 'slices'
+
 /** One file of an upload, as it came. */
 export const JobFile = z.object({ field: z.string(), path: z.string() }).readonly()
 export type JobFile = z.infer<typeof JobFile>

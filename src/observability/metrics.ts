@@ -3,7 +3,11 @@
  * client wrote: a route is its pattern, a method, stage, code or kind comes from a closed list, a model is one of the
  * registry's and only so many have a name of their own.
  */
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import { setTimeout as wait } from 'node:timers/promises'
+import Counter from 'prom-client/lib/counter.js'
+import Gauge from 'prom-client/lib/gauge.js'
+import Histogram from 'prom-client/lib/histogram.js'
+import Registry from 'prom-client/lib/registry.js'
 import type { Stage } from '../contract/job.js'
 import { ERROR_STATUS, type ErrorCode } from '../errors.js'
 
@@ -18,6 +22,9 @@ const FETCH_KINDS = ['dicom', 'dicomweb', 'http'] as const
 const UNPLANNED_ENDS = ['crash', 'memory', 'stuck', 'cancel'] as const
 /** Of Node, and called as Prometheus would not: a gauge with the ending of a counter. */
 const MISNAMED = ['nodejs_active_handles_total', 'nodejs_active_requests_total', 'nodejs_active_resources_total']
+
+/** The event loop is looked at every 10 ms: before it has been, its lag is no number. */
+const FIRST_LAG_MS = 30
 
 /** Seconds: from a click on a kept image to a whole body on a processor. */
 const WORK_SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600]
@@ -62,6 +69,8 @@ type JobOutcome = { readonly timings: Readonly<Partial<Record<Stage, number>>> }
 export class Metrics {
   readonly #registry = new Registry()
   readonly #models = new Set<string>()
+  readonly #isOfProcess: boolean
+  #process: Promise<void> | undefined
   #sources: MetricsSources | undefined
 
   readonly #requests = this.#counter('http_requests_total', 'Requests that have ended, by route and class of status.', [
@@ -105,7 +114,7 @@ export class Metrics {
   readonly #fetchSeconds = this.#histogram('fetch_seconds', 'How long fetching an image took.', ['kind'], WORK_SECONDS)
   readonly #auditFailures = this.#counter('audit_failures_total', 'Lines that the audit log could not take.', [])
 
-  /** `process`: also what the process itself is like; once a process. */
+  /** `process`: also what the process itself is like, from the first scrape on; once a process. */
   constructor(version: string, limits: MetricsLimits, { process: ofProcess }: { readonly process: boolean }) {
     this.#gauge('build_info', 'Always 1; the labels say what runs.', ['version', 'node'], (gauge) =>
       gauge.set({ version, node: process.version }, 1),
@@ -169,10 +178,7 @@ export class Metrics {
     // A rate needs a first value: what is rare starts at nothing, not with its first event.
     for (const code of Object.keys(ERROR_STATUS)) this.#errors.inc({ code }, 0)
     for (const kind of FETCH_KINDS) this.#fetches.inc({ kind, outcome: 'done' }, 0)
-    if (ofProcess) {
-      collectDefaultMetrics({ register: this.#registry })
-      for (const name of MISNAMED) this.#registry.removeSingleMetric(name)
-    }
+    this.#isOfProcess = ofProcess
   }
 
   /** Where gauges look from now on. */
@@ -186,6 +192,10 @@ export class Metrics {
 
   /** In Prometheus's text format. */
   async text(): Promise<string> {
+    if (this.#isOfProcess) {
+      this.#process ??= this.#watchProcess()
+      await this.#process
+    }
     return this.#registry.metrics()
   }
 
@@ -251,6 +261,14 @@ export class Metrics {
     if (this.#models.size >= MOST_MODELS) return OTHER
     this.#models.add(model)
     return model
+  }
+
+  /** From the first scrape on: a start would wait for its eighty files, and its watch on the event loop takes a timer ever after. */
+  async #watchProcess(): Promise<void> {
+    const { collectDefaultMetrics } = await import('prom-client')
+    collectDefaultMetrics({ register: this.#registry })
+    for (const name of MISNAMED) this.#registry.removeSingleMetric(name)
+    await wait(FIRST_LAG_MS)
   }
 
   #counter<L extends string>(name: string, help: string, labelNames: readonly L[]): Counter<L> {

@@ -2,7 +2,14 @@
 import { open, readFile, rename, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
-import type { JobControl, JobImage, JobResult, ToolJob } from '../contract/job.js'
+import {
+  type JobControl,
+  type JobImage,
+  type JobResult,
+  LABELLED_FIELD,
+  SLICES_FIELD,
+  type ToolJob,
+} from '../contract/job.js'
 import { AppError } from '../errors.js'
 import { detect } from '../formats/detect.js'
 import { turnRows } from '../formats/dicom-rows.js'
@@ -17,10 +24,6 @@ import { askRoom } from '../volume/room.js'
 import { type Grid, makeVolume, voxelCount } from '../volume/volume.js'
 import { PICTURES } from './ingest.js'
 import { labelVoxels } from './label-voxels.js'
-
-/** Fields of the job's images beside the label's own: the image it was drawn on, decoded, and its slices if it is a DICOM series. */
-export const LABELLED_FIELD = 'labelled'
-export const SLICES_FIELD = 'slices'
 
 const SEG = 'label.dcm'
 const OCTETS = 'application/octet-stream'

@@ -1,7 +1,7 @@
 /** The job of /v1/dicom_seg: a label map that somebody drew on a DICOM series, as a DICOM SEG that refers to its slices. */
 import { join } from 'node:path'
 import { z } from 'zod'
-import type { JobControl, JobResult, ToolJob } from '../contract/job.js'
+import { type JobControl, type JobResult, SERIES_FIELD, type ToolJob } from '../contract/job.js'
 import { AppError } from '../errors.js'
 import { writeDicomSeg } from '../formats/dicom-seg.js'
 import { arrangeDicomSeries, gridOf } from '../formats/dicom-series.js'
@@ -10,9 +10,6 @@ import { readVersion } from '../util/version.js'
 import { askRoom } from '../volume/room.js'
 import { makeVolume } from '../volume/volume.js'
 import { labelVoxels } from './label-voxels.js'
-
-/** The field under which the session's slices come; the label map comes as `image`. */
-export const SERIES_FIELD = 'series'
 
 /** Labels of one byte: what the page draws, and what a label map of structures ever has. */
 const MOST_LABEL = 255

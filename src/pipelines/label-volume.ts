@@ -1,12 +1,11 @@
 /** A label that is kept, as a volume on the voxels of its image: what a program trains on. */
 import { join } from 'node:path'
-import type { JobControl, JobResult, ToolJob } from '../contract/job.js'
+import { type JobControl, type JobResult, LABELLED_FIELD, type ToolJob } from '../contract/job.js'
 import { AppError } from '../errors.js'
 import { readVolume } from '../formats/read-volume.js'
 import { writeVolume } from '../formats/write-volume.js'
 import { ontoGrid } from '../volume/onto-grid.js'
 import { askRoom } from '../volume/room.js'
-import { LABELLED_FIELD } from './ingest-label.js'
 
 /**
  * Labels that were saved in other axes than the image is decoded in come out in its axes. One that lies on no voxels of the

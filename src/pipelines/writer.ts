@@ -13,7 +13,8 @@ import { restore } from '../transforms/undo.js'
 import { readVersion } from '../util/version.js'
 import { labelArray } from '../volume/label-array.js'
 import { makeVolume, type Volume, voxelCount } from '../volume/volume.js'
-import { labelName, labelStatistics } from './label-statistics.js'
+import { labelName } from './label-names.js'
+import { labelStatistics } from './label-statistics.js'
 
 const DTYPES: readonly string[] = ['uint8', 'int8', 'uint16', 'int16', 'uint32', 'int32', 'float32', 'float64']
 

@@ -19,23 +19,20 @@ export interface BundledModel {
 
 /** Folders without a config are not models yet and are passed over. */
 export async function readBundledModels(folder: string): Promise<BundledModel[]> {
-  const models: BundledModel[] = []
-  for (const name of await foldersIn(folder)) {
-    const configPath = join(folder, name, BUNDLED_CONFIG)
-    if (!(await exists(configPath))) continue
-    const config = readJson(await readFile(configPath, 'utf8'))
-    const path = join(folder, name, BUNDLED_WEIGHTS)
-    const weights = (await exists(path)) ? { path, ...(await hashFile(path)) } : undefined
-    const { mtime } = await stat(configPath)
-    models.push({
-      name,
-      revision: revisionOf(config, weights?.sha256),
-      config,
-      weights,
-      createdAt: mtime.toISOString(),
-    })
-  }
-  return models
+  const names = await foldersIn(folder)
+  // One is read while another is hashed: a start waits for this.
+  const models = await Promise.all(names.map((name) => readBundledModel(folder, name)))
+  return models.filter((model) => model !== undefined)
+}
+
+async function readBundledModel(folder: string, name: string): Promise<BundledModel | undefined> {
+  const configPath = join(folder, name, BUNDLED_CONFIG)
+  if (!(await exists(configPath))) return undefined
+  const config = readJson(await readFile(configPath, 'utf8'))
+  const path = join(folder, name, BUNDLED_WEIGHTS)
+  const weights = (await exists(path)) ? { path, ...(await hashFile(path)) } : undefined
+  const { mtime } = await stat(configPath)
+  return { name, revision: revisionOf(config, weights?.sha256), config, weights, createdAt: mtime.toISOString() }
 }
 
 /** Subfolders whose names could be a model's, sorted; none when the folder itself is absent. */

@@ -11,7 +11,6 @@ import { LOCKS_FOLDER } from '../workspace/names.js'
 import type { Workspace } from '../workspace/open-workspace.js'
 import { readBundledModels } from './bundled-models.js'
 import { Collector } from './collect.js'
-import { draftNeedsFiles, draftOf } from './draft.js'
 import type { IntakeLimits } from './intake.js'
 import { ManifestStore } from './manifest-store.js'
 import { ModelDirectory } from './model-directory.js'
@@ -84,7 +83,9 @@ export async function openRegistry(options: RegistryOptions): Promise<ModelRegis
     get: (name) => directory.get(name),
     resolve: (name) => directory.resolve(name),
     put: (name, source, signal) => published(publisher.put(name, source, signal)),
-    draft(source, folder, signal) {
+    async draft(source, folder, signal) {
+      // As with an upload (publish.ts): what reads models is loaded when one comes.
+      const { draftNeedsFiles, draftOf } = await import('./draft.js')
       if (source.kind !== 'files' || (source.data ?? source.several) === undefined) throw draftNeedsFiles()
       return draftOf(source, join(folder, 'draft'), options.limits, signal)
     },

@@ -17,7 +17,7 @@ import { checkName } from '../util/safe-name.js'
 import type { Workspace } from '../workspace/open-workspace.js'
 import { type CatalogModel, findByPath, findByUrl } from './catalog.js'
 import type { Collector } from './collect.js'
-import { type Intake, type IntakeLimits, readLayout, takeIn, takeInFiles, takeParts } from './intake.js'
+import type { Intake, IntakeLimits } from './intake.js'
 import { allWeights, type LiveManifest, type Published, revisionOf, type Weights } from './manifest.js'
 import { type ManifestStore, ownFile } from './manifest-store.js'
 import { type ModelDirectory, needsWeights } from './model-directory.js'
@@ -203,6 +203,8 @@ export class Publisher {
     signal: AbortSignal | undefined,
   ): Promise<{ intake: Intake; take: boolean }> {
     const { limits } = this.#options
+    // It knows every archive, bundle and transform: loaded with the first upload, and not at the start.
+    const { readLayout, takeIn, takeInFiles, takeParts } = await import('./intake.js')
     if (source.kind === 'parts') return { intake: takeParts(source), take: true }
     if (source.kind === 'files') return { intake: await takeInFiles(source, workFolder, limits, signal), take: true }
     const found = await this.#find(source)

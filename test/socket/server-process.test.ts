@@ -6,7 +6,7 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, onTestFinished, test, vi } from 'vitest'
 import { niftiBytes } from '../helpers/nifti-bytes.js'
 import { isAlive, modelPath } from '../helpers/runner-fixtures.js'
 import { ServerProcess } from '../helpers/server-process.js'
@@ -78,6 +78,33 @@ test('loads a model, answers with a label map, and ends with code 0 on SIGTERM, 
   expect(await server.end('SIGTERM')).toBe(0)
   expect(isAlive(running[0]!.pid)).toBe(false)
   expect(await readdir(join(workspace, 'tmp'))).toEqual([])
+})
+
+/** Files that only some requests need, and that a start would wait for. */
+const NOT_AT_START = [
+  ...['src/volume', 'src/geometry', 'src/transforms', 'src/inferers', 'src/onnx'],
+  ...['src/formats/read-volume.ts', 'src/registry/intake.ts', 'src/fetchers/dimse.ts'],
+  ...['ajv/', '@opentelemetry/', 'nifti-reader-js/', 'onnxruntime-node/', 'sharp/', 'dcmjs', 'yauzl/'].map(
+    (vendor) => `node_modules/${vendor}`,
+  ),
+]
+
+test('a start loads nothing that touches voxels or reads models, nor what nothing uses', async () => {
+  const covered = await mkdtemp(join(tmpdir(), 'aidant-loaded-'))
+  onTestFinished(() => rm(covered, { recursive: true, force: true }))
+  // The program then lists, at its end, every file that it has loaded.
+  vi.stubEnv('NODE_V8_COVERAGE', covered)
+  onTestFinished(() => void vi.unstubAllEnvs())
+  const server = await start()
+  expect((await fetch(`${server.url}/health/ready`)).status).toBe(200)
+  expect(await server.end('SIGTERM')).toBe(0)
+  const reports = await Promise.all((await readdir(covered)).map((file) => readFile(join(covered, file), 'utf8')))
+  const loaded = reports
+    .flatMap((report) => (JSON.parse(report) as { result: { url: string }[] }).result)
+    .map(({ url }) => decodeURIComponent(url).replaceAll('\\', '/'))
+  expect(loaded.some((url) => url.includes('src/app.ts'))).toBe(true)
+  expect(loaded.some((url) => url.includes('node_modules/fastify/'))).toBe(true)
+  expect(loaded.filter((url) => NOT_AT_START.some((path) => url.includes(`/${path}`)))).toEqual([])
 })
 
 /** Twelve jobs of a model that takes a while, the first of them running. */

@@ -3,8 +3,6 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Command, Option } from 'commander'
-import { writeVolume } from '../../formats/write-volume.js'
-import { makeVolume } from '../../volume/volume.js'
 import { UsageError } from '../exit-codes.js'
 import { findInputs } from '../inputs.js'
 import { startLocalServer } from '../local-server.js'
@@ -141,6 +139,8 @@ function report(result: Result): string[] {
 }
 
 async function makeScan(folder: string): Promise<string> {
+  const { writeVolume } = await import('../../formats/write-volume.js')
+  const { makeVolume } = await import('../../volume/volume.js')
   const n = BALL_EDGE
   const data = new Int16Array(n ** 3)
   for (let z = 0, i = 0; z < n; z++)

@@ -5,8 +5,7 @@ import { basename, join } from 'node:path'
 import type { Command } from 'commander'
 import { loadConfig } from '../../config/load.js'
 import { AppError } from '../../errors.js'
-import { type Draft, draftOf } from '../../registry/draft.js'
-import { modelIntakeLimits } from '../../services.js'
+import type { Draft } from '../../registry/draft.js'
 import { UsageError } from '../exit-codes.js'
 import { ServerError } from '../server-client.js'
 import { told } from '../told.js'
@@ -46,6 +45,8 @@ async function look(files: readonly string[], configFile: string | undefined): P
   const config: unknown = configFile === undefined ? undefined : await readConfig(configFile)
   const several = files.map((path) => ({ entryName: basename(path), path, bytes: 0 }))
   const given = files.length === 1 ? { config, data: files[0] } : { config, several }
+  const { draftOf } = await import('../../registry/draft.js')
+  const { modelIntakeLimits } = await import('../../services.js')
   const folder = await mkdtemp(join(tmpdir(), 'aidant-import-'))
   try {
     return await draftOf(given, join(folder, 'files'), modelIntakeLimits(loadConfig([], process.env)))

@@ -1,7 +1,6 @@
 /** `aidant serve`: settings from flags and environment, then the server. */
 import { ConfigError, loadConfig, unknownVariables } from '../../config/load.js'
 import { SETTINGS, type SettingMeta, showDefault } from '../../config/schema.js'
-import { serve } from '../../server.js'
 
 const GROUPS: Readonly<Record<SettingMeta['group'], string>> = {
   server: 'Server',
@@ -22,6 +21,7 @@ export async function runServe(words: readonly string[]): Promise<number> {
   }
   try {
     const config = loadConfig(words, process.env)
+    const { serve } = await import('../../server.js')
     await serve(
       config,
       unknownVariables(process.env).map(({ name }) => name),

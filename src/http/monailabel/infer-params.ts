@@ -1,7 +1,7 @@
 /** The params of a MONAI Label client as Aidant's own: clicks by label become clicks of one structure, and what only the client needs goes. */
 import type { ModelConfig } from '../../contract/model.js'
 import { AppError } from '../../errors.js'
-import { namedLabels } from '../../pipelines/label-statistics.js'
+import { namedLabels } from '../../pipelines/label-names.js'
 
 /**
  * Said for the client's own sake, or for models that there are none of here: who asks, the segment that is drawn, the slice

@@ -1,7 +1,7 @@
 /** Models as MONAI Label's clients list them: their own words for the types, labels by value, what a click belongs to. */
 import { z } from 'zod'
 import type { ModelConfig, ModelType } from '../../contract/model.js'
-import { namedLabels } from '../../pipelines/label-statistics.js'
+import { namedLabels } from '../../pipelines/label-names.js'
 import type { ModelEntry } from '../../registry/registry.js'
 
 /**

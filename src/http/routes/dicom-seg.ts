@@ -1,10 +1,9 @@
 /** POST /v1/dicom_seg: a label map drawn on a session's DICOM series, as a DICOM SEG object. */
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
-import type { JobResult, ToolJob } from '../../contract/job.js'
+import { type JobResult, SERIES_FIELD, type ToolJob } from '../../contract/job.js'
 import { AppError } from '../../errors.js'
 import type { ReadLimits } from '../../formats/format.js'
-import { SERIES_FIELD } from '../../pipelines/label-map-to-seg.js'
 import type { Scheduler } from '../../scheduler/scheduler.js'
 import { parseLooseJson } from '../../util/loose-json.js'
 import { type Arrived, type Call, type Computation, compute, storedSession } from '../compute-request.js'

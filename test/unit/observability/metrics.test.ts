@@ -28,6 +28,13 @@ function watched(of: { process: boolean } = { process: false }) {
 }
 const samples = async (metrics: Metrics) => samplesOf(await metrics.text())
 
+test('the first scrape has numbers of the process, and a lag that was measured', async () => {
+  const found = await samples(watched({ process: true }))
+  expect(found.get('process_resident_memory_bytes')).toBeGreaterThan(1e7)
+  expect(found.get('nodejs_eventloop_lag_min_seconds')).toBeLessThan(60)
+  expect(found.get('nodejs_eventloop_lag_p99_seconds')).toBeGreaterThan(0)
+})
+
 test('gauges are what they are when they are asked for', async () => {
   const found = await samples(watched())
   const told = [

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { TensorSpec } from '../../../src/contract/tensor.js'
-import { labelName } from '../../../src/pipelines/label-statistics.js'
+import { labelName } from '../../../src/pipelines/label-names.js'
 import { resolveMapping } from '../../../src/pipelines/node-mapping.js'
 
 const spec = (name: string): TensorSpec => ({ name, type: 'float32', dims: ['n', 1, 'd', 'h', 'w'] })
