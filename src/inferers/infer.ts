@@ -9,6 +9,7 @@ import { askBeside } from '../transforms/new-grid.js'
 import { cut, makeSink, type Reduction, reduceStretch, type Sink } from '../transforms/reduction.js'
 import { ScoreRestorer } from '../transforms/restore-scores.js'
 import type { Content, ImageField } from '../transforms/types.js'
+import { withOwnValues } from '../transforms/value-table.js'
 import { narrowed } from '../volume/label-array.js'
 import { giveBack } from '../volume/room.js'
 import { makeVolume, type Vec3, type Volume, type VoxelArray } from '../volume/volume.js'
@@ -153,10 +154,13 @@ function sharesVoxels({ starts, roi }: WindowPlan): boolean {
  */
 const COPIED_AS_THEY_ARE = [Float32Array, Uint8Array, Int16Array, Uint16Array]
 
-function floatsFor({ type }: TensorSpec, field: ImageField): ImageField {
+function floatsFor({ type }: TensorSpec, given: ImageField): ImageField {
+  const isFloat = type === 'float32' || type === 'float16'
+  if (isFloat && given.valueTable) return given
+  const field = withOwnValues(given)
   const { volume } = field
   if (COPIED_AS_THEY_ARE.some((kind) => volume.data instanceof kind) || type === 'float64') return field
-  if (type !== 'float32' && type !== 'float16') return field
+  if (!isFloat) return field
   askBeside(field, 4 * volume.data.length, "the network's input")
   const data = new Float32Array(volume.data.length)
   data.set(volume.data)

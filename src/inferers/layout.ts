@@ -6,6 +6,7 @@
 import type { Tensor, TensorSpec, TensorType } from '../contract/tensor.js'
 import { AppError } from '../errors.js'
 import type { ImageField } from '../transforms/types.js'
+import { lookUp } from '../transforms/value-table.js'
 import { isZero } from '../volume/occupied.js'
 import type { Vec3, VoxelArray } from '../volume/volume.js'
 
@@ -175,6 +176,15 @@ export function copyBox(layout: Layout, start: Vec3, box: Vec3, target: Tensor['
       }
     }
   }
+  const { valueTable } = field
+  if (!valueTable) return
+  // a row of a tensor with its channels last holds all of them
+  for (let c = 0; c < (channelLast ? 1 : channels); c++)
+    for (let i = l0; i < h0; i++)
+      for (let j = l1; j < h1; j++) {
+        const row = offset + c * plane + i * t0 + j * t1
+        lookUp(valueTable, target, row + l2 * step, row + h2 * step)
+      }
 }
 
 type Four = readonly [number, number, number, number]

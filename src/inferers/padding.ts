@@ -1,6 +1,7 @@
 /** An image smaller than the window, continued beyond its edges in the ways of torch's `pad`. */
 import { AppError } from '../errors.js'
 import { askBeside } from '../transforms/new-grid.js'
+import { withOwnValues } from '../transforms/value-table.js'
 import { type AxisMap, gather } from '../volume/resample.js'
 import type { Layout } from './layout.js'
 import type { WindowPlan } from './windows.js'
@@ -20,7 +21,8 @@ export function padLayouts(
   if (!grows || (padding === 'constant' && fill === 0)) return undefined
   const [p0, p1, p2] = padded
   return layouts.map((layout) => {
-    const { order, extent, field } = layout
+    const { order, extent } = layout
+    const field = withOwnValues(layout.field)
     askBeside(field, 4 * (field.volume.data.length + p0 * p1 * p2 * layout.channels), 'the padded image')
     const index: Int32Array[] = []
     order.forEach((axis, i) => {

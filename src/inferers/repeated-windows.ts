@@ -55,11 +55,16 @@ function onlyValue({ field, order, extent }: Layout, channel: number, start: Vec
   const high = box.map((n, i) => Math.min(start[i]! + n, extent[i]!))
   const from = channel * size[0] * size[1] * size[2]
   const inside = low.every((value, i) => value === start[i]) && high.every((value, i) => value === start[i]! + box[i]!)
-  const value = inside ? data[from + low[0]! * s0 + low[1]! * s1 + low[2]! * s2]! : 0
+  const { least, values } = field.valueTable ?? { least: 0, values: undefined }
+  const first = data[from + low[0]! * s0 + low[1]! * s1 + low[2]! * s2]!
+  const value = inside ? (values ? values[first - least]! : first) : 0
   for (let i = low[0]!; i < high[0]!; i++)
     for (let j = low[1]!; j < high[1]!; j++) {
       const row = from + i * s0 + j * s1
-      for (let k = low[2]!; k < high[2]!; k++) if (data[row + k * s2] !== value) return undefined
+      for (let k = low[2]!; k < high[2]!; k++) {
+        const voxel = data[row + k * s2]!
+        if ((values ? values[voxel - least] : voxel) !== value) return undefined
+      }
     }
   return value
 }

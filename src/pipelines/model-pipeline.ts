@@ -12,6 +12,7 @@ import type { BuiltTransform } from '../transforms/catalog.js'
 import { requireImage, withImage } from '../transforms/fields.js'
 import type { ImageField, Item } from '../transforms/types.js'
 import { restore } from '../transforms/undo.js'
+import { withOwnValues } from '../transforms/value-table.js'
 import type { AxisMap } from '../volume/resample.js'
 import type { Vec3, Volume } from '../volume/volume.js'
 import { applyAll, applyNetwork, type ModelPlan, planModel } from './model-run.js'
@@ -28,7 +29,7 @@ export async function applyModels(
   control: JobControl,
 ): Promise<Item> {
   const [volumePart, slicePart] = twoParts(parts)
-  const image = requireImage(item, plan.model.ref.config.inference.image)
+  const image = withOwnValues(requireImage(item, plan.model.ref.config.inference.image))
   const fresh = originalImage(image)
   const coarse = await runVolume(planModel(volumePart), withPartImage(item, volumePart, fresh), control)
   const batchSize = plan.model.ref.config.pipeline?.batchSize ?? 1

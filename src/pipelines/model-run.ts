@@ -17,6 +17,7 @@ import { askForStep } from '../transforms/new-grid.js'
 import { nearestMap, resizeVolume, resizeWeights, scaledGrid } from '../transforms/resize.js'
 import type { ImageField, Item } from '../transforms/types.js'
 import { axisStep, moved, resizeStep } from '../transforms/undo.js'
+import { revalued, withValuesFor } from '../transforms/value-table.js'
 import { type AxisMoves, moveGrid } from '../volume/orientation.js'
 import { gather } from '../volume/resample.js'
 import { withoutWaste } from '../volume/room.js'
@@ -177,6 +178,12 @@ export async function applyAll(
   let current = item
   for (const [i, step] of steps.entries()) {
     await control.checkpoint(stage, i, steps.length)
+    const tabled = revalued(current, step)
+    if (tabled) {
+      current = tabled
+      continue
+    }
+    current = withValuesFor(current, step)
     const { identity, axesOnly, loads } = step.traits
     if (!identity && !axesOnly && !loads) askForStep(current, step.keys, `transform '${step.name}'`)
     current = await step.apply(current)
@@ -260,7 +267,8 @@ function networkField(image: ImageField, from: NetworkResult['from'], size: Vec3
 function restoredResult(image: ImageField, { volume, content }: NetworkResult): ImageField {
   const { size, affine, nifti } = image.source
   const placed = makeVolume(size, affine, volume.data, { channels: volume.channels, nifti })
-  return { ...image, volume: placed, content, axes: withChannel('XYZ', 'first'), undo: [], scratch: true }
+  const axes = withChannel('XYZ', 'first')
+  return { ...image, valueTable: undefined, volume: placed, content, axes, undo: [], scratch: true }
 }
 
 /** The network's result as a field: on the image's grid, in the tensor's order of axes unless clicks want the image's. */
@@ -273,7 +281,8 @@ function resultField(image: ImageField, { volume, from, content }: NetworkResult
   const own = sameSize ? grid : scaledGrid(grid, volume.size)
   const placed = { ...volume, affine: own.affine }
   const channel = image.axes.endsWith('C') ? 'last' : 'first'
-  let field: ImageField = { ...image, content, axes: withChannel('ZYX', channel), scratch: true }
+  const axesThere = withChannel('ZYX', channel)
+  let field: ImageField = { ...image, valueTable: undefined, content, axes: axesThere, scratch: true }
   const isMoved = from.some((axis, i) => axis !== i)
   if (isMoved) field = moved(field, field.volume, axisStep('network', 'orient', image.volume, back))
   field = { ...field, volume: placed }

@@ -13,6 +13,7 @@ import { boxOf } from '../transforms/box-prompt.js'
 import { requireImage, withImage, withNote, withResult } from '../transforms/fields.js'
 import { pointsOf } from '../transforms/guidance.js'
 import type { ImageField, Item } from '../transforms/types.js'
+import { withOwnValues } from '../transforms/value-table.js'
 import { indexToIndex, transformPoint } from '../volume/affine.js'
 import { makeVolume, type Vec3 } from '../volume/volume.js'
 import type { ModelPlan } from './model-run.js'
@@ -33,7 +34,7 @@ const MOST_MASKS = 16
 export async function applyPrompted(plan: ModelPlan, item: Item, control: JobControl): Promise<Item> {
   const parts = plan.model.parts as LoadedParts & { readonly prompted: NonNullable<LoadedParts['prompted']> }
   const { prompted } = parts
-  const image = requireImage(item, plan.mapping.inputs[0]!.field)
+  const image = withOwnValues(requireImage(item, plan.mapping.inputs[0]!.field))
   const [columns, rows] = planeAxes(image)
   const { volume } = image
   const [width, height] = [volume.size[columns], volume.size[rows]]

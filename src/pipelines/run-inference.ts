@@ -4,6 +4,7 @@ import { AppError } from '../errors.js'
 import type { PartsClock } from '../inferers/two-parts.js'
 import { withImage, withResult, withValue } from '../transforms/fields.js'
 import type { Item } from '../transforms/types.js'
+import { withAllValues } from '../transforms/value-table.js'
 import { classified } from './classification.js'
 import { clickValues } from './click-values.js'
 import { cropOf } from './deepgrow.js'
@@ -147,10 +148,12 @@ async function prepared(
   await control.checkpoint('read', 0, 1)
   const read = await clock.stage('read', () => readImages(job, plan, parts.map(planModel), control.signal))
   const begun = await begin(read, job, context, clock)
-  const item = foundNothing(begun)
+  const made = foundNothing(begun)
     ? begun
     : await clock.stage('pre', () => applyAll(plan.pre.slice(0, prefix), begun, control, 'pre'))
-  if (key === undefined) return { ...read, item }
+  if (key === undefined) return { ...read, item: made }
+  // what is left to do would look every value up again at each click
+  const item = prefix < plan.pre.length ? withAllValues(made) : made
   const { source, notes } = read
   // From here on the voxels belong to the cache: no later transform may write into them.
   let shared: Item = withValue(item, KEPT, { source, notes })

@@ -54,7 +54,10 @@ function tensorBytes(tensors: Tensors): number {
 /** Bytes of the buffers an item holds, each counted once, plus a little for the rest. */
 export function itemBytes(item: Item): number {
   const buffers = new Set<ArrayBufferLike>()
-  for (const { volume } of item.images.values()) buffers.add(volume.data.buffer)
+  for (const { volume, valueTable } of item.images.values()) {
+    buffers.add(volume.data.buffer)
+    if (valueTable) buffers.add(valueTable.values.buffer)
+  }
   for (const value of item.values.values()) if (ArrayBuffer.isView(value)) buffers.add(value.buffer)
   let bytes = 1024
   for (const buffer of buffers) bytes += buffer.byteLength

@@ -206,7 +206,14 @@ export const castToType: TransformDefinition<typeof typeArgs> = {
   traits: ({ dtype }) => {
     const first = typeFor(dtype, 0)
     const takes = first !== undefined && isWholeArray(first) ? 'labels' : 'either'
-    return { axesOnly: first === undefined, identity: first === undefined, takes }
+    const asIs = first === undefined
+    // of one type for all fields, since a table of values is of float32
+    return {
+      axesOnly: asIs,
+      identity: asIs,
+      takes,
+      ...(first === Float32Array && !Array.isArray(dtype) && { eachValue: () => {} }),
+    }
   },
   create: (a) => {
     for (const name of [a.dtype ?? []].flat()) arrayTypeOf(name)

@@ -8,7 +8,7 @@ import { makeVolume, voxelCount } from '../volume/volume.js'
 import { describing, fieldArgs, number, numbers, onlyNull } from './args.js'
 import { arrayTypeOf, castField } from './dtype.js'
 import { eachImage, ownFloats, perMemoryAxis } from './fields.js'
-import type { ImageField, TransformDefinition } from './types.js'
+import type { ImageField, Traits, TransformDefinition } from './types.js'
 
 /** The type of the result; whole numbers cut fractions off. */
 const dtype = z.string().nullable().optional()
@@ -38,6 +38,15 @@ function rescaled(
     scratch: true,
   }
   return !type || type === Float32Array || type === Float64Array ? made : castField(made, type)
+}
+
+/** The traits of a change of each value by itself, unless the result is cast to whole numbers. */
+function asFloats(
+  { dtype: named }: { readonly dtype?: string | null | undefined },
+  eachValue: Traits['eachValue'],
+): Traits {
+  const type = named ? arrayTypeOf(named) : undefined
+  return !type || type === Float32Array || type === Float64Array ? { eachValue } : {}
 }
 
 /** Refuses a type that is none before any image comes. */
@@ -96,6 +105,7 @@ const monaiRangeArgs = fieldArgs({
 export const scaleIntensityRange: TransformDefinition<typeof monaiRangeArgs> = {
   names: ['ScaleIntensityRanged', 'ScaleIntensityRangeD', 'ScaleIntensityRangeDict'],
   args: monaiRangeArgs,
+  traits: (a) => asFloats(a, (values) => scaleRange(values, a)),
   create: (a) => eachImage(checked(a), (field) => rescaled(field, false, (values) => scaleRange(values, a), a.dtype)),
 }
 
@@ -114,16 +124,19 @@ const claraRangeArgs = fieldArgs({
 export const claraScaleIntensityRange: TransformDefinition<typeof claraRangeArgs> = {
   names: ['ScaleIntensityRange'],
   args: claraRangeArgs,
-  create: (a) => {
-    const window = {
-      ...a,
-      a_min: a.a_min + a.a_offset,
-      a_max: a.a_max + a.a_offset,
-      b_min: a.b_min + a.b_offset,
-      b_max: a.b_max + a.b_offset,
-    }
-    return eachImage(checked(a), (field) => rescaled(field, false, (values) => scaleRange(values, window), a.dtype))
-  },
+  traits: (a) => asFloats(a, (values) => scaleRange(values, claraWindow(a))),
+  create: (a) =>
+    eachImage(checked(a), (field) => rescaled(field, false, (values) => scaleRange(values, claraWindow(a)), a.dtype)),
+}
+
+function claraWindow(a: z.output<typeof claraRangeArgs>): Window {
+  return {
+    ...a,
+    a_min: a.a_min + a.a_offset,
+    a_max: a.a_max + a.a_offset,
+    b_min: a.b_min + a.b_offset,
+    b_max: a.b_max + a.b_offset,
+  }
 }
 
 const percentileArgs = fieldArgs({
@@ -217,6 +230,7 @@ const normalizeArgs = fieldArgs({
 export const normalizeIntensity: TransformDefinition<typeof normalizeArgs> = {
   names: ['NormalizeIntensityd', 'NormalizeIntensityD', 'NormalizeIntensityDict', 'NormalizeIntensity'],
   args: normalizeArgs,
+  traits: normalizing,
   create: (a) => {
     const lists = Array.isArray(a.subtrahend) || Array.isArray(a.divisor)
     if (lists && !a.channel_wise) {
@@ -249,7 +263,14 @@ export const normalizeNonzeroIntensities: TransformDefinition<typeof nonzeroArgs
 export const centerData: TransformDefinition<typeof normalizeArgs> = {
   names: ['CenterData'],
   args: normalizeArgs,
+  traits: normalizing,
   create: normalizeIntensity.create,
+}
+
+/** With both numbers given for all channels nothing is asked of the image. */
+function normalizing({ subtrahend, divisor, nonzero, dtype }: z.output<typeof normalizeArgs>): Traits {
+  if (typeof subtrahend !== 'number' || typeof divisor !== 'number') return {}
+  return asFloats({ dtype }, (values) => normalize(values, nonzero, subtrahend, divisor))
 }
 
 function pick(value: number | readonly number[] | null | undefined, channel: number): number | undefined {
@@ -283,6 +304,7 @@ const shiftArgs = fieldArgs({
 export const shiftIntensity: TransformDefinition<typeof shiftArgs> = {
   names: ['ShiftIntensityd', 'ShiftIntensityD', 'ShiftIntensityDict', 'ShiftIntensity'],
   args: shiftArgs,
+  traits: (a) => asFloats({}, (values) => linear(values, 1, a.offset)),
   create: (a) => eachImage(a, (field) => rescaled(field, false, (values) => linear(values, 1, a.offset))),
 }
 
@@ -292,6 +314,7 @@ const scaleShiftArgs = fieldArgs({ scale: number.default(1), shift: number.defau
 export const scaleShift: TransformDefinition<typeof scaleShiftArgs> = {
   names: ['ScaleShift', 'ScaleShiftIntensity'],
   args: scaleShiftArgs,
+  traits: (a) => asFloats(a, (values) => linear(values, a.scale, a.shift)),
   create: (a) =>
     eachImage(checked(a), (field) => rescaled(field, false, (values) => linear(values, a.scale, a.shift), a.dtype)),
 }
@@ -302,14 +325,14 @@ const thresholdArgs = fieldArgs({ threshold: number, above: z.boolean().default(
 export const thresholdIntensity: TransformDefinition<typeof thresholdArgs> = {
   names: ['ThresholdIntensityd', 'ThresholdIntensityD', 'ThresholdIntensityDict', 'ThresholdIntensity'],
   args: thresholdArgs,
-  create: ({ threshold, above, cval, ...a }) =>
-    eachImage(a, (field) =>
-      rescaled(field, false, (values) => {
-        for (let i = 0; i < values.length; i++) {
-          if (!(above ? values[i]! > threshold : values[i]! < threshold)) values[i] = cval
-        }
-      }),
-    ),
+  traits: (a) => asFloats({}, (values) => cutAt(values, a)),
+  create: (a) => eachImage(a, (field) => rescaled(field, false, (values) => cutAt(values, a))),
+}
+
+function cutAt(values: Float32Array, { threshold, above, cval }: z.output<typeof thresholdArgs>): void {
+  for (let i = 0; i < values.length; i++) {
+    if (!(above ? values[i]! > threshold : values[i]! < threshold)) values[i] = cval
+  }
 }
 
 const smoothArgs = fieldArgs({ sigma: numbers.default([1]), approx: z.literal('erf').default('erf') })

@@ -197,13 +197,14 @@ export function resizeTo(
   name: string,
   back: 'nearest' | 'nearest-exact' = 'nearest-exact',
 ): ImageField {
-  const before = field.volume
+  // the way back keeps this, and must not keep the voxels
+  const before: Grid = { size: field.volume.size, affine: field.volume.affine }
   if (size.every((n, axis) => n === before.size[axis])) return field
   checkNewGrid(field, size, name)
   const blends = stated === 'linear' || stated === 'area'
   const mode = blends && field.content === 'labels' ? 'nearest-exact' : stated
   const grid = scaledGrid(before, size, alignCorners && mode === 'linear')
-  const volume = resizeVolume(before, grid, mode, alignCorners)
+  const volume = resizeVolume(field.volume, grid, mode, alignCorners)
   const map = nearestMap(size, before.size, back)
   const step = resizeStep(name, before, map, (scores) => resizeVolume(scores, before, 'linear', alignCorners), {
     undo: (scores) => resizeVolume(scores, before, stated, alignCorners),

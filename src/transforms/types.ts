@@ -51,8 +51,16 @@ export interface UndoStep {
  */
 export type Content = 'labels' | 'scores' | 'intensity'
 
+/** A voxel stands for the float32 at `values[voxel - least]`. */
+export interface ValueTable {
+  readonly least: number
+  readonly values: Float32Array
+}
+
 export interface ImageField {
   readonly volume: Volume
+  /** What the voxels stand for, where they are not their own values (see value-table.ts). */
+  readonly valueTable?: ValueTable | undefined
   readonly content: Content
   /** Slowest axis first, as a C-contiguous array: letters of X, Y, Z and C. An axis of length 1 may be absent. */
   readonly axes: string
@@ -102,6 +110,8 @@ export interface Traits {
   readonly channels?: number | 'other'
   /** It uses this many channels of its image and no more. */
   readonly usesChannels?: number
+  /** It changes intensities one by one, whatever the others are: what it does to each, in place. */
+  readonly eachValue?: ((values: Float32Array) => void) | undefined
   /** Leaves the item as it is. */
   readonly identity?: boolean
   /** Reads what comes from clicks; a session's cache stops before the first transform that does. */
