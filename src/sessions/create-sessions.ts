@@ -17,7 +17,7 @@ import type { Clock } from '../util/clock.js'
 import { folderBytes } from '../util/folder-bytes.js'
 import type { Log } from '../util/log.js'
 import { moveFolder } from '../util/move-folder.js'
-import type { Timers } from '../util/timers.js'
+import { systemTimers, type Timers } from '../util/timers.js'
 import { HOLD, INCOMING_SESSION, SESSION } from '../workspace/names.js'
 import type { Workspace } from '../workspace/open-workspace.js'
 import type { HeldSession, NewSession, Session, SessionMeta, Sessions } from './sessions.js'
@@ -43,6 +43,9 @@ export const SWEEP_SECONDS = 30
 const BUSY_RETRY_SECONDS = 5
 /** A session that an older server ended, which keeps no `gone.json`: no job of it can last longer than this. */
 const FORGOTTEN_MS = 24 * 3600_000
+
+/** How long our mark stays after a use: a click follows another, and each would write it and remove it. */
+const NEXT_USE_MS = 5000
 
 const META = 'meta.json'
 const GONE = 'gone.json'
@@ -70,6 +73,8 @@ interface Entry {
   lastAccessAt: number
   /** Requests of this server that use it. */
   holders: number
+  /** While the next use is waited for: ends that. */
+  stopWaiting: (() => void) | undefined
   /** Whether our hold file lies in its folder, and the changes of that, one after the other. */
   marked: boolean
   marking: Promise<void>
@@ -182,7 +187,15 @@ class SessionStore implements Sessions {
   }
 
   async close(): Promise<void> {
-    await this.#background.close()
+    const waiting = [...this.#entries.values()].filter(({ stopWaiting }) => stopWaiting)
+    const closing = this.#background.close()
+    await Promise.all(
+      waiting.map((entry) => {
+        entry.stopWaiting?.()
+        return this.#leave(entry)
+      }),
+    )
+    await closing
   }
 
   // ---- using ----
@@ -193,6 +206,8 @@ class SessionStore implements Sessions {
     const entry = this.#entries.get(id) ?? (await this.#load(id))
     if (!entry?.whole || entry.gone) return undefined
     entry.holders++
+    entry.stopWaiting?.()
+    entry.stopWaiting = undefined
     let isHeld = true
     const release = async () => {
       if (!isHeld) return
@@ -202,11 +217,10 @@ class SessionStore implements Sessions {
     try {
       // First the mark, then the look: another server that ends the session looks for marks after it has done so.
       await this.#mark(entry)
-      if (!(await this.#lives(entry))) {
+      if (!(await this.#lives(entry, renew))) {
         await release()
         return undefined
       }
-      if (renew) await this.#touch(entry)
     } catch (error) {
       await release()
       throw error
@@ -214,9 +228,22 @@ class SessionStore implements Sessions {
     return { ...this.#view(entry), release }
   }
 
-  /** Resolves when the session is as it should be without this holder, or when that failed and is tried again. */
-  #letGo(entry: Entry): Promise<void> {
+  /**
+   * Resolves when the session is as it should be without this holder, or when that failed and is tried again. Our mark
+   * stays a while, but not beyond the session's own time, as if somebody held it still.
+   */
+  async #letGo(entry: Entry): Promise<void> {
     entry.holders--
+    if (entry.holders > 0) return
+    const leftMs = entry.lastAccessAt + entry.meta.expirySeconds * 1000 - this.#options.clock.now()
+    if (entry.gone || leftMs <= 0 || this.#background.closed) return this.#leave(entry)
+    const { timers = systemTimers } = this.#options
+    entry.stopWaiting = timers.after(Math.min(leftMs, NEXT_USE_MS), () => void this.#leave(entry))
+  }
+
+  /** Nobody here uses the session any more. */
+  #leave(entry: Entry): Promise<void> {
+    entry.stopWaiting = undefined
     return this.#background.start('a session that is no longer used', async () => {
       await this.#mark(entry)
       if (entry.holders > 0) return
@@ -226,7 +253,7 @@ class SessionStore implements Sessions {
     })
   }
 
-  /** Has our hold file in the session while, and only while, somebody holds it. */
+  /** Puts our hold file into the session when somebody holds it, and takes it out when nobody does. */
   #mark(entry: Entry): Promise<void> {
     entry.marking = entry.marking.then(async () => {
       const wanted = entry.holders > 0
@@ -245,11 +272,15 @@ class SessionStore implements Sessions {
     return entry.marking
   }
 
-  /** Whether the session may still be used: another server may have renewed or ended it, and the disk knows. */
-  async #lives(entry: Entry): Promise<boolean> {
-    if (entry.gone || !(await this.#isThere(entry))) return false
+  /** Whether the session may still be used, and renews it: another server may have renewed or ended it, and the disk knows. */
+  async #lives(entry: Entry, renew: boolean): Promise<boolean> {
+    if (entry.gone) return false
+    // Its last use is only read where what we know of it is too long ago: a click visits the disk once.
+    if (renew && !this.#expired(entry)) return this.#touch(entry)
+    if (!(await this.#isThere(entry))) return false
     // What somebody else uses does not expire meanwhile.
-    return !this.#expired(entry) || entry.holders > 1 || (await this.#isHeldElsewhere(entry.meta.id))
+    const lives = !this.#expired(entry) || entry.holders > 1 || (await this.#isHeldElsewhere(entry.meta.id))
+    return lives && (!renew || this.#touch(entry))
   }
 
   /** Reads its last use. Only a file that is missing is an end: a disk that fails for a moment is an error. */
@@ -269,10 +300,16 @@ class SessionStore implements Sessions {
     return this.#options.clock.now() - entry.lastAccessAt >= entry.meta.expirySeconds * 1000
   }
 
-  async #touch(entry: Entry): Promise<void> {
+  /** Renews its last use; false when it has ended. A disk that cannot be written does not keep anybody from using it. */
+  async #touch(entry: Entry): Promise<boolean> {
     entry.lastAccessAt = this.#options.clock.now()
     const seconds = entry.lastAccessAt / 1000
-    await utimes(join(this.#folder, entry.meta.id, META), seconds, seconds).catch(() => undefined)
+    try {
+      await utimes(join(this.#folder, entry.meta.id, META), seconds, seconds)
+      return true
+    } catch {
+      return this.#isThere(entry)
+    }
   }
 
   #view(entry: Entry): Session {
@@ -316,6 +353,7 @@ class SessionStore implements Sessions {
       whole,
       lastAccessAt,
       holders: 0,
+      stopWaiting: undefined,
       marked: false,
       marking: Promise.resolve(),
       gone: false,
@@ -377,6 +415,8 @@ class SessionStore implements Sessions {
   async #erase(entry: Entry): Promise<void> {
     const { id } = entry.meta
     if (entry.holders > 0 || (await this.#isHeldElsewhere(id))) return
+    entry.stopWaiting?.()
+    entry.stopWaiting = undefined
     await this.#options.workspace.discard(join(this.#folder, id))
     this.#entries.delete(id)
   }

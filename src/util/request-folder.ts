@@ -10,7 +10,12 @@ export interface RequestFolder {
 /** Makes `<root>/<id>`; `id` is ours and new. */
 export async function openRequestFolder(root: string, id: string): Promise<RequestFolder> {
   const path = join(root, id)
-  await mkdir(root, { recursive: true })
-  await mkdir(path)
+  try {
+    await mkdir(path)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    await mkdir(root, { recursive: true })
+    await mkdir(path)
+  }
   return { path, remove: () => rm(path, { recursive: true, force: true, maxRetries: 3, retryDelay: 100 }) }
 }

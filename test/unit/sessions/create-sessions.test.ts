@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, utimes, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -98,6 +98,7 @@ describe('a session', () => {
     now += 59_000
     const second = await store()
     await (await second.hold(meta.id)).release()
+    await second.close()
     now += 60_000
     await (await store()).close()
     expect(await readdir(join(root, 'sessions'))).toEqual([])
@@ -233,6 +234,50 @@ describe('several servers', () => {
     await writeFile(join(root, 'sessions', meta.id, 'server-9ad970be-530e-11ea-84e3-0242ac110007.hold'), '')
     await one.remove(meta.id)
     expect(await readdir(join(root, 'sessions'))).toEqual([])
+  })
+
+  test('the mark of a use stays for the next one, and goes when there is none', async () => {
+    const time = new FakeTime()
+    const one = await store({ timers: time })
+    const { meta } = await one.create(await newSession())
+    const marks = async () => (await readdir(join(root, 'sessions', meta.id))).filter((name) => name.endsWith('.hold'))
+    await (await one.hold(meta.id)).release()
+    const [mark] = await marks()
+    expect(mark).toBeDefined()
+    const { ino } = await stat(join(root, 'sessions', meta.id, mark!))
+    time.advance(4999)
+    await (await one.hold(meta.id)).release()
+    time.advance(4999)
+    expect(await marks()).toEqual([mark])
+    expect((await stat(join(root, 'sessions', meta.id, mark!))).ino).toBe(ino)
+    time.advance(1)
+    await expect.poll(marks).toEqual([])
+  })
+
+  test('a session that another server ends between two uses goes when the next one does not come', async () => {
+    const time = new FakeTime()
+    const [one, other] = [await store({ timers: time }), await store()]
+    const { meta } = await one.create(await newSession())
+    await (await one.hold(meta.id)).release()
+    await other.remove(meta.id)
+    await expect(other.hold(meta.id)).rejects.toEqual(code('SESSION_EXPIRED'))
+    time.advance(5000)
+    await expect.poll(() => readdir(join(root, 'sessions'))).toEqual([])
+    await expect(one.hold(meta.id)).rejects.toEqual(code('SESSION_EXPIRED'))
+  })
+
+  test('the mark does not keep a session beyond its own time, nor beyond the end of its server', async () => {
+    const time = new FakeTime()
+    const [one, other] = [await store({ timers: time }), await store()]
+    const short = (await one.create(await newSession(100, 2))).meta
+    const long = (await one.create(await newSession(100, 60))).meta
+    for (const { id } of [short, long]) await (await one.hold(id)).release()
+    now += 2000
+    time.advance(2000)
+    await expect.poll(() => readdir(join(root, 'sessions'))).toEqual([long.id])
+    await one.close()
+    expect((await readdir(join(root, 'sessions', long.id))).filter((name) => name.endsWith('.hold'))).toEqual([])
+    await (await other.hold(long.id)).release()
   })
 
   test('a session of a server that is gone expires on the others', async () => {
