@@ -12,14 +12,15 @@ import { ModelChangedError } from '../predictors/model-changed.js'
 import { isOutOfMemory, OutOfMemoryError } from '../predictors/out-of-memory.js'
 import type { CoreUse } from '../predictors/shared-cores.js'
 import { RunnerJobControl } from './job-control.js'
-import { type LoadedModels, loadModels } from './load-model.js'
+import type { LoadedModels } from './load-model.js'
 import { VolumeCache } from './volume-cache.js'
 import { startWatchdog, volunteerForOutOfMemory } from './watchdog.js'
 
+/** What a runner can do, each loaded when it is first asked for: a runner without a model needs no network's engine. */
 export interface Pipelines {
-  readonly runInference: RunInference
-  readonly runTool: RunTool
-  readonly proveModel: (models: LoadedModels, maxTrialValues: number) => Promise<ModelProof>
+  readonly inference: () => Promise<RunInference>
+  readonly tool: () => Promise<RunTool>
+  readonly proof: () => Promise<(models: LoadedModels, maxTrialValues: number) => Promise<ModelProof>>
 }
 
 export function startRunner(pipelines: Pipelines): void {
@@ -56,7 +57,12 @@ class Runner {
     switch (message.type) {
       case 'load':
         void this.#load(message.settings, async () => {
-          this.#models = message.model && (await loadModels(message.model, message.settings, this.#cores))
+          // With the model rather than with its first job, which somebody waits for.
+          if (message.model === undefined) await this.#pipelines.tool()
+          else {
+            const [{ loadModels }] = await Promise.all([import('./load-model.js'), this.#pipelines.inference()])
+            this.#models = await loadModels(message.model, message.settings, this.#cores)
+          }
           const predictor = this.#models?.model.predictor
           this.#send({
             type: 'loaded',
@@ -69,9 +75,10 @@ class Runner {
         return
       case 'prove':
         void this.#load(message.settings, async () => {
+          const [{ loadModels }, prove] = await Promise.all([import('./load-model.js'), this.#pipelines.proof()])
           const models = await loadModels(message.model, message.settings)
           const rewrites = models.rewrites[message.model.revision]
-          const proof = await this.#pipelines.proveModel(models, message.settings.maxTrialValues)
+          const proof = await prove(models, message.settings.maxTrialValues)
           this.#send({ type: 'proved', proof: { ...proof, ...(rewrites ? { rewrites } : {}) } })
         })
         return
@@ -129,7 +136,7 @@ class Runner {
   }
 
   async #work(job: Job, control: RunnerJobControl): Promise<JobResult> {
-    if (job.kind !== 'inference') return this.#pipelines.runTool(job, control)
+    if (job.kind !== 'inference') return (await this.#pipelines.tool())(job, control)
     const models = this.#models
     if (!models) throw new AppError('INTERNAL', 'an inference job reached a runner without a model')
     const result = await this.#infer(job, models, control)
@@ -144,8 +151,9 @@ class Runner {
     }
   }
 
-  #infer(job: InferenceJob, { model, parts }: LoadedModels, control: RunnerJobControl): Promise<JobResult> {
-    return this.#pipelines.runInference(job, { model, parts, control, cache: this.#cache })
+  async #infer(job: InferenceJob, { model, parts }: LoadedModels, control: RunnerJobControl): Promise<JobResult> {
+    const runInference = await this.#pipelines.inference()
+    return runInference(job, { model, parts, control, cache: this.#cache })
   }
 }
 

@@ -52,7 +52,7 @@ const runTool: RunTool = async ({ params, kind }, control) => {
 }
 
 startRunner({
-  runInference,
-  runTool,
-  proveModel: () => Promise.reject(new Error('models are tried by the real runner, not here')),
+  inference: async () => runInference,
+  tool: async () => runTool,
+  proof: () => Promise.reject(new Error('models are tried by the real runner, not here')),
 })

@@ -1,5 +1,5 @@
 /** The real program: it starts, says why when it cannot, and ends in order, leaving no child and no file. */
-import { spawn } from 'node:child_process'
+import { fork, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { createServer } from 'node:net'
@@ -7,6 +7,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, expect, onTestFinished, test, vi } from 'vitest'
+import type { RunnerSettings, ToRunner } from '../../src/contract/wire.js'
+import { runnerEntry } from '../../src/scheduler/spawn-runner.js'
 import { niftiBytes } from '../helpers/nifti-bytes.js'
 import { isAlive, modelPath } from '../helpers/runner-fixtures.js'
 import { ServerProcess } from '../helpers/server-process.js'
@@ -80,6 +82,16 @@ test('loads a model, answers with a label map, and ends with code 0 on SIGTERM, 
   expect(await readdir(join(workspace, 'tmp'))).toEqual([])
 })
 
+const RUNNER_SETTINGS: RunnerSettings = {
+  device: { kind: 'cpu', index: 0 },
+  arena: true,
+  rewriteTrialMs: 0,
+  maxTrialValues: 2 ** 26,
+  cacheBytes: 2 ** 20,
+  networkBytes: 2 ** 20,
+  fetch: { allow: [], deadlineMs: 1000, maxBytes: 1000 },
+}
+
 /** Files that only some requests need, and that a start would wait for. */
 const NOT_AT_START = [
   ...['src/volume', 'src/geometry', 'src/transforms', 'src/inferers', 'src/onnx'],
@@ -89,22 +101,46 @@ const NOT_AT_START = [
   ),
 ]
 
-test('a start loads nothing that touches voxels or reads models, nor what nothing uses', async () => {
+/** The files that a program of ours loads, from its start to its end; Node lists them at that end. */
+async function filesLoadedBy(program: () => Promise<void>): Promise<string[]> {
   const covered = await mkdtemp(join(tmpdir(), 'aidant-loaded-'))
   onTestFinished(() => rm(covered, { recursive: true, force: true }))
-  // The program then lists, at its end, every file that it has loaded.
   vi.stubEnv('NODE_V8_COVERAGE', covered)
-  onTestFinished(() => void vi.unstubAllEnvs())
-  const server = await start()
-  expect((await fetch(`${server.url}/health/ready`)).status).toBe(200)
-  expect(await server.end('SIGTERM')).toBe(0)
+  await program().finally(() => vi.unstubAllEnvs())
   const reports = await Promise.all((await readdir(covered)).map((file) => readFile(join(covered, file), 'utf8')))
-  const loaded = reports
+  return reports
     .flatMap((report) => (JSON.parse(report) as { result: { url: string }[] }).result)
     .map(({ url }) => decodeURIComponent(url).replaceAll('\\', '/'))
-  expect(loaded.some((url) => url.includes('src/app.ts'))).toBe(true)
-  expect(loaded.some((url) => url.includes('node_modules/fastify/'))).toBe(true)
-  expect(loaded.filter((url) => NOT_AT_START.some((path) => url.includes(`/${path}`)))).toEqual([])
+}
+
+/** Those of `files` that lie in one of `places`. */
+const among = (files: readonly string[], places: readonly string[]) =>
+  files.filter((file) => places.some((place) => file.includes(`/${place}`)))
+
+test('a start loads nothing that touches voxels or reads models, nor what nothing uses', async () => {
+  const loaded = await filesLoadedBy(async () => {
+    const server = await start()
+    expect((await fetch(`${server.url}/health/ready`)).status).toBe(200)
+    expect(await server.end('SIGTERM')).toBe(0)
+  })
+  expect(among(loaded, ['src/app.ts'])).toHaveLength(1)
+  expect(among(loaded, NOT_AT_START)).toEqual([])
+})
+
+test('a runner without a model loads no engine and no network code', async () => {
+  const loaded = await filesLoadedBy(async () => {
+    const { path, execArgv } = runnerEntry()
+    const runner = fork(path, [], { execArgv: [...execArgv] })
+    runner.send({ type: 'load', settings: RUNNER_SETTINGS } satisfies ToRunner)
+    const answer = await Promise.race([once(runner, 'message'), once(runner, 'exit')])
+    expect(answer).toEqual([{ type: 'loaded', device: 'none' }, undefined])
+    runner.disconnect()
+    expect(await once(runner, 'exit')).toEqual([0, null])
+  })
+  expect(among(loaded, ['src/pipelines/run-tool.ts'])).toHaveLength(1)
+  expect(among(loaded, ['src/onnx', 'src/inferers', 'src/transforms/catalog.ts', 'node_modules/onnxruntime'])).toEqual(
+    [],
+  )
 })
 
 /** Twelve jobs of a model that takes a while, the first of them running. */
