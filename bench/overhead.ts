@@ -3,7 +3,7 @@
  *   npm run build && npx tsx bench/overhead.ts OTHER/dist [ROUNDS]
  *
  * In each round both are started in turn, as processes of their own: the time until each listens, GET /health/live on a
- * kept connection, and clicks in a session on a network that takes next to no time.
+ * kept connection, the first session (whose runner starts with it), and clicks in it on a network that takes next to no time.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -21,10 +21,13 @@ const CLICKS = 40
 const [other, rounds = '5'] = process.argv.slice(2)
 if (other === undefined) throw new Error('name the dist/ folder of the other build')
 const builds = { other, own: fileURLToPath(new URL('../dist', import.meta.url)) }
-const figures: Record<keyof typeof builds, { start: number[]; health: number[]; click: number[] }> = {
-  other: { start: [], health: [], click: [] },
-  own: { start: [], health: [], click: [] },
-}
+const noFigures = () => ({
+  start: [] as number[],
+  health: [] as number[],
+  session: [] as number[],
+  click: [] as number[],
+})
+const figures = { other: noFigures(), own: noFigures() }
 
 async function timed(work: () => Promise<unknown>): Promise<number> {
   const start = performance.now()
@@ -53,10 +56,12 @@ async function measure(build: keyof typeof builds): Promise<void> {
       })
     for (let i = 0; i < 50; i++) await health()
     for (let i = 0; i < HEALTH_CALLS; i++) figures[build].health.push(await timed(health))
-    await publish(url, 'quick', 'threshold')
     const body = new FormData()
     body.append('image', scanOf(64, 64, 32))
+    const asked = performance.now()
     const created = (await (await fetch(`${url}/session/`, { method: 'PUT', body })).json()) as { session_id: string }
+    figures[build].session.push(performance.now() - asked)
+    await publish(url, 'quick', 'threshold')
     const click = async () => {
       const params = new FormData()
       params.append('params', '{}')
@@ -91,6 +96,7 @@ row('start, best', (build) => at(figures[build].start, 0))
 row('start, median', (build) => at(figures[build].start, 0.5))
 row('GET /health/live, median', (build) => at(figures[build].health, 0.5))
 row('GET /health/live, p99', (build) => at(figures[build].health, 0.99))
+row('first session, median', (build) => at(figures[build].session, 0.5))
 row('warm click, best', (build) => at(figures[build].click, 0))
 row('warm click, median', (build) => at(figures[build].click, 0.5))
 const load = readFileSync('/proc/loadavg', 'latin1').split(' ')[0]
