@@ -2,11 +2,13 @@
  * Bytes of a file from front to back, inflated where they are gzip. Readers pull exactly what a header promised into
  * memory they allocated once, so a file can never make us hold more than its own checked header says.
  */
-import { createReadStream } from 'node:fs'
+import { createReadStream, readSync } from 'node:fs'
 import { type FileHandle, open, stat } from 'node:fs/promises'
 import { pipeline } from 'node:stream'
+import { setImmediate } from 'node:timers/promises'
 import { createGunzip, createInflate } from 'node:zlib'
 import { AppError } from '../errors.js'
+import { isZero } from '../volume/occupied.js'
 
 export interface ByteSource {
   readonly compressed: boolean
@@ -14,8 +16,11 @@ export interface ByteSource {
   readonly mostBytes: number
   /** The next `count` bytes (fewer at the end), without moving. */
   peek(count: number): Promise<Uint8Array>
-  /** Fills `target` from the current place and returns how many bytes there were. */
-  read(target: Uint8Array): Promise<number>
+  /**
+   * Fills `target` from the current place and returns how many bytes there were. With `isBlank` it is all zero so far, and
+   * zeros need not be written: memory that holds only zeros of a label map is then never taken from the system.
+   */
+  read(target: Uint8Array, isBlank?: boolean): Promise<number>
   /** Moves on and returns by how much it could. */
   skip(count: number): Promise<number>
   /** Reads on to the end of a gzip stream, so that its checksum is compared; a tail of over 1 MiB is left alone. */
@@ -27,6 +32,12 @@ export interface ByteSource {
 const DEFLATE_BEST_RATIO = 1032
 const CHUNK_BYTES = 256 * 1024
 const TAIL_BYTES = 1024 * 1024
+/** As much is looked at for zeros at once: it fits the second cache. */
+const PIECE_BYTES = 1024 * 1024
+const ZEROS = Buffer.alloc(PIECE_BYTES)
+/** As much is read before others in this process have a turn: from a disk of 1 MB/s, eight seconds. */
+const MOST_BLOCKING_BYTES = 8 * 1024 * 1024
+const MOST_AT_ONCE_BYTES = 64 * 1024 * 1024
 
 export interface OpenOptions {
   /** The byte to begin at. */
@@ -85,7 +96,7 @@ export async function openChain(paths: readonly string[], options: OpenOptions =
     compressed,
     mostBytes,
     peek: (count) => source.peek(count),
-    read: (target) => from((done) => source.read(target.subarray(done)), target.length),
+    read: (target, isBlank) => from((done) => source.read(target.subarray(done), isBlank), target.length),
     skip: (count) => from((done) => source.skip(count - done), count),
     async finish() {
       do await source.finish()
@@ -112,15 +123,21 @@ function plainSource(file: FileHandle, start: number, rest: number, signal: Abor
       const { bytesRead } = await file.read(bytes, 0, bytes.length, place)
       return bytes.subarray(0, bytesRead)
     },
-    async read(target) {
+    async read(target, isBlank = false) {
+      const piece = isBlank ? Buffer.allocUnsafe(Math.min(PIECE_BYTES, target.length)) : undefined
       let filled = 0
+      let most = piece ? PIECE_BYTES : MOST_AT_ONCE_BYTES
       while (filled < target.length) {
         signal?.throwIfAborted()
-        const most = Math.min(target.length - filled, 64 * 1024 * 1024)
-        const { bytesRead } = await file.read(target, filled, most, place)
-        if (bytesRead === 0) break
-        filled += bytesRead
-        place += bytesRead
+        const rest = target.length - filled
+        const zeros = piece ? zerosAt(file.fd, place, Math.min(rest, MOST_BLOCKING_BYTES), piece) : 0
+        if (zeros > 0) await setImmediate()
+        const count = zeros || (await file.read(target, filled, Math.min(rest, most), place)).bytesRead
+        if (count === 0) break
+        filled += count
+        place += count
+        // where much is no zero, little of it is looked at
+        most = zeros > 0 ? PIECE_BYTES : Math.min(2 * most, MOST_AT_ONCE_BYTES)
       }
       return filled
     },
@@ -131,6 +148,18 @@ function plainSource(file: FileHandle, start: number, rest: number, signal: Abor
     },
     async finish() {},
     close: () => file.close(),
+  }
+}
+
+/**
+ * How many of the `most` bytes from `place` on lie before the first `piece` of them that is not all zero. The reads block: with
+ * many small ones the way through the thread pool would take most of the time.
+ */
+function zerosAt(fd: number, place: number, most: number, piece: Buffer): number {
+  for (let passed = 0; ; ) {
+    const found = readSync(fd, piece, 0, Math.min(piece.length, most - passed), place + passed)
+    if (found === 0 || !isZero(piece, 0, found, ZEROS)) return passed
+    passed += found
   }
 }
 
@@ -195,12 +224,13 @@ function inflateSource(
       }
       return new Uint8Array(chunk.subarray(0, count))
     },
-    async read(target) {
+    async read(target, isBlank = false) {
       let filled = 0
       while (filled < target.length) {
         if (chunk.length === 0 && !(await more())) break
         const step = Math.min(chunk.length, target.length - filled)
-        target.set(step === chunk.length ? chunk : chunk.subarray(0, step), filled)
+        const part = step === chunk.length ? chunk : chunk.subarray(0, step)
+        if (!isBlank || !isZero(part, 0, step, ZEROS)) target.set(part, filled)
         chunk = chunk.subarray(step)
         filled += step
       }

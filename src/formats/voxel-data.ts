@@ -86,18 +86,24 @@ export async function readVoxels(source: ByteSource, stored: StoredVoxels, limit
   const { type, count, littleEndian, samples, frames } = stored
   if (type === 'int64' || type === 'uint64') {
     const words = allocate(count * 2, (n) => new Uint32Array(n)) as Uint32Array
-    await readInto(source, words, 8, littleEndian)
+    await readInto(source, words, 8, littleEndian, true)
     return framesToPlanes(narrow(words, type === 'int64', limits), samples, frames, limits)
   }
   const data = allocate(count, DTYPES[type].make)
-  if (samples === 1) await readInto(source, data, bytesOf(type), littleEndian)
+  if (samples === 1) await readInto(source, data, bytesOf(type), littleEndian, true)
   else await readPlanes(source, data, stored)
   return data
 }
 
-async function readInto(source: ByteSource, data: VoxelArray, width: number, littleEndian: boolean): Promise<void> {
+async function readInto(
+  source: ByteSource,
+  data: VoxelArray,
+  width: number,
+  littleEndian: boolean,
+  isBlank = false,
+): Promise<void> {
   const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
-  const found = await source.read(bytes)
+  const found = await source.read(bytes, isBlank)
   if (found < bytes.length) throw cutShort(bytes.length, `${found} are`)
   if (!littleEndian) swapInPlace(bytes, width)
 }

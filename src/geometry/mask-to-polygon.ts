@@ -1,5 +1,6 @@
 /** Polygons of a mask, slice by slice along the third stored axis, as AIAA's mask2polygon gives them. */
-import type { Volume, VoxelArray } from '../volume/volume.js'
+import { isZero } from '../volume/occupied.js'
+import type { Volume } from '../volume/volume.js'
 import { type FramedMask, followBorders } from './contour.js'
 import { simplifyRing } from './simplify.js'
 
@@ -21,13 +22,14 @@ export interface PolygonOptions {
 /** Contours of at most this many points are kept whole whatever `morePoints` says. */
 const WHOLE_UP_TO = 5
 
-/** Buffers that one slice after another uses, so that a volume of many slices allocates once. */
+/** What one slice after another uses, so that a volume of many slices allocates once. */
 export interface SliceScratch {
-  foreground: Uint8Array
   cells: Int32Array
+  /** At least as many as a slice has bytes, all zero. */
+  zeros: Buffer
 }
 
-export const sliceScratch = (): SliceScratch => ({ foreground: new Uint8Array(0), cells: new Int32Array(0) })
+export const sliceScratch = (): SliceScratch => ({ cells: new Int32Array(0), zeros: Buffer.alloc(0) })
 
 /** The polygons of slice `z` of a mask, what is not zero, as [column, row] pairs in OpenCV's order; [] for an empty slice. */
 export function slicePolygons(
@@ -36,12 +38,10 @@ export function slicePolygons(
   options: PolygonOptions,
   scratch: SliceScratch = sliceScratch(),
 ): Int32Array[] {
-  const [nx, ny] = volume.size
-  if (!markForeground(volume, z, scratch)) return []
-  const box = boxOf(scratch.foreground, nx, ny)
+  const box = boxOf(volume, z, scratch)
   if (!box) return []
   const byX = options.rowAxis === 'x'
-  const framed = frame(scratch, nx, box, byX)
+  const framed = frame(volume, z, box, byX, scratch)
   const contours = followBorders(framed, byX ? box.y0 : box.x0, byX ? box.x0 : box.y0)
   const polygons: Int32Array[] = []
   for (let i = 0; i < contours.count; i++) {
@@ -65,40 +65,8 @@ function everyNth(ring: Int32Array, step: number): Int32Array {
   return kept
 }
 
-/** Writes 1 for foreground and 0 for the rest of a slice, x-fastest; false when the slice is known to be empty. */
-function markForeground({ size, data }: Volume, z: number, scratch: SliceScratch): boolean {
-  const voxels = size[0] * size[1]
-  const from = z * voxels
-  if (isAllZeroBytes(data, from, voxels)) return false
-  if (scratch.foreground.length === voxels) scratch.foreground.fill(0)
-  else scratch.foreground = new Uint8Array(voxels)
-  const { foreground } = scratch
-  const width = data.BYTES_PER_ELEMENT
-  const start = data.byteOffset + from * width
-  // Most of a mask is nothing: words of it are passed over. What a header's offset leaves askew is looked at one by one.
-  const words = start % 4 === 0 ? new Int32Array(data.buffer, start, (voxels * width) >> 2) : new Int32Array(0)
-  const each = 4 / width
-  const inWords = Math.floor(words.length * each)
-  for (let w = 0; w < words.length; w++) {
-    if (words[w] === 0) continue
-    const end = (w + 1) * each
-    for (let i = Math.floor(w * each); i < end; i++) if (isForeground(data[from + i]!)) foreground[i] = 1
-  }
-  for (let i = inWords; i < voxels; i++) if (isForeground(data[from + i]!)) foreground[i] = 1
-  return true
-}
-
 /** NaN is none. */
 const isForeground = (value: number): boolean => value < 0 || value > 0
-
-/** Whether every byte of these voxels is zero: a comparison of memory, ten times faster than looking at each voxel. */
-function isAllZeroBytes(data: VoxelArray, from: number, count: number): boolean {
-  const width = data.BYTES_PER_ELEMENT
-  const bytes = Buffer.from(data.buffer, data.byteOffset + from * width, count * width)
-  if (bytes.length > 0 && bytes[0] !== 0) return false
-  // A run of bytes equals itself shifted by one exactly when all of them equal the first.
-  return bytes.subarray(1).equals(bytes.subarray(0, -1))
-}
 
 /** The smallest box around the foreground, ends included. */
 interface Box {
@@ -108,21 +76,27 @@ interface Box {
   readonly y1: number
 }
 
-function boxOf(foreground: Uint8Array, nx: number, ny: number): Box | undefined {
+/** Most of a mask is nothing, which memory is compared for: a slice, then each of its rows. */
+function boxOf({ size, data }: Volume, z: number, scratch: SliceScratch): Box | undefined {
+  const [nx, ny] = size
+  const from = z * nx * ny
+  const bytes = nx * ny * data.BYTES_PER_ELEMENT
+  if (scratch.zeros.length < bytes) scratch.zeros = Buffer.alloc(bytes)
+  const { zeros } = scratch
+  if (isZero(data, from, nx * ny, zeros)) return undefined
   let x0 = nx
   let x1 = -1
   let y0 = ny
   let y1 = -1
   for (let y = 0; y < ny; y++) {
-    const line = y * nx
-    const first = foreground.indexOf(1, line)
-    if (first < 0) break
-    if (first >= line + nx) {
-      y = Math.floor(first / nx) - 1
-      continue
-    }
-    const last = foreground.lastIndexOf(1, line + nx - 1) - line
-    if (first - line < x0) x0 = first - line
+    const row = from + y * nx
+    if (isZero(data, row, nx, zeros)) continue
+    let first = 0
+    while (first < nx && !isForeground(data[row + first]!)) first++
+    if (first === nx) continue
+    let last = nx - 1
+    while (!isForeground(data[row + last]!)) last--
+    if (first < x0) x0 = first
     if (last > x1) x1 = last
     if (y < y0) y0 = y
     y1 = y
@@ -131,7 +105,8 @@ function boxOf(foreground: Uint8Array, nx: number, ny: number): Box | undefined 
 }
 
 /** The box as a framed mask, its rows being x or y. */
-function frame(scratch: SliceScratch, nx: number, box: Box, byX: boolean): FramedMask {
+function frame({ size, data }: Volume, z: number, box: Box, byX: boolean, scratch: SliceScratch): FramedMask {
+  const [nx, ny] = size
   const width = box.x1 - box.x0 + 1
   const height = box.y1 - box.y0 + 1
   const columns = byX ? height : width
@@ -143,9 +118,9 @@ function frame(scratch: SliceScratch, nx: number, box: Box, byX: boolean): Frame
   const stepX = byX ? stride : 1
   const stepY = byX ? 1 : stride
   for (let y = 0; y < height; y++) {
-    let from = box.x0 + (box.y0 + y) * nx
+    let from = box.x0 + (z * ny + box.y0 + y) * nx
     let to = stride + 1 + y * stepY
-    for (let x = 0; x < width; x++, from++, to += stepX) cells[to] = scratch.foreground[from]!
+    for (let x = 0; x < width; x++, from++, to += stepX) if (isForeground(data[from]!)) cells[to] = 1
   }
   return { cells, columns, rows }
 }
