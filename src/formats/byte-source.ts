@@ -34,7 +34,6 @@ const CHUNK_BYTES = 256 * 1024
 const TAIL_BYTES = 1024 * 1024
 /** As much is looked at for zeros at once: it fits the second cache. */
 const PIECE_BYTES = 1024 * 1024
-const ZEROS = Buffer.alloc(PIECE_BYTES)
 /** As much is read before others in this process have a turn: from a disk of 1 MB/s, eight seconds. */
 const MOST_BLOCKING_BYTES = 8 * 1024 * 1024
 const MOST_AT_ONCE_BYTES = 64 * 1024 * 1024
@@ -158,7 +157,7 @@ function plainSource(file: FileHandle, start: number, rest: number, signal: Abor
 function zerosAt(fd: number, place: number, most: number, piece: Buffer): number {
   for (let passed = 0; ; ) {
     const found = readSync(fd, piece, 0, Math.min(piece.length, most - passed), place + passed)
-    if (found === 0 || !isZero(piece, 0, found, ZEROS)) return passed
+    if (found === 0 || !isZero(piece, 0, found)) return passed
     passed += found
   }
 }
@@ -230,7 +229,7 @@ function inflateSource(
         if (chunk.length === 0 && !(await more())) break
         const step = Math.min(chunk.length, target.length - filled)
         const part = step === chunk.length ? chunk : chunk.subarray(0, step)
-        if (!isBlank || !isZero(part, 0, step, ZEROS)) target.set(part, filled)
+        if (!isBlank || !isZero(part, 0, step)) target.set(part, filled)
         chunk = chunk.subarray(step)
         filled += step
       }

@@ -117,7 +117,7 @@ interface Framing {
 
 async function writeParts(path: string, voxels: Iterable<Uint8Array>, { plain, head, gzip }: Framing): Promise<void> {
   const parts = head ? chain([head], voxels) : voxels
-  const pieces = gzip === 'labels' ? gzipMask(parts) : slices(parts)
+  const pieces = gzip === 'labels' ? gathered(gzipMask(parts)) : slices(parts)
   const source = Readable.from(pieces, { objectMode: false })
   try {
     if (plain) await writeFile(path, plain)
@@ -132,6 +132,21 @@ async function writeParts(path: string, voxels: Iterable<Uint8Array>, { plain, h
 
 function* chain<T>(...lists: readonly Iterable<T>[]): Generator<T> {
   for (const list of lists) yield* list
+}
+
+/** Small pieces put together, since each one's way through the stream costs more than its bytes. */
+function* gathered(pieces: Iterable<Uint8Array>): Generator<Uint8Array> {
+  let held: Uint8Array[] = []
+  let bytes = 0
+  for (const piece of pieces) {
+    held.push(piece)
+    bytes += piece.length
+    if (bytes < CHUNK_BYTES) continue
+    yield Buffer.concat(held, bytes)
+    held = []
+    bytes = 0
+  }
+  if (bytes > 0) yield Buffer.concat(held, bytes)
 }
 
 function* slices(parts: Iterable<Uint8Array>): Generator<Uint8Array> {

@@ -25,11 +25,9 @@ const WHOLE_UP_TO = 5
 /** What one slice after another uses, so that a volume of many slices allocates once. */
 export interface SliceScratch {
   cells: Int32Array
-  /** At least as many as a slice has bytes, all zero. */
-  zeros: Buffer
 }
 
-export const sliceScratch = (): SliceScratch => ({ cells: new Int32Array(0), zeros: Buffer.alloc(0) })
+export const sliceScratch = (): SliceScratch => ({ cells: new Int32Array(0) })
 
 /** The polygons of slice `z` of a mask, what is not zero, as [column, row] pairs in OpenCV's order; [] for an empty slice. */
 export function slicePolygons(
@@ -38,7 +36,7 @@ export function slicePolygons(
   options: PolygonOptions,
   scratch: SliceScratch = sliceScratch(),
 ): Int32Array[] {
-  const box = boxOf(volume, z, scratch)
+  const box = boxOf(volume, z)
   if (!box) return []
   const byX = options.rowAxis === 'x'
   const framed = frame(volume, z, box, byX, scratch)
@@ -77,20 +75,17 @@ interface Box {
 }
 
 /** Most of a mask is nothing, which memory is compared for: a slice, then each of its rows. */
-function boxOf({ size, data }: Volume, z: number, scratch: SliceScratch): Box | undefined {
+function boxOf({ size, data }: Volume, z: number): Box | undefined {
   const [nx, ny] = size
   const from = z * nx * ny
-  const bytes = nx * ny * data.BYTES_PER_ELEMENT
-  if (scratch.zeros.length < bytes) scratch.zeros = Buffer.alloc(bytes)
-  const { zeros } = scratch
-  if (isZero(data, from, nx * ny, zeros)) return undefined
+  if (isZero(data, from, nx * ny)) return undefined
   let x0 = nx
   let x1 = -1
   let y0 = ny
   let y1 = -1
   for (let y = 0; y < ny; y++) {
     const row = from + y * nx
-    if (isZero(data, row, nx, zeros)) continue
+    if (isZero(data, row, nx)) continue
     let first = 0
     while (first < nx && !isForeground(data[row + first]!)) first++
     if (first === nx) continue

@@ -160,10 +160,9 @@ export function copyBox(layout: Layout, start: Vec3, box: Vec3, target: Tensor['
       }
     } else if (s0 === 1) copyTiled(data, target, [from, s0, s1, s2], [to, t0, t1, step], [l0, l1, l2], [h0, h1, h2])
     else if (order[0] === 2 && order[1] === 0) {
-      const zeros = Buffer.alloc(s0 * data.BYTES_PER_ELEMENT)
       for (let i = l0; i < h0; i++) {
         // Channels of clicks are empty nearly everywhere, and the target is zero already.
-        if (isZero(data, c * voxels + (start[0] + i) * s0, s0, zeros)) continue
+        if (isZero(data, c * voxels + (start[0] + i) * s0, s0)) continue
         copyTiled(data, target, [from, s1, s0, s2], [to, t1, t0, step], [l1, i, l2], [h1, i + 1, h2])
       }
     } else {

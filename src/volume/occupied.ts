@@ -7,19 +7,24 @@ export function forEachOccupiedRow(
   visit: (start: number, y: number, z: number) => void,
 ): void {
   const [nx, ny, nz] = size
-  const zeros = Buffer.alloc(nx * ny * data.BYTES_PER_ELEMENT)
   for (let z = 0; z < nz; z++) {
-    if (isZero(data, z * nx * ny, nx * ny, zeros)) continue
+    if (isZero(data, z * nx * ny, nx * ny)) continue
     for (let y = 0; y < ny; y++) {
       const start = (z * ny + y) * nx
-      if (!isZero(data, start, nx, zeros)) visit(start, y, z)
+      if (!isZero(data, start, nx)) visit(start, y, z)
     }
   }
 }
 
-/** Whether `length` values from `start` on are all zero; `zeros` has at least as many bytes, all zero. */
-export function isZero(data: VoxelArray, start: number, length: number, zeros: Buffer): boolean {
+const ZEROS = Buffer.alloc(64 * 1024)
+
+/** Whether every byte of `length` values from `start` on is zero. */
+export function isZero(data: VoxelArray, start: number, length: number): boolean {
   const bytes = length * data.BYTES_PER_ELEMENT
   const view = Buffer.from(data.buffer, data.byteOffset + start * data.BYTES_PER_ELEMENT, bytes)
-  return view.compare(zeros, 0, bytes) === 0
+  for (let at = 0; at < bytes; at += ZEROS.length) {
+    const count = Math.min(ZEROS.length, bytes - at)
+    if (view.compare(ZEROS, 0, count, at, at + count) !== 0) return false
+  }
+  return true
 }
