@@ -152,10 +152,16 @@ export function copyBox(layout: Layout, start: Vec3, box: Vec3, target: Tensor['
     const from = c * voxels + start[0] * s0 + start[1] * s1 + start[2] * s2
     const to = offset + (channelLast ? c : c * plane)
     if (s2 === 1 && step === 1) {
-      for (let i = l0; i < h0; i++) {
-        for (let j = l1; j < h1; j++) {
-          const row = from + i * s0 + j * s1
-          target.set(data.subarray(row + l2, row + h2), to + i * t0 + j * t1 + l2)
+      // Rows, and planes, that follow each other without a gap on both sides are copied as one.
+      const rowsJoin = s1 === t1 && h2 - l2 === t1
+      const planesJoin = rowsJoin && s0 === t0 && (h1 - l1) * t1 === t0
+      const endI = planesJoin ? Math.min(h0, l0 + 1) : h0
+      const endJ = rowsJoin ? Math.min(h1, l1 + 1) : h1
+      const length = planesJoin ? (h0 - l0) * t0 : rowsJoin ? (h1 - l1) * t1 : h2 - l2
+      for (let i = l0; i < endI; i++) {
+        for (let j = l1; j < endJ; j++) {
+          const row = from + i * s0 + j * s1 + l2
+          target.set(data.subarray(row, row + length), to + i * t0 + j * t1 + l2)
         }
       }
     } else if (s0 === 1) copyTiled(data, target, [from, s0, s1, s2], [to, t0, t1, step], [l0, l1, l2], [h0, h1, h2])
