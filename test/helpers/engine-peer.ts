@@ -32,6 +32,7 @@ export class EnginePeer {
   readonly #kind: EngineKind
   #child: ChildProcess | undefined
   #said = ''
+  #isAsked = false
 
   private constructor(python: string, kind: EngineKind, port: number) {
     this.#python = python
@@ -49,6 +50,7 @@ export class EnginePeer {
   /** Again on the same port, after `kill`; resolves when every network is ready. `fickle` is what its output is called. */
   async start(fickle = 'output'): Promise<void> {
     this.#said = ''
+    this.#isAsked = false
     // A process group of its own: Triton is a program beside Python, with a stub for each network.
     const child = spawn(this.#python, [SCRIPT, this.#kind, String(this.#port), ONNX, fickle], {
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -59,6 +61,10 @@ export class EnginePeer {
       stream.on('data', (chunk: Buffer) => {
         this.#said = (this.#said + chunk.toString()).slice(-20_000)
       })
+    // On this stream alone: the logs of the other one would cut its lines in two, and push it out of what is kept.
+    child.stdout.on('data', (chunk: Buffer) => {
+      this.#isAsked ||= /\basked\b/.test(chunk.toString())
+    })
     for (const network of NETWORKS)
       for (let tries = 0; !(await this.#isReady(network)); tries++) {
         if (child.exitCode !== null || tries > 1000) throw new Error(`${this.#kind} did not start: ${this.#said}`)
@@ -78,7 +84,7 @@ export class EnginePeer {
 
   /** Whether `slow` has a request in hand. */
   get isAsked(): boolean {
-    return /^asked$/m.test(this.#said)
+    return this.#isAsked
   }
 
   /** All of it at once, as when its machine is gone. */
