@@ -72,9 +72,16 @@ export class EnginePeer {
       }
   }
 
+  /** Whether it computes: Triton calls a network ready before the Python behind it can be asked. */
   async #isReady(network: string): Promise<boolean> {
+    const shape = [1, 1, 48, 48, 48]
+    const input = { name: 'input', shape, datatype: 'FP32', data: new Array<number>(48 ** 3).fill(0) }
     try {
-      const reply = await fetch(`${this.url}/v2/models/${network}/ready`)
+      const reply = await fetch(`${this.url}/v2/models/${network}/infer`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ id: 'ready', inputs: [input] }),
+      })
       await reply.arrayBuffer()
       return reply.ok
     } catch {
