@@ -25,6 +25,7 @@ const { values, positionals } = parseArgs({
 
 const PROGRAMS: Readonly<Record<string, readonly string[]>> = {
   segmentation: ['segmentation/run.ts', '5', values.python],
+  bundled: ['bundled.ts'],
   clicks: ['clicks.ts'],
   sideBySide: ['side-by-side.ts'],
   polygons: ['polygons/polygons.ts'],

@@ -13,6 +13,7 @@ import { withOwnValues } from '../transforms/value-table.js'
 import { narrowed } from '../volume/label-array.js'
 import { giveBack } from '../volume/room.js'
 import { makeVolume, type Vec3, type Volume, type VoxelArray } from '../volume/volume.js'
+import { ArgmaxStitch, fitsArgmaxStitch } from './argmax-stitch.js'
 import { activated, added, type Ensemble, LayerMean, type Lend, scaled, sharesOf } from './ensemble.js'
 import { copyLabels, isWhole, LabelStitch, labelTarget } from './label-stitch.js'
 import { checkBox, copyBox, describe, type Layout, layoutOf, tensorData, tensorDims } from './layout.js'
@@ -512,9 +513,9 @@ function stitchFor(
 
 /** The windows of all networks, put together. */
 class ScoreStitch {
-  /** One for all networks whose scores are added up, or one for each where probabilities are. */
-  readonly #stitches: readonly WindowSums[]
-  readonly #end: ScoreRestorer | LayerReducer
+  readonly #end: ScoreRestorer | LayerReducer | ArgmaxStitch
+  /** One for all networks whose scores are added up, or one for each where probabilities are; none where the end does it itself. */
+  readonly #stitches: readonly WindowSums[] = []
   readonly #shares: readonly Float64Array[] | undefined
 
   constructor(
@@ -525,17 +526,25 @@ class ScoreStitch {
     weights: Float32Array | undefined,
   ) {
     const { ensemble } = request
+    const { extent } = main
     // windows cover the whole image, whose size the stitched scores then have
-    const after = afterRun(request, main, { ...shape, extent: main.extent })
-    this.#end = after instanceof ScoreRestorer ? after : new LayerReducer(after, shape.channels, main.extent)
+    const after = afterRun(request, main, { ...shape, extent })
     const apart = ensemble !== undefined && ensemble.activation !== 'none'
     this.#shares = ensemble && !apart ? sharesOf(ensemble, shape.channels) : undefined
+    const isArgmax = !(after instanceof ScoreRestorer) && after.kind === 'argmax' && !apart
+    const { length } = membersOf(request)
+    if (isArgmax && shape.step === 1 && fitsArgmaxStitch(plan, shape.channels, length)) {
+      this.#end = new ArgmaxStitch(plan, extent, shape, weights, length)
+      return
+    }
+    const end = after instanceof ScoreRestorer ? after : new LayerReducer(after, shape.channels, extent)
+    this.#end = end
+    const mean = apart ? new LayerMean(end, ensemble, shape.channels, extent) : undefined
     // dividing every class of a voxel by one number changes no argmax
-    const counts = apart || !(this.#end instanceof LayerReducer && this.#end.reduction.kind === 'argmax')
-    const mean = apart ? new LayerMean(this.#end, ensemble, shape.channels, main.extent) : undefined
+    const counts = apart || after instanceof ScoreRestorer || after.kind !== 'argmax'
     this.#stitches = mean
-      ? ensemble!.members.map((_, i) => new WindowSums(plan, main.extent, shape, weights, mean.member(i), counts))
-      : [new WindowSums(plan, main.extent, shape, weights, this.#end, counts)]
+      ? ensemble!.members.map((_, i) => new WindowSums(plan, extent, shape, weights, mean.member(i), counts))
+      : [new WindowSums(plan, extent, shape, weights, end, counts)]
   }
 
   /** A network's output as its part of the mean. */
@@ -546,6 +555,10 @@ class ScoreStitch {
 
   /** A window's weighted scores, which begin at `from`. */
   add(member: number, scores: Tensor['data'], from: number, start: Vec3): void {
+    if (this.#end instanceof ArgmaxStitch) {
+      this.#end.add(member, scores, from, start)
+      return
+    }
     const stitch = this.#stitches[member] ?? this.#stitches[0]!
     stitch.add(scores, from, start, member === 0 || this.#stitches.length > 1)
   }
@@ -554,7 +567,8 @@ class ScoreStitch {
     for (const stitch of this.#stitches) stitch.finish()
     const end = this.#end
     if (end instanceof ScoreRestorer) return restoredOf(this.main, end, this.request.reduction)
-    return resultOf(this.main, this.main.extent, end.sink, contentOf(end.reduction))
+    const content = end instanceof ArgmaxStitch ? 'labels' : contentOf(end.reduction)
+    return resultOf(this.main, this.main.extent, end.sink, content)
   }
 }
 

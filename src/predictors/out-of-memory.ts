@@ -16,6 +16,7 @@ const SIGNS = [
   /out of memory/i,
   /CUDA_ERROR_OUT_OF_MEMORY/,
   /array buffer allocation failed/i,
+  /WebAssembly\.Memory\(\): could not allocate/i,
   /CUBLAS_STATUS_ALLOC_FAILED/,
   /CUDNN_STATUS_ALLOC_FAILED/,
   /invalid (typed )?array( buffer)? length/i,

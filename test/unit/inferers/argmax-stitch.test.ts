@@ -1,0 +1,107 @@
+import { readFileSync } from 'node:fs'
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import wabt from 'wabt'
+import { ArgmaxStitch, fitsArgmaxStitch } from '../../../src/inferers/argmax-stitch.js'
+import { WINDOW_KERNEL } from '../../../src/inferers/window-kernel.js'
+import { gaussianWeights, planWindows, type WindowPlan } from '../../../src/inferers/windows.js'
+import type { Vec3 } from '../../../src/volume/volume.js'
+
+test('the module is what its source says (npm run window-kernel)', async () => {
+  const source = readFileSync('src/inferers/window-kernel.wat', 'utf8')
+  const { buffer } = (await wabt()).parseWat('window-kernel.wat', source, { simd: true }).toBinary({})
+  expect(WINDOW_KERNEL).toBe(Buffer.from(buffer).toString('base64'))
+})
+
+/** Scores of each window and member, put together; and, in double precision, the sums that they are. */
+function stitched(
+  plan: WindowPlan,
+  extent: Vec3,
+  channels: number,
+  members: number,
+  weights: Float32Array | undefined,
+  scoreOf: () => number,
+) {
+  const { roi, padded, before, starts } = plan
+  const each = roi[0] * roi[1] * roi[2]
+  const sums = new Float64Array(channels * padded[0] * padded[1] * padded[2])
+  const stitch = new ArgmaxStitch(plan, extent, { channels, channelStride: each, step: 1 }, weights, members)
+  for (const row of new Set(starts.map(([first]) => first)))
+    for (let member = 0; member < members; member++)
+      for (const start of starts.filter(([first]) => first === row)) {
+        // not at the array's start, as the second window of a batch
+        const scores = Float32Array.from({ length: 3 + channels * each }, scoreOf)
+        stitch.add(member, scores, 3, start)
+        for (let n = 0; n < channels * each; n++) {
+          const at = n % each
+          const [i, j, k] = [Math.trunc(at / (roi[1] * roi[2])), Math.trunc(at / roi[2]) % roi[1], at % roi[2]]
+          const c = Math.trunc(n / each)
+          const to = ((c * padded[0] + start[0] + i) * padded[1] + start[1] + j) * padded[2] + start[2] + k
+          sums[to]! += scores[3 + n]! * (weights ? weights[at]! : 1)
+        }
+      }
+  const voxels = []
+  for (let i = 0; i < extent[0]; i++)
+    for (let j = 0; j < extent[1]; j++)
+      for (let k = 0; k < extent[2]; k++) {
+        const at = ((i + before[0]) * padded[1] + j + before[1]) * padded[2] + k + before[2]
+        const own = Array.from({ length: channels }, (_, c) => sums[c * padded[0] * padded[1] * padded[2] + at]!)
+        voxels.push({ sums: own, label: stitch.sink.data[voxels.length]! })
+      }
+  return voxels
+}
+
+const axis = fc.integer({ min: 1, max: 13 })
+const cases = fc.record({
+  extent: fc.tuple(axis, axis, axis),
+  roi: fc.tuple(axis, axis, axis),
+  overlap: fc.constantFrom(0, 0.25, 0.5, 0.8),
+  even: fc.boolean(),
+  channels: fc.constantFrom(2, 3, 5, 300),
+  members: fc.constantFrom(1, 1, 2),
+  seed: fc.integer(),
+})
+
+test('equal windows: the class that is best first, of sums without rounding, whatever overlaps, is padded, or is not a number', () => {
+  fc.assert(
+    fc.property(cases, ({ extent, roi, overlap, even, channels, members, seed }) => {
+      const plan = planWindows(extent, roi, overlap, even)
+      fc.pre(plan.starts.length * channels * roi[0] * roi[1] * roi[2] < 200_000)
+      const values = [0, 1, 2, 3, -1, Number.NaN, Infinity]
+      let n = seed
+      const voxels = stitched(plan, extent, channels, members, undefined, () => {
+        n = (Math.imul(n, 1664525) + 1013904223) | 0
+        return values[(n >>> 16) % (seed % 2 ? 7 : 5)]!
+      })
+      for (const { sums, label } of voxels) {
+        let best = 0
+        for (const [c, sum] of sums.entries()) if (sum > sums[best]!) best = c
+        expect(label).toBe(best)
+      }
+    }),
+    { numRuns: 60 },
+  )
+})
+
+test('weighted windows: no class is better than the one that is said, but for rounding', () => {
+  fc.assert(
+    fc.property(cases, ({ extent, roi, overlap, even, channels, members, seed }) => {
+      const plan = planWindows(extent, roi, overlap, even)
+      fc.pre(plan.starts.length * channels * roi[0] * roi[1] * roi[2] < 200_000)
+      let n = seed
+      const voxels = stitched(plan, extent, channels, members, gaussianWeights(plan.roi), () => {
+        n = (Math.imul(n, 1664525) + 1013904223) | 0
+        return n / 2 ** 31
+      })
+      for (const { sums, label } of voxels)
+        expect(sums[label]!).toBeGreaterThanOrEqual(Math.max(...sums) - 1e-6 * plan.starts.length)
+    }),
+    { numRuns: 60 },
+  )
+})
+
+test('sums beyond the 4 GiB that WebAssembly addresses are not for it', () => {
+  const plan = planWindows([512, 512, 512], [128, 128, 128], 0.25)
+  expect(fitsArgmaxStitch(plan, 30, 1)).toBe(true)
+  expect(fitsArgmaxStitch(plan, 32, 1)).toBe(false)
+})
