@@ -13,7 +13,7 @@ import { withOwnValues } from '../transforms/value-table.js'
 import { narrowed } from '../volume/label-array.js'
 import { giveBack } from '../volume/room.js'
 import { makeVolume, type Vec3, type Volume, type VoxelArray } from '../volume/volume.js'
-import { ArgmaxStitch, fitsArgmaxStitch } from './argmax-stitch.js'
+import { ArgmaxStitch } from './argmax-stitch.js'
 import { activated, added, type Ensemble, LayerMean, type Lend, scaled, sharesOf } from './ensemble.js'
 import { copyLabels, isWhole, LabelStitch, labelTarget } from './label-stitch.js'
 import { checkBox, copyBox, describe, type Layout, layoutOf, tensorData, tensorDims } from './layout.js'
@@ -533,7 +533,7 @@ class ScoreStitch {
     this.#shares = ensemble && !apart ? sharesOf(ensemble, shape.channels) : undefined
     const isArgmax = !(after instanceof ScoreRestorer) && after.kind === 'argmax' && !apart
     const { length } = membersOf(request)
-    if (isArgmax && shape.step === 1 && fitsArgmaxStitch(plan, shape.channels, length)) {
+    if (isArgmax && shape.step === 1 && ArgmaxStitch.fits(plan, shape.channels, length)) {
       this.#end = new ArgmaxStitch(plan, extent, shape, weights, length)
       return
     }

@@ -8,10 +8,9 @@ import { makeSink, type Reduction, reduceStretch, type Sink } from '../transform
 import type { Layer, LayerEnd } from '../transforms/restore-scores.js'
 import type { Vec3 } from '../volume/volume.js'
 import type { OutputLayout } from './ensemble.js'
+import { WindowMemory } from './window-memory.js'
 import type { WindowPlan } from './windows.js'
 
-/** Where windows may lie. */
-export type WindowGrid = Pick<WindowPlan, 'roi' | 'padded' | 'before'>
 /** How the scores of a window lie. */
 export type ScoreLayout = Pick<OutputLayout, 'channels' | 'channelStride' | 'step'>
 
@@ -47,6 +46,8 @@ export class LayerReducer implements LayerEnd {
  */
 export class WindowSums {
   readonly #end: LayerEnd
+  /** Undefined where scores lie otherwise than one channel behind the other, or sums are too large for it. */
+  readonly #memory: WindowMemory | undefined
   readonly #sums: Float32Array
   readonly #counts: Float32Array | undefined
   readonly #layer: number
@@ -57,15 +58,18 @@ export class WindowSums {
    * counts. With `hasCounts` the end gets what the scores have been summed with, to divide by.
    */
   constructor(
-    private readonly plan: WindowGrid,
+    private readonly plan: WindowPlan,
     private readonly extent: Vec3,
     private readonly shape: ScoreLayout,
     private readonly weights: Float32Array | undefined,
     end: LayerEnd,
     hasCounts: boolean,
   ) {
+    const { channels, step } = shape
     this.#layer = plan.padded[1] * plan.padded[2]
-    this.#sums = new Float32Array(shape.channels * plan.roi[0] * this.#layer)
+    const summed = { channels, isSummed: true }
+    if (step === 1 && WindowMemory.fits(plan, summed)) this.#memory = new WindowMemory(plan, summed, weights)
+    this.#sums = this.#memory?.sums ?? new Float32Array(channels * plan.roi[0] * this.#layer)
     this.#counts = hasCounts ? new Float32Array(plan.roi[0] * this.#layer) : undefined
     this.#end = end
   }
@@ -73,23 +77,56 @@ export class WindowSums {
   /** `isCounted` is false for what only adds to the scores of windows that are counted already. */
   add(scores: Tensor['data'], offset: number, start: Vec3, isCounted: boolean): void {
     this.#close(start[0])
-    const { roi, padded } = this.plan
-    const { channels, channelStride, step } = this.shape
-    const row = roi[2]
+    if (this.#memory) this.#addInMemory(this.#memory, scores, offset, start, isCounted)
+    else this.#addRows(scores, offset, start)
+    if (this.#counts && isCounted) this.#addCounts(this.#counts, start)
+  }
+
+  #addInMemory(memory: WindowMemory, scores: Tensor['data'], offset: number, start: Vec3, isCounted: boolean): void {
+    const { roi } = this.plan
+    const { channels, channelStride } = this.shape
+    const [layers] = memory.turns(start)
     // The order in which scores lie: with many classes any other waits for memory most of the time.
+    for (let channel = 0; channel < channels; channel++)
+      for (const turn of layers)
+        for (let layer = turn.from; layer < turn.to; layer++) {
+          const from = offset + channel * channelStride + layer * roi[1] * roi[2]
+          memory.addLayer(scores, from, start, layer, channel, turn.isFirst && isCounted, false)
+        }
+  }
+
+  #addRows(scores: Tensor['data'], offset: number, start: Vec3): void {
+    const { roi } = this.plan
+    const { channels, channelStride, step } = this.shape
+    const { weights } = this
+    const sums = this.#sums
     const [planes, among] = step === 1 ? [channels, 1] : [1, channels]
     for (let plane = 0; plane < planes; plane++)
-      for (let i = 0; i < roi[0]; i++) {
-        const ring = (start[0] + i) % roi[0]
-        for (let j = 0; j < roi[1]; j++) {
-          const inRow = (i * roi[1] + j) * row
-          const at = ring * this.#layer + (start[1] + j) * padded[2] + start[2]
-          for (let c = plane; c < plane + among; c++) {
-            const to = c * roi[0] * this.#layer + at
-            addRow(this.#sums, to, scores, offset + c * channelStride + inRow * step, step, row, this.weights, inRow)
-          }
-          if (plane === 0 && this.#counts && isCounted) addCounts(this.#counts, at, row, this.weights, inRow)
+      this.#eachRow(start, (at, inRow) => {
+        for (let c = plane; c < plane + among; c++) {
+          const to = c * roi[0] * this.#layer + at
+          const from = offset + c * channelStride + inRow * step
+          for (let k = 0; k < roi[2]; k++)
+            sums[to + k]! += scores[from + k * step]! * (weights ? weights[inRow + k]! : 1)
         }
+      })
+  }
+
+  #addCounts(counts: Float32Array, start: Vec3): void {
+    const { weights } = this
+    const [, , length] = this.plan.roi
+    this.#eachRow(start, (at, inRow) => {
+      for (let k = 0; k < length; k++) counts[at + k]! += weights ? weights[inRow + k]! : 1
+    })
+  }
+
+  /** Where each row of a window lies in one channel of the sums, and in the window. */
+  #eachRow(start: Vec3, work: (at: number, inRow: number) => void): void {
+    const { roi, padded } = this.plan
+    for (let i = 0; i < roi[0]; i++)
+      for (let j = 0; j < roi[1]; j++) {
+        const ring = (start[0] + i) % roi[0]
+        work(ring * this.#layer + (start[1] + j) * padded[2] + start[2], (i * roi[1] + j) * roi[2])
       }
   }
 
@@ -97,7 +134,7 @@ export class WindowSums {
     this.#close(this.plan.padded[0])
   }
 
-  /** Passes on the layers before `start`, and clears them. */
+  /** Passes on the layers before `start`, and clears what is added to without being written first. */
   #close(start: number): void {
     const { roi, padded, before } = this.plan
     const { extent } = this
@@ -111,59 +148,11 @@ export class WindowSums {
         const channelStride = roi[0] * this.#layer
         this.#end.add(layer, { scores: this.#sums, start, channelStride, rowStride: padded[2], step: 1, counts })
       }
-      for (let c = 0; c < channels; c++) {
+      for (let c = 0; !this.#memory && c < channels; c++) {
         const plane = c * roi[0] * this.#layer + ring
         this.#sums.fill(0, plane, plane + this.#layer)
       }
       this.#counts?.fill(0, ring, ring + this.#layer)
     }
   }
-}
-
-function addRow(
-  sums: Float32Array,
-  to: number,
-  scores: Tensor['data'],
-  from: number,
-  step: number,
-  length: number,
-  weights: Float32Array | undefined,
-  at: number,
-): void {
-  // steps of one, the usual case, apart: the multiplication by `step` costs as much as the rest
-  if (step !== 1) {
-    for (let k = 0; k < length; k++) sums[to + k]! += scores[from + k * step]! * (weights ? weights[at + k]! : 1)
-  } else if (weights) addWeighted(sums, to, scores, from, length, weights, at)
-  else for (let k = 0; k < length; k++) sums[to + k]! += scores[from + k]!
-}
-
-/** Four at a time, which is a fifth faster: with many classes this loop takes a quarter of a job. */
-function addWeighted(
-  sums: Float32Array,
-  to: number,
-  scores: Tensor['data'],
-  from: number,
-  length: number,
-  weights: Float32Array,
-  at: number,
-): void {
-  const fours = length & ~3
-  for (let k = 0; k < fours; k += 4) {
-    sums[to + k]! += scores[from + k]! * weights[at + k]!
-    sums[to + k + 1]! += scores[from + k + 1]! * weights[at + k + 1]!
-    sums[to + k + 2]! += scores[from + k + 2]! * weights[at + k + 2]!
-    sums[to + k + 3]! += scores[from + k + 3]! * weights[at + k + 3]!
-  }
-  for (let k = fours; k < length; k++) sums[to + k]! += scores[from + k]! * weights[at + k]!
-}
-
-function addCounts(
-  counts: Float32Array,
-  to: number,
-  length: number,
-  weights: Float32Array | undefined,
-  at: number,
-): void {
-  if (!weights) for (let k = 0; k < length; k++) counts[to + k]! += 1
-  else for (let k = 0; k < length; k++) counts[to + k]! += weights[at + k]!
 }

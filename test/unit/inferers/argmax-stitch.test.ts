@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import wabt from 'wabt'
-import { ArgmaxStitch, fitsArgmaxStitch } from '../../../src/inferers/argmax-stitch.js'
+import { ArgmaxStitch } from '../../../src/inferers/argmax-stitch.js'
 import { WINDOW_KERNEL } from '../../../src/inferers/window-kernel.js'
 import { gaussianWeights, planWindows, type WindowPlan } from '../../../src/inferers/windows.js'
 import type { Vec3 } from '../../../src/volume/volume.js'
@@ -102,6 +102,6 @@ test('weighted windows: no class is better than the one that is said, but for ro
 
 test('sums beyond the 4 GiB that WebAssembly addresses are not for it', () => {
   const plan = planWindows([512, 512, 512], [128, 128, 128], 0.25)
-  expect(fitsArgmaxStitch(plan, 30, 1)).toBe(true)
-  expect(fitsArgmaxStitch(plan, 32, 1)).toBe(false)
+  expect(ArgmaxStitch.fits(plan, 30, 1)).toBe(true)
+  expect(ArgmaxStitch.fits(plan, 32, 1)).toBe(false)
 })
