@@ -18,7 +18,7 @@ import { readVolume } from '../src/formats/read-volume.js'
 import { parseModelConfig } from '../src/pipelines/parse-model-config.js'
 import { runInference } from '../src/pipelines/run-inference.js'
 import { chosenModel } from '../src/predictors/choose-rewrites.js'
-import { withLabelEnds } from '../src/predictors/label-ends.js'
+import { withEnds } from '../src/predictors/network-ends.js'
 import { createOnnxPredictor, type OnnxSettings } from '../src/predictors/onnxruntime.js'
 import { loadTuned } from '../src/runner/tune-network.js'
 import { VolumeCache } from '../src/runner/volume-cache.js'
@@ -109,7 +109,7 @@ async function measure(name: string): Promise<void> {
   const ref: ModelRef = { name, revision: '1', config, weightsPath: path }
   const exported = await createOnnxPredictor(path, SETTINGS)
   const { predictor: tuned, rewrites } = await loadTuned(ref, path, SETTINGS, TRIAL_MS)
-  const prepared = withLabelEnds(tuned, () => chosenModel(path, rewrites), SETTINGS, { shared: false })
+  const prepared = withEnds(tuned, () => chosenModel(path, rewrites), SETTINGS, { shared: false })
   const session = SUBJECTS[name]!.params !== undefined
   const [ours, theirs] = [await requests(name, ref, prepared, session), await requests(name, ref, exported, session)]
   const found: { total: number; bare: number }[] = []

@@ -19,7 +19,7 @@ import type { ModelRef } from '../../src/contract/model.js'
 import type { Predict, Predictor } from '../../src/contract/tensor.js'
 import { parseModelConfig } from '../../src/pipelines/parse-model-config.js'
 import { chosenModel } from '../../src/predictors/choose-rewrites.js'
-import { withLabelEnds } from '../../src/predictors/label-ends.js'
+import { withEnds } from '../../src/predictors/network-ends.js'
 import { createOnnxPredictor, type OnnxSettings } from '../../src/predictors/onnxruntime.js'
 import { loadTuned } from '../../src/runner/tune-network.js'
 import { runPipeline, step } from '../../test/helpers/pipeline.js'
@@ -70,7 +70,7 @@ async function ours(one: Case): Promise<{ total: number; exported: number; plan:
   await exported.close()
   const ref: ModelRef = { name: 'bench', revision: '1', config: parseModelConfig(config, 'bench'), weightsPath: path }
   const { predictor: tuned, rewrites } = await loadTuned(ref, path, SETTINGS, TRIAL_MS)
-  const predictor = withLabelEnds(tuned, () => chosenModel(path, rewrites), SETTINGS, { shared: false })
+  const predictor = withEnds(tuned, () => chosenModel(path, rewrites), SETTINGS, { shared: false })
   const total = median((await timings(one, config, predictor, runs)).map(({ total }) => total))
   await predictor.close()
   return { total, exported: bare, plan: rewrites?.plan ?? 'as exported' }

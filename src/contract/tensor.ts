@@ -53,10 +53,22 @@ export interface LabelNetwork {
   giveUp(): Promise<void>
 }
 
+/** A network whose scores come in the phases of its last, transposed convolution, before they are put between each other. */
+export interface PhaseNetwork {
+  /** Along each spatial axis: voxel v of the output is voxel floor(v / stride) of phase v mod stride. */
+  readonly strides: readonly number[]
+  /** By phase, last axis fastest: [batch, channels, ...sizes of a phase]; or one of all, [batch, phases * channels, ...]. */
+  readonly tensors: readonly string[]
+  readonly run: Predict
+  giveUp(): Promise<void>
+}
+
 export interface Predictor extends NetworkFacts {
   readonly run: Predict
   /** This network with labels for the scores of its output of that name; undefined where that cannot be. Opened when it is first asked for. */
   readonly endingIn?: ((output: string, end: LabelEnd) => Promise<LabelNetwork | undefined>) | undefined
+  /** The same with the phases of that output. */
+  readonly inPhases?: ((output: string) => Promise<PhaseNetwork | undefined>) | undefined
   close(): Promise<void>
 }
 

@@ -3,14 +3,13 @@
  * lie, and the last window of several only reads their sum. With a hundred classes, whose scores keep the memory busy, that
  * moves less than half of what summing everything does.
  */
-import type { Tensor } from '../contract/tensor.js'
 import { makeSink, type Sink } from '../transforms/reduction.js'
 import type { Vec3 } from '../volume/volume.js'
-import type { ScoreLayout } from './score-stitch.js'
 import { type Turns, WindowMemory } from './window-memory.js'
+import type { WindowScores } from './window-scores.js'
 import type { WindowPlan } from './windows.js'
 
-/** Scores whose channels lie one behind the other (a step of 1), of one network or the sum of several. */
+/** Of one network, or the sum of several. */
 export class ArgmaxStitch {
   readonly sink: Sink
   readonly #memory: WindowMemory
@@ -22,12 +21,12 @@ export class ArgmaxStitch {
   constructor(
     private readonly plan: WindowPlan,
     private readonly extent: Vec3,
-    private readonly shape: ScoreLayout,
+    private readonly channels: number,
     weights: Float32Array | undefined,
     private readonly members: number,
   ) {
-    this.sink = makeSink({ kind: 'argmax' }, shape.channels, extent[0] * extent[1] * extent[2])
-    this.#memory = new WindowMemory(plan, summedBy(plan, shape.channels, members), weights)
+    this.sink = makeSink({ kind: 'argmax' }, channels, extent[0] * extent[1] * extent[2])
+    this.#memory = new WindowMemory(plan, summedBy(plan, channels, members), weights)
   }
 
   /** Whether the sums fit into the memory that they are made in. */
@@ -35,18 +34,16 @@ export class ArgmaxStitch {
     return WindowMemory.fits(plan, summedBy(plan, channels, members))
   }
 
-  /** A window's scores, which begin at `offset`. Windows come in the plan's order, those of a row from each network in turn. */
-  add(member: number, scores: Tensor['data'], offset: number, start: Vec3): void {
-    const { roi } = this.plan
-    const { channels, channelStride } = this.shape
+  /** A window's scores. Windows come in the plan's order, those of a row from each network in turn. */
+  add(member: number, scores: WindowScores, start: Vec3): void {
     const turns = this.#memory.turns(start)
     for (const turn of turns[0]) {
       const isFirst = turn.isFirst && member === 0
       const isLast = turn.isLast && member === this.members - 1
       for (let layer = turn.from; layer < turn.to; layer++) {
-        for (let channel = 0; channel < channels; channel++) {
-          const from = offset + channel * channelStride + layer * roi[1] * roi[2]
-          this.#memory.addLayer(scores, from, start, layer, channel, isFirst, isLast)
+        for (let channel = 0; channel < this.channels; channel++) {
+          scores.read(this.#memory, channel, layer)
+          this.#memory.addLayer(start, layer, channel, isFirst, isLast)
         }
         if (isLast) this.#keepLabels(start, layer, turns)
       }

@@ -3,7 +3,7 @@
  * window. The result lies in the tensor's own order (its last dimension fastest), as nothing is gained by moving scores.
  */
 
-import type { LabelEnd, LabelNetwork, Predict, Tensor, TensorSpec } from '../contract/tensor.js'
+import type { LabelEnd, LabelNetwork, PhaseNetwork, Predict, Tensor, TensorSpec } from '../contract/tensor.js'
 import { AppError } from '../errors.js'
 import { askBeside } from '../transforms/new-grid.js'
 import { cut, makeSink, type Reduction, reduceStretch, type Sink } from '../transforms/reduction.js'
@@ -20,6 +20,7 @@ import { checkBox, copyBox, describe, type Layout, layoutOf, tensorData, tensorD
 import { type Padding, padLayouts } from './padding.js'
 import { RepeatedWindows } from './repeated-windows.js'
 import { LayerReducer, WindowSums } from './score-stitch.js'
+import { isReadable, phasedScores, plainScores } from './window-scores.js'
 import { gaussianWeights, nnunetWeights, planWindows, type WindowPlan } from './windows.js'
 
 export interface NetworkInput {
@@ -46,6 +47,9 @@ export interface Window {
   readonly skipEmpty?: boolean | undefined
 }
 
+/** Bytes of a window's scores from which on another session of the network, which ends in phases, pays. */
+const LARGE_ANSWER = 2 ** 27
+
 export interface InferenceRequest {
   /** The first one's grid is the result's. All have one size. */
   readonly inputs: readonly NetworkInput[]
@@ -68,6 +72,8 @@ export interface InferenceRequest {
    * scores, where scores have to go back.
    */
   readonly labels?: ((end: LabelEnd) => Promise<LabelNetwork | undefined>) | undefined
+  /** The network with its scores in phases, where there is one: taken where a window's answer is large. */
+  readonly phases?: (() => Promise<PhaseNetwork | undefined>) | undefined
   readonly exact?: ((from: NetworkResult['from'], size: Vec3) => Reduction | undefined) | undefined
   /**
    * What the config says that the output holds. Absent: whole numbers (by the tensor's type) and tensors without a channel
@@ -115,7 +121,11 @@ export async function infer(request: InferenceRequest): Promise<NetworkResult | 
   const plan = planFor(main, request)
   for (const layout of layouts) checkBox(layout, plan.roi, request.window ? 'the window (roi)' : 'the image')
   const isWholeImage = plan.starts.length === 1 && plan.roi.every((n, i) => n === main.extent[i])
-  const run = (one: InferenceRequest) => (isWholeImage ? inferWhole(one, layouts) : inferWindows(one, layouts, plan))
+  const run = async (one: InferenceRequest) => {
+    if (isWholeImage) return inferWhole(one, layouts)
+    const phased = await phaseNetwork(one, main, plan)
+    return phased ? inferPhased(one, layouts, plan, phased) : inferWindows(one, layouts, plan)
+  }
   const labels = await labelNetwork(request, main, plan)
   if (!labels) return run(request)
   const { output, run: predict } = labels
@@ -398,12 +408,7 @@ async function inferWindows(request: InferenceRequest, layouts: readonly Layout[
   const fixed = main.spec.dims[0]
   const { window, ensemble } = request
   const batch = typeof fixed === 'number' ? fixed : Math.max(1, window?.batchSize ?? 1)
-  const weights =
-    window?.blend === 'gaussian'
-      ? gaussianWeights(roi, perStep(main, window.sigmaScale ?? 0.125, window.sliceAxis))
-      : window?.blend === 'nnunet'
-        ? nnunetWeights(roi)
-        : undefined
+  const weights = weightsFor(request, main, roi)
   const padded = window ? padLayouts(layouts, plan, window) : undefined
   const shift: Vec3 = padded ? [0, 0, 0] : plan.before
   const buffers = new Map<string, Tensor['data']>()
@@ -456,6 +461,75 @@ async function inferWindows(request: InferenceRequest, layouts: readonly Layout[
   const [n0, n1, n2] = main.extent
   const sink = { data: narrowed(stitch.target), channels: stitch.target.length / (n0 * n1 * n2) }
   return resultOf(main, main.extent, sink, 'labels')
+}
+
+/** How much each voxel of a window counts; all as much where there are none. */
+function weightsFor({ window }: InferenceRequest, main: Layout, roi: Vec3): Float32Array | undefined {
+  if (window?.blend === 'gaussian')
+    return gaussianWeights(roi, perStep(main, window.sigmaScale ?? 0.125, window.sliceAxis))
+  return window?.blend === 'nnunet' ? nnunetWeights(roi) : undefined
+}
+
+/**
+ * The network whose answers come in phases, where there is one and a window's answer is so large that putting phases between
+ * each other takes time: the argmax over overlapping windows then does it on its way.
+ */
+async function phaseNetwork(
+  request: InferenceRequest,
+  main: Layout,
+  plan: WindowPlan,
+): Promise<PhaseNetwork | undefined> {
+  const { phases, window, reduction, restorer, ensemble, content, output } = request
+  const channels = output.dims[1];
+  if (!phases || !window || ensemble || restorer || reduction.kind !== 'argmax' || content === 'labels')
+    return undefined
+  if (main.rank !== 3 || main.channelLast || output.dims.length !== 5 || typeof channels !== 'number') return undefined
+  const [deep, high, wide] = plan.roi
+  if (channels < 2 || 4 * channels * deep * high * wide < LARGE_ANSWER) return undefined
+  if (!ArgmaxStitch.fits(plan, channels, 1)) return undefined
+  const network = await phases()
+  return network && isReadable(network, plan.roi) ? network : undefined
+}
+
+/** The same windows, and the same labels, as of a network whose scores are put between each other. */
+async function inferPhased(
+  request: InferenceRequest,
+  layouts: readonly Layout[],
+  plan: WindowPlan,
+  network: PhaseNetwork,
+): Promise<NetworkResult> {
+  const main = layouts[0]!
+  const { starts, roi } = plan
+  const channels = request.output.dims[1] as number
+  const fixed = main.spec.dims[0]
+  const batch = typeof fixed === 'number' ? fixed : Math.max(1, request.window!.batchSize)
+  const padded = padLayouts(layouts, plan, request.window!)
+  const shift: Vec3 = padded ? [0, 0, 0] : plan.before
+  const buffers = new Map<string, Tensor['data']>()
+  const each = channels * roi[0] * roi[1] * roi[2]
+  askForStitch(request, main, plan, {
+    channels,
+    each,
+    step: 1,
+    channelStride: each / channels,
+    hasChannels: true,
+    extent: roi,
+  })
+  const stitch = new ArgmaxStitch(plan, main.extent, channels, weightsFor(request, main, roi), 1)
+  /** A function of its own: its frame, which would keep the answer alive, is gone when the next run begins. */
+  const scan = async (windows: readonly Vec3[]) => {
+    const places = windows.map((start) => start.map((value, i) => value - shift[i]!) as unknown as Vec3)
+    const outputs = await network.run(feedsOf(padded ?? layouts, places, roi, buffers))
+    for (const [i, start] of windows.entries()) stitch.add(0, phasedScores(outputs, network, channels, roi, i), start)
+  }
+  for (let first = 0; first < starts.length; first += batch) {
+    await request.onProgress(first, starts.length, 0)
+    const windows = starts.slice(first, first + batch)
+    await scan(windows)
+    giveBack(4 * each * windows.length)
+  }
+  await request.onProgress(starts.length, starts.length, 0)
+  return resultOf(main, main.extent, stitch.sink, 'labels')
 }
 
 /** Windows that begin in the same layer of the slowest axis. */
@@ -517,6 +591,8 @@ class ScoreStitch {
   /** One for all networks whose scores are added up, or one for each where probabilities are; none where the end does it itself. */
   readonly #stitches: readonly WindowSums[] = []
   readonly #shares: readonly Float64Array[] | undefined
+  /** Voxels of one layer of a window. */
+  readonly #plane: number
 
   constructor(
     private readonly request: InferenceRequest,
@@ -530,11 +606,12 @@ class ScoreStitch {
     // windows cover the whole image, whose size the stitched scores then have
     const after = afterRun(request, main, { ...shape, extent })
     const apart = ensemble !== undefined && ensemble.activation !== 'none'
+    this.#plane = plan.roi[1] * plan.roi[2]
     this.#shares = ensemble && !apart ? sharesOf(ensemble, shape.channels) : undefined
     const isArgmax = !(after instanceof ScoreRestorer) && after.kind === 'argmax' && !apart
     const { length } = membersOf(request)
     if (isArgmax && shape.step === 1 && ArgmaxStitch.fits(plan, shape.channels, length)) {
-      this.#end = new ArgmaxStitch(plan, extent, shape, weights, length)
+      this.#end = new ArgmaxStitch(plan, extent, shape.channels, weights, length)
       return
     }
     const end = after instanceof ScoreRestorer ? after : new LayerReducer(after, shape.channels, extent)
@@ -556,7 +633,7 @@ class ScoreStitch {
   /** A window's weighted scores, which begin at `from`. */
   add(member: number, scores: Tensor['data'], from: number, start: Vec3): void {
     if (this.#end instanceof ArgmaxStitch) {
-      this.#end.add(member, scores, from, start)
+      this.#end.add(member, plainScores(scores, from, this.shape.channelStride, this.#plane), start)
       return
     }
     const stitch = this.#stitches[member] ?? this.#stitches[0]!

@@ -91,7 +91,8 @@ export class WindowSums {
       for (const turn of layers)
         for (let layer = turn.from; layer < turn.to; layer++) {
           const from = offset + channel * channelStride + layer * roi[1] * roi[2]
-          memory.addLayer(scores, from, start, layer, channel, turn.isFirst && isCounted, false)
+          memory.read({ data: scores, from })
+          memory.addLayer(start, layer, channel, turn.isFirst && isCounted, false)
         }
   }
 

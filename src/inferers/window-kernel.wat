@@ -76,4 +76,38 @@
       (local.set $at (i32.add (local.get $at) (local.get $row)))
       (local.set $sums (i32.add (local.get $sums) (local.get $sumsRow)))
       (local.set $rows (i32.sub (local.get $rows) (i32.const 1)))
+      (br $nextRow))))
+
+  ;; Puts `rows` rows of `length` bytes at `left` and as many at `right` between each other, value by value, into rows that
+  ;; are `toRow` bytes apart.
+  (func (export "weave")
+    (param $left i32) (param $right i32) (param $to i32) (param $toRow i32) (param $rows i32) (param $length i32)
+    (local $end i32) (local $fours i32) (local $into i32) (local $a v128) (local $b v128)
+    (block $done (loop $nextRow
+      (br_if $done (i32.eqz (local.get $rows)))
+      (local.set $into (local.get $to))
+      (local.set $end (i32.add (local.get $left) (local.get $length)))
+      (local.set $fours (i32.add (local.get $left) (i32.and (local.get $length) (i32.const -16))))
+      (block $tail (loop $next
+        (br_if $tail (i32.ge_u (local.get $left) (local.get $fours)))
+        (local.set $a (v128.load (local.get $left)))
+        (local.set $b (v128.load (local.get $right)))
+        (v128.store (local.get $into)
+          (i8x16.shuffle 0 1 2 3 16 17 18 19 4 5 6 7 20 21 22 23 (local.get $a) (local.get $b)))
+        (v128.store offset=16 (local.get $into)
+          (i8x16.shuffle 8 9 10 11 24 25 26 27 12 13 14 15 28 29 30 31 (local.get $a) (local.get $b)))
+        (local.set $left (i32.add (local.get $left) (i32.const 16)))
+        (local.set $right (i32.add (local.get $right) (i32.const 16)))
+        (local.set $into (i32.add (local.get $into) (i32.const 32)))
+        (br $next)))
+      (block $rowDone (loop $next
+        (br_if $rowDone (i32.ge_u (local.get $left) (local.get $end)))
+        (i32.store (local.get $into) (i32.load (local.get $left)))
+        (i32.store offset=4 (local.get $into) (i32.load (local.get $right)))
+        (local.set $left (i32.add (local.get $left) (i32.const 4)))
+        (local.set $right (i32.add (local.get $right) (i32.const 4)))
+        (local.set $into (i32.add (local.get $into) (i32.const 8)))
+        (br $next)))
+      (local.set $to (i32.add (local.get $to) (local.get $toRow)))
+      (local.set $rows (i32.sub (local.get $rows) (i32.const 1)))
       (br $nextRow)))))

@@ -29,18 +29,29 @@ interface Places {
   readonly scores: number
   readonly best: number
   readonly labels: number
+  /** Halves of a layer, before they are put between each other. */
+  readonly halves: readonly [number, number]
   readonly weights: number
   readonly sums: number
   readonly end: number
 }
 
-type Kernel = (
-  ...args: readonly [
-    ...[scores: number, weights: number, best: number, labels: number, at: number, row: number],
-    ...[sums: number, sumsRow: number, rows: number, length: number],
-    ...[channel: number, first: number, last: number],
-  ]
-) => void
+interface Kernel {
+  add(
+    ...args: readonly [
+      ...[scores: number, weights: number, best: number, labels: number, at: number, row: number],
+      ...[sums: number, sumsRow: number, rows: number, length: number],
+      ...[channel: number, first: number, last: number],
+    ]
+  ): void
+  weave(left: number, right: number, to: number, toRow: number, rows: number, length: number): void
+}
+
+/** Scores somewhere in an array. */
+export interface Stretch {
+  readonly data: Tensor['data']
+  readonly from: number
+}
 
 /** What is summed: scores of so many channels, where windows share voxels or several networks answer. */
 export interface Summed {
@@ -61,6 +72,7 @@ export class WindowMemory {
   readonly #places: Places
   readonly #kernel: Kernel
   readonly #scores: Float32Array
+  readonly #halves: readonly Float32Array[]
 
   /** `weights` say how much each voxel of a window counts, equally where there are none. Throws where it does not fit. */
   constructor(plan: WindowPlan, summed: Summed, weights: Float32Array | undefined) {
@@ -72,8 +84,9 @@ export class WindowMemory {
     this.#plan = plan
     this.#places = places
     this.#turns = roi.map((length, axis) => turnsOf([...new Set(starts.map((start) => start[axis]!))], length))
-    this.#kernel = new WebAssembly.Instance(kernelModule(), { host: { memory } }).exports.add as Kernel
+    this.#kernel = new WebAssembly.Instance(kernelModule(), { host: { memory } }).exports as unknown as Kernel
     this.#scores = new Float32Array(memory.buffer, places.scores, plane)
+    this.#halves = places.halves.map((at) => new Float32Array(memory.buffer, at, plane >> 1))
     this.labels = new Int32Array(memory.buffer, places.labels, plane)
     this.sums = new Float32Array(memory.buffer, places.sums, (places.end - places.sums) / EACH)
     const counts = new Float32Array(memory.buffer, places.weights, roi[0] * plane)
@@ -90,29 +103,38 @@ export class WindowMemory {
     return start.map((value, axis) => this.#turns[axis]!.get(value)!) as unknown as Turns
   }
 
+  /** Takes one layer of a window in one channel, row by row, which `addLayer` then adds. */
+  read({ data, from }: Stretch): void {
+    this.#scores.set(data.subarray(from, from + this.#scores.length))
+  }
+
   /**
-   * Adds one layer of the window at `start` in one channel: scores from `from` on, row by row. `isFirst`: nothing has been
-   * added there before, but by windows beside it. `isLast`: nothing will be, but by windows beside it; where it is the
-   * last of them too, sums are compared with the best so far instead of written. Channels then come in their order.
+   * The same of every `step`-th row from `row` on, whose even voxels and odd voxels lie in two stretches. The depth of a
+   * window's rows is a multiple of `step`, their length even.
    */
-  addLayer(
-    scores: Tensor['data'],
-    from: number,
-    start: Vec3,
-    layer: number,
-    channel: number,
-    isFirst: boolean,
-    isLast: boolean,
-  ): void {
+  readHalves(row: number, step: number, even: Stretch, odd: Stretch): void {
+    const [, height, width] = this.#plan.roi
+    const [rows, length] = [height / step, width / 2]
+    for (const [i, { data, from }] of [even, odd].entries())
+      this.#halves[i]!.set(data.subarray(from, from + rows * length))
+    const { halves, scores } = this.#places
+    this.#kernel.weave(...halves, scores + EACH * row * width, EACH * step * width, rows, EACH * length)
+  }
+
+  /**
+   * Adds what was read as one layer of the window at `start` in one channel. `isFirst`: nothing has been added there
+   * before, but by windows beside it. `isLast`: nothing will be, but by windows beside it; where it is the last of them too,
+   * sums are compared with the best so far instead of written. Channels then come in their order.
+   */
+  addLayer(start: Vec3, layer: number, channel: number, isFirst: boolean, isLast: boolean): void {
     const { roi, padded } = this.#plan
     const places = this.#places
     const [, rows, along] = this.turns(start)
     const ring = channel * roi[0] + ((start[0] + layer) % roi[0])
-    this.#scores.set(scores.subarray(from, from + roi[1] * roi[2]))
     for (const row of rows)
       for (const run of along) {
         const to = (ring * padded[1] + start[1] + row.from) * padded[2] + start[2] + run.from
-        this.#kernel(
+        this.#kernel.add(
           places.scores,
           places.weights + EACH * layer * roi[1] * roi[2],
           places.best,
@@ -133,12 +155,14 @@ export class WindowMemory {
 
 function placesOf({ roi, padded }: WindowPlan, { channels, isSummed }: Summed): Places {
   const plane = EACH * roi[1] * roi[2]
-  const [scores, best, labels, weights] = [0, plane, 2 * plane, 3 * plane]
+  const [scores, best, labels, even, weights] = [0, plane, 2 * plane, 3 * plane, 4 * plane]
+  const halves = [even, even + EACH * ((roi[1] * roi[2]) >> 1)] as const
   const sums = weights + plane * roi[0]
   return {
     scores,
     best,
     labels,
+    halves,
     weights,
     sums,
     end: sums + (isSummed ? EACH * channels * roi[0] * padded[1] * padded[2] : 0),

@@ -18,6 +18,7 @@ import {
   weightsOf,
 } from './graph.js'
 import type { Graph, Node, Tensor } from './onnx_pb.js'
+import type { Phases } from './phases.js'
 import { dimsOf, ELEMENT_BYTES, elementBytes, int64Tensor, weightLike } from './tensor-bytes.js'
 
 export type ConvTransposeForm = 'merged' | 'phases'
@@ -27,9 +28,10 @@ const MAX_GROWTH = 16
 
 /**
  * Replaces each ConvTranspose of the graph whose form is known and exactly expressible; gives how many. Left as they are:
- * weights that the graph computes, `output_shape`, and strides of one alone (nothing to gain).
+ * weights that the graph computes, `output_shape`, and strides of one alone (nothing to gain). `phased` gets those outputs of
+ * the network that are nothing but phases put between each other.
  */
-export function rewriteConvTransposes(graph: Graph, form: ConvTransposeForm): number {
+export function rewriteConvTransposes(graph: Graph, form: ConvTransposeForm, phased?: Map<string, Phases>): number {
   const weights = weightsOf(graph)
   let count = 0
   graph.node = graph.node.flatMap((node) => {
@@ -38,6 +40,9 @@ export function rewriteConvTransposes(graph: Graph, form: ConvTransposeForm): nu
     const made = rewrite(layer, form, `aidant_up${count}_`)
     count += 1
     graph.initializer.push(...made.weights)
+    if (made.phases && graph.output.some(({ name }) => name === node.output[0])) {
+      phased?.set(node.output[0]!, { strides: layer.axes.map(({ stride }) => stride), tensors: made.phases })
+    }
     return made.nodes
   })
   if (count > 0) dropUnreadWeights(graph)
@@ -134,6 +139,8 @@ function reachOf({ stride, excess, taps }: Axis, phases: readonly number[]): Rea
 interface Rewritten {
   readonly nodes: Node[]
   readonly weights: Tensor[]
+  /** The tensors of the phases, where the output is nothing but these put between each other. */
+  phases?: readonly string[]
 }
 
 function rewrite(layer: Layer, form: ConvTransposeForm, prefix: string): Rewritten {
@@ -142,10 +149,12 @@ function rewrite(layer: Layer, form: ConvTransposeForm, prefix: string): Rewritt
   const every = combinations(phasesOf)
   const made: Rewritten = { nodes: [], weights: [] }
   const all = `${prefix}all`
+  const isWhole = surplusOf(axes).every((n) => n === 0)
   if (form === 'merged' && growth(axes) <= MAX_GROWTH) {
     convolve(layer, every, all, made)
     // channels lie as [group, phase, channel]: for the shuffle a group is as good as one more image of the batch
     shuffle(layer, { all, prefix, batchOf: groups, channels: outChannels }, made)
+    if (isWhole && groups === 1) made.phases = [all]
   } else {
     const outputs = every.map((phase, i) => {
       convolve(layer, [phase], `${prefix}phase${i}`, made)
@@ -153,6 +162,7 @@ function rewrite(layer: Layer, form: ConvTransposeForm, prefix: string): Rewritt
     })
     made.nodes.push(makeNode('Concat', outputs, all, { axis: 1 }))
     shuffle(layer, { all, prefix, batchOf: 1, channels: groups * outChannels }, made)
+    if (isWhole) made.phases = outputs
   }
   return made
 }
@@ -264,8 +274,7 @@ function shuffle({ node, axes }: Layer, { all, prefix, batchOf, channels }: Shuf
     constant(batchOf * channels),
     ...axes.map(({ stride }, i) => steps.product([sizes[i + 1]!, constant(stride)])),
   ]
-  // phases are of one length: where the last of them is not whole, its end is cut off
-  const surplus = axes.map(({ stride, excess }) => Math.ceil(excess / stride) * stride - excess)
+  const surplus = surplusOf(axes)
   const output = node.output[0]!
   if (surplus.every((n) => n === 0)) {
     steps.reshape(current, whole, output)
@@ -275,6 +284,11 @@ function shuffle({ node, axes }: Layer, { all, prefix, batchOf, channels }: Shuf
   const cropped = surplus.flatMap((n, i) => (n > 0 ? [[i + 2, -n] as const] : []))
   const lists = [cropped.map(() => 0), cropped.map(([, end]) => end), cropped.map(([axis]) => axis)]
   made.nodes.push(makeNode('Slice', [joined, ...lists.map((list) => steps.list(list))], output))
+}
+
+/** Phases are of one length: where the last of them is not whole, so much of its end is cut off. */
+function surplusOf(axes: readonly Axis[]): number[] {
+  return axes.map(({ stride, excess }) => Math.ceil(excess / stride) * stride - excess)
 }
 
 /** Sizes that are known only when the network runs, as the one-element tensors of shape arithmetic. */

@@ -5,7 +5,7 @@
 
 import type { JobControl } from '../contract/job.js'
 import type { ModelConfig, TransformSpec } from '../contract/model.js'
-import type { LabelEnd, LabelNetwork, Predict, Predictor, TensorSpec } from '../contract/tensor.js'
+import type { LabelEnd, LabelNetwork, PhaseNetwork, Predict, Predictor, TensorSpec } from '../contract/tensor.js'
 import { AppError } from '../errors.js'
 import { type InferenceRequest, infer, type NetworkResult } from '../inferers/infer.js'
 import { mirrored } from '../inferers/mirror.js'
@@ -227,6 +227,7 @@ async function applyOne(plan: ModelPlan, item: Item, control: JobControl, part?:
       ? (from, size, channels) => restorerFor(networkField(image, from, size), channels, scores)
       : undefined,
     labels: part === undefined && axes.length === 0 ? labelsOf(model.predictor, output.spec, control) : undefined,
+    phases: part === undefined && axes.length === 0 ? phasesOf(model.predictor, output.spec, control) : undefined,
     exact: (from, size) => exactReduction(networkField(image, from, size), scores),
     content,
     window: inference.scanningWindow,
@@ -250,6 +251,15 @@ function labelsOf({ endingIn }: Predictor, { name, type, dims }: TensorSpec, con
     // an argmax over one channel is refused, and not all zeros
     if (end.kind === 'argmax' && !(Number(dims[1]) > 1)) return undefined
     const network = await endingIn(name, end)
+    return network && { ...network, run: (feeds) => control.withDevice(() => network.run(feeds)) }
+  }
+}
+
+/** The network with its scores in phases. */
+function phasesOf({ inPhases }: Predictor, { name, type }: TensorSpec, control: JobControl) {
+  if (!inPhases || type !== 'float32') return undefined
+  return async (): Promise<PhaseNetwork | undefined> => {
+    const network = await inPhases(name)
     return network && { ...network, run: (feeds) => control.withDevice(() => network.run(feeds)) }
   }
 }

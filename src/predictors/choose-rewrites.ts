@@ -6,8 +6,7 @@ import { performance } from 'node:perf_hooks'
 import type { RewriteChoice } from '../contract/model.js'
 import type { Predictor, Tensor } from '../contract/tensor.js'
 import { readModelFile, writeModel } from '../onnx/model-file.js'
-import type { Model } from '../onnx/onnx_pb.js'
-import { applicablePlans, applyPlan } from '../onnx/rewrite-plans.js'
+import { applicablePlans, applyPlan, type RewrittenModel } from '../onnx/rewrite-plans.js'
 import { createOnnxPredictor, ENGINE, type OnnxSettings, threadsOf } from './onnxruntime.js'
 import { isOutOfMemory } from './out-of-memory.js'
 
@@ -71,15 +70,19 @@ export async function createChosenPredictor(
   settings: OnnxSettings,
   choice: RewriteChoice | undefined,
 ): Promise<Predictor> {
-  const model = planOf(choice) === null ? undefined : await chosenModel(path, choice)
-  return createOnnxPredictor(model ? writeModel(model) : path, settings)
+  const chosen = planOf(choice) === null ? undefined : await chosenModel(path, choice)
+  return createOnnxPredictor(chosen ? writeModel(chosen.model) : path, settings)
 }
 
+/** A network as messages, and which of its outputs come in phases first. */
+export type ChosenModel = Pick<RewrittenModel, 'model' | 'phased'>
+
 /** The same as messages; undefined where the network is too large to be rewritten. */
-export async function chosenModel(path: string, choice: RewriteChoice | undefined): Promise<Model | undefined> {
+export async function chosenModel(path: string, choice: RewriteChoice | undefined): Promise<ChosenModel | undefined> {
   const model = await readModelFile(path, MAX_MODEL_BYTES)
   const plan = planOf(choice)
-  return (model && plan !== null && applyPlan(model, plan)?.model) || model
+  const rewritten = model && plan !== null ? applyPlan(model, plan) : undefined
+  return rewritten ?? (model && { model, phased: new Map() })
 }
 
 function planOf(choice: RewriteChoice | undefined): string | null {

@@ -9,7 +9,7 @@ import type { LoadedModel } from '../pipelines/run.js'
 import { assembleParts } from '../pipelines/two-part-model.js'
 import { chosenModel, createChosenPredictor } from '../predictors/choose-rewrites.js'
 import { createKservePredictor } from '../predictors/kserve.js'
-import { withLabelEnds } from '../predictors/label-ends.js'
+import { withEnds } from '../predictors/network-ends.js'
 import { NetworkShelf, shelvedPredictor } from '../predictors/network-shelf.js'
 import type { OnnxSettings } from '../predictors/onnxruntime.js'
 import { pixelScale } from '../predictors/pixel-scale.js'
@@ -135,7 +135,7 @@ async function loadNetwork(
     const { predictor: whole, shares } = sharing(predictor, ref.weightsPath, onnx, rewrites, settings, cores)
     if (rewriteTrialMs <= 0) return { predictor: whole, shares, rewrites }
     const read = () => whileThere(ref, () => chosenModel(ref.weightsPath!, rewrites))
-    return { predictor: withLabelEnds(whole, read, onnx, cores), shares, rewrites }
+    return { predictor: withEnds(whole, read, onnx, cores), shares, rewrites }
   }
   const paths = [ref.weightsPath, ...ref.morePaths]
   // most are of one kind: what is faster for the first is taken for all

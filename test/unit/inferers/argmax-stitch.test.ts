@@ -4,6 +4,7 @@ import { expect, test } from 'vitest'
 import wabt from 'wabt'
 import { ArgmaxStitch } from '../../../src/inferers/argmax-stitch.js'
 import { WINDOW_KERNEL } from '../../../src/inferers/window-kernel.js'
+import { phasedScores, plainScores } from '../../../src/inferers/window-scores.js'
 import { gaussianWeights, planWindows, type WindowPlan } from '../../../src/inferers/windows.js'
 import type { Vec3 } from '../../../src/volume/volume.js'
 
@@ -25,13 +26,13 @@ function stitched(
   const { roi, padded, before, starts } = plan
   const each = roi[0] * roi[1] * roi[2]
   const sums = new Float64Array(channels * padded[0] * padded[1] * padded[2])
-  const stitch = new ArgmaxStitch(plan, extent, { channels, channelStride: each, step: 1 }, weights, members)
+  const stitch = new ArgmaxStitch(plan, extent, channels, weights, members)
   for (const row of new Set(starts.map(([first]) => first)))
     for (let member = 0; member < members; member++)
       for (const start of starts.filter(([first]) => first === row)) {
         // not at the array's start, as the second window of a batch
         const scores = Float32Array.from({ length: 3 + channels * each }, scoreOf)
-        stitch.add(member, scores, 3, start)
+        stitch.add(member, plainScores(scores, 3, each, roi[1] * roi[2]), start)
         for (let n = 0; n < channels * each; n++) {
           const at = n % each
           const [i, j, k] = [Math.trunc(at / (roi[1] * roi[2])), Math.trunc(at / roi[2]) % roi[1], at % roi[2]]
@@ -104,4 +105,45 @@ test('sums beyond the 4 GiB that WebAssembly addresses are not for it', () => {
   const plan = planWindows([512, 512, 512], [128, 128, 128], 0.25)
   expect(ArgmaxStitch.fits(plan, 30, 1)).toBe(true)
   expect(ArgmaxStitch.fits(plan, 32, 1)).toBe(false)
+})
+
+test('scores in phases are read as what they are when they are put between each other', () => {
+  const stride = fc.constantFrom(1, 2, 3)
+  fc.assert(
+    fc.property(
+      fc.record({
+        strides: fc.tuple(stride, stride, fc.constant(2)),
+        sizes: fc.tuple(fc.integer({ min: 1, max: 4 }), fc.integer({ min: 1, max: 4 }), fc.integer({ min: 1, max: 9 })),
+        channels: fc.constantFrom(2, 5),
+        merged: fc.boolean(),
+        item: fc.constantFrom(0, 1),
+      }),
+      ({ strides, sizes, channels, merged, item }) => {
+        const roi = strides.map((n, axis) => n * sizes[axis]!) as unknown as Vec3
+        const each = roi[0] * roi[1] * roi[2]
+        const count = strides[0] * strides[1] * strides[2]
+        const scores = Float32Array.from({ length: 2 * channels * each }, (_, i) => Math.sin(i * 12.9898))
+        const voxels = each / count
+        const tensors = merged ? ['all'] : Array.from({ length: count }, (_, p) => `phase${p}`)
+        const length = (2 * channels * each) / tensors.length
+        const outputs = Object.fromEntries(tensors.map((name) => [name, { dims: [], data: new Float32Array(length) }]))
+        for (let n = 0; n < scores.length; n++) {
+          const at = n % each
+          const [window, c] = [Math.trunc(n / each / channels), Math.trunc(n / each) % channels]
+          const place = [Math.trunc(at / (roi[1] * roi[2])), Math.trunc(at / roi[2]) % roi[1], at % roi[2]]
+          const phase = place.reduce((index, v, axis) => index * strides[axis]! + (v % strides[axis]!), 0)
+          const inPhase = place.reduce((index, v, axis) => index * sizes[axis]! + Math.trunc(v / strides[axis]!), 0)
+          if (merged) outputs.all!.data[((window * count + phase) * channels + c) * voxels + inPhase] = scores[n]!
+          else outputs[`phase${phase}`]!.data[(window * channels + c) * voxels + inPhase] = scores[n]!
+        }
+        const plan = planWindows(roi, roi, 0)
+        const [plain, phased] = [0, 1].map(() => new ArgmaxStitch(plan, roi, channels, undefined, 1))
+        plain!.add(0, plainScores(scores, item * channels * each, each, roi[1] * roi[2]), [0, 0, 0])
+        const network = { strides, tensors, run: async () => ({}), giveUp: async () => {} }
+        phased!.add(0, phasedScores(outputs, network, channels, roi, item), [0, 0, 0])
+        expect(phased!.sink.data).toEqual(plain!.sink.data)
+        expect(new Set(plain!.sink.data).size).toBeGreaterThan(each > 20 ? 1 : 0)
+      },
+    ),
+  )
 })

@@ -1,47 +1,57 @@
 /**
- * A network that can also end in labels, opened so when it is first asked for: one number a voxel comes from the engine
- * then, and not one a class, which takes less time and a good deal less memory.
+ * A network that can also end otherwise, opened so when it is first asked for. In labels: one number a voxel comes from the
+ * engine then, and not one a class, which takes less time and a good deal less memory. In the phases of its last
+ * convolution: the engine then does not put them between each other, which whoever sums them does on the way.
  */
-import type { LabelEnd, LabelNetwork, Predictor, Tensor } from '../contract/tensor.js'
+import type { LabelEnd, LabelNetwork, PhaseNetwork, Predictor, Tensor } from '../contract/tensor.js'
 import { endAlone, endInLabels } from '../onnx/label-end.js'
 import { writeModel } from '../onnx/model-file.js'
 import type { Model } from '../onnx/onnx_pb.js'
+import { endInPhases } from '../onnx/phases.js'
 import { makeSink, type Reduction, reduceStretch } from '../transforms/reduction.js'
+import type { ChosenModel } from './choose-rewrites.js'
 import { createOnnxPredictor, type OnnxSettings } from './onnxruntime.js'
 import { isOutOfMemory } from './out-of-memory.js'
 import type { CoreUse } from './shared-cores.js'
 
+/** What another end was opened as. */
+type Ending = LabelNetwork | PhaseNetwork
+
 /**
- * `predictor` with `endingIn`, which gives nothing while others share the cores: a session has its number of threads for good. `read`
- * gives its network as messages, as it runs; undefined where it is too large for that.
+ * `predictor` with `endingIn` and `inPhases`, which give nothing while others share the cores: a session has its number of threads for
+ * good. `read` gives its network as messages, as it runs; undefined where it is too large for that.
  */
-export function withLabelEnds(
+export function withEnds(
   predictor: Predictor,
-  read: () => Promise<Model | undefined>,
+  read: () => Promise<ChosenModel | undefined>,
   settings: OnnxSettings,
   cores: Readonly<CoreUse>,
 ): Predictor {
   // the config of a model wants one end
   let key: string | undefined
-  let network: Promise<LabelNetwork | undefined> = Promise.resolve(undefined)
+  let network: Promise<Ending | undefined> = Promise.resolve(undefined)
   const giveUp = async () => {
     const open = network
     network = Promise.resolve(undefined)
     await (await open)?.giveUp()
   }
+  const ending = async <T extends Ending>(asked: string, open: () => Promise<T | undefined>) => {
+    if (cores.shared) return undefined
+    if (asked !== key) {
+      await giveUp()
+      key = asked
+      network = open()
+    }
+    const found = (await network) as T | undefined
+    return found && { ...found, giveUp }
+  }
   return {
     ...predictor,
-    async endingIn(output, end) {
-      if (cores.shared) return undefined
-      const asked = `${output} ${end.kind} ${end.kind === 'threshold' ? end.from : ''}`
-      if (asked !== key) {
-        await giveUp()
-        key = asked
-        network = openEnd(predictor, read, settings, output, end)
-      }
-      const found = await network
-      return found && { ...found, giveUp }
-    },
+    endingIn: (output, end) =>
+      ending(`${output} ${end.kind} ${end.kind === 'threshold' ? end.from : ''}`, () =>
+        openLabels(predictor, read, settings, output, end),
+      ),
+    inPhases: (output) => ending(`${output} phases`, () => openPhases(predictor, read, settings, output)),
     async close() {
       await giveUp()
       await predictor.close()
@@ -50,28 +60,52 @@ export function withLabelEnds(
 }
 
 /** Undefined where the graph or the engine does not take it, or the engine would not say the labels that we would. */
-async function openEnd(
-  { outputs, device }: Predictor,
-  read: () => Promise<Model | undefined>,
+async function openLabels(
+  predictor: Predictor,
+  read: () => Promise<ChosenModel | undefined>,
   settings: OnnxSettings,
   output: string,
   end: LabelEnd,
 ): Promise<LabelNetwork | undefined> {
-  const spec = outputs.find(({ name }) => name === output)
-  const model = spec && (await read())
+  const spec = predictor.outputs.find(({ name }) => name === output)
+  const model = spec && (await read())?.model
   if (!spec || !model) return undefined
   const channels = typeof spec.dims[1] === 'number' ? spec.dims[1] : undefined
   const labels = endInLabels(model, { scores: output, rank: spec.dims.length, channels }, end)
   if (!labels) return undefined
+  const opened = await openBeside(predictor, settings, model, () => saysOurs(end, settings))
+  const dims = spec.dims.map((n, axis) => (axis === 1 && end.kind === 'argmax' ? 1 : n))
+  return opened && { output: { ...labels, dims }, ...opened }
+}
+
+/** Undefined where the output does not come in phases. */
+async function openPhases(
+  predictor: Predictor,
+  read: () => Promise<ChosenModel | undefined>,
+  settings: OnnxSettings,
+  output: string,
+): Promise<PhaseNetwork | undefined> {
+  const chosen = await read()
+  const phases = chosen?.phased.get(output)
+  if (!chosen || !phases) return undefined
+  endInPhases(chosen.model, phases)
+  const opened = await openBeside(predictor, settings, chosen.model, async () => true)
+  return opened && { ...phases, ...opened }
+}
+
+/** `model` on the device of `predictor`, where it opens there and `holds`. */
+async function openBeside(
+  { device }: Predictor,
+  settings: OnnxSettings,
+  model: Model,
+  holds: () => Promise<boolean>,
+): Promise<Pick<Ending, 'run' | 'giveUp'> | undefined> {
   try {
-    if (!(await saysOurs(end, settings))) return undefined
+    if (!(await holds())) return undefined
     const network = await createOnnxPredictor(writeModel(model), settings)
-    if (network.device !== device) {
-      await network.close()
-      return undefined
-    }
-    const dims = spec.dims.map((n, axis) => (axis === 1 && end.kind === 'argmax' ? 1 : n))
-    return { output: { ...labels, dims }, run: network.run, giveUp: () => network.close() }
+    if (network.device === device) return { run: network.run, giveUp: () => network.close() }
+    await network.close()
+    return undefined
   } catch (error) {
     if (isOutOfMemory(error)) throw error
     return undefined
