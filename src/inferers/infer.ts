@@ -480,7 +480,7 @@ async function phaseNetwork(
   plan: WindowPlan,
 ): Promise<PhaseNetwork | undefined> {
   const { phases, window, reduction, restorer, ensemble, content, output } = request
-  const channels = output.dims[1];
+  const channels = output.dims[1]
   if (!phases || !window || ensemble || restorer || reduction.kind !== 'argmax' || content === 'labels')
     return undefined
   if (main.rank !== 3 || main.channelLast || output.dims.length !== 5 || typeof channels !== 'number') return undefined
