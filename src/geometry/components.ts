@@ -14,86 +14,140 @@ export interface Components {
   readonly count: number
 }
 
-/** Two passes with union-find over the neighbours already seen. */
+/**
+ * Stretches of one label in a row are joined with those that they touch in the rows before, by union-find (as in He, Chao
+ * and Suzuki, "A run-based two-scan labeling algorithm", 2008): there are far fewer of them than voxels.
+ */
 export function components(values: VoxelArray, size: Vec3, connectivity: Connectivity): Components {
-  const [nx, ny, nz] = size
-  const ids = new Int32Array(nx * ny * nz)
-  const back = neighboursBefore(connectivity)
-  const steps = Int32Array.from(back, ([dx, dy, dz]) => dx + nx * (dy + ny * dz))
-  const parents: number[] = [0]
-  const find = (id: number): number => {
-    let root = id
-    while (parents[root]! !== root) root = parents[root]!
-    for (let at = id; at !== root; ) {
-      const next = parents[at]!
-      parents[at] = root
-      at = next
-    }
-    return root
-  }
-  let i = 0
-  for (let z = 0; z < nz; z++) {
-    for (let y = 0; y < ny; y++) {
-      for (let x = 0; x < nx; x++, i++) {
-        const value = values[i]!
-        if (value === 0) continue
-        let id = 0
-        for (let n = 0; n < steps.length; n++) {
-          const j = i + steps[n]!
-          if (j < 0 || values[j] !== value) continue
-          const [dx, dy, dz] = back[n]!
-          const outside = x + dx < 0 || x + dx >= nx || y + dy < 0 || y + dy >= ny || z + dz < 0
-          if (outside) continue
-          const other = ids[j]!
-          if (id === 0) id = other
-          else if (id !== other) {
-            const a = find(id)
-            const b = find(other)
-            if (a < b) parents[b] = a
-            else if (b < a) parents[a] = b
-          }
-        }
-        if (id === 0) {
-          id = parents.length
-          parents.push(id)
-        }
-        ids[i] = id
-      }
-    }
-  }
-  return renumber(ids, values, parents, find)
+  const [, ny, nz] = size
+  const runs = runsOf(values, size)
+  const before = rowsBefore(connectivity)
+  for (let z = 0; z < nz; z++)
+    for (let y = 0; y < ny; y++)
+      for (const { dy, dz, reach } of before)
+        if (y + dy >= 0 && y + dy < ny && z + dz >= 0) joinRows(runs, y + ny * z, y + dy + ny * (z + dz), reach)
+  return numbered(runs, values.length, size)
 }
 
-function renumber(
-  ids: Int32Array,
-  values: VoxelArray,
-  parents: readonly number[],
-  find: (id: number) => number,
-): Components {
-  const numbers = new Int32Array(parents.length)
+/** Stretches of one label, in scan order. */
+interface Runs {
+  readonly starts: Int32Array
+  /** Exclusive. */
+  readonly ends: Int32Array
+  readonly labels: Float64Array
+  /** Another run of the same component that came before, or the run itself. */
+  readonly parents: Int32Array
+  /** The first run of each row; the entry after the last row is how many runs there are. */
+  readonly ofRow: Int32Array
+}
+
+function runsOf(values: VoxelArray, [nx, ny, nz]: Vec3): Runs {
+  const rows = ny * nz
+  const ofRow = new Int32Array(rows + 1)
   let count = 0
-  for (let id = 1; id < parents.length; id++) {
-    const root = find(id)
-    numbers[id] = root === id ? ++count : numbers[root]!
+  for (let row = 0; row < rows; row++) {
+    ofRow[row] = count
+    for (let x = 0, i = row * nx; x < nx; x++, i++)
+      if (values[i] !== 0 && (x === 0 || values[i] !== values[i - 1])) count += 1
   }
+  ofRow[rows] = count
+  const starts = new Int32Array(count)
+  const ends = new Int32Array(count)
+  const labels = new Float64Array(count)
+  let run = 0
+  for (let row = 0; row < rows; row++) {
+    for (let x = 0, i = row * nx; x < nx; ) {
+      const label = values[i]!
+      const start = x
+      do {
+        x += 1
+        i += 1
+      } while (x < nx && values[i] === label)
+      if (label === 0) continue
+      starts[run] = start
+      ends[run] = x
+      labels[run] = label
+      run += 1
+    }
+  }
+  return { starts, ends, labels, parents: Int32Array.from(starts, (_, i) => i), ofRow }
+}
+
+/** Joins the runs of `row` with those of the row `other` that they touch, `reach` voxels to the side. */
+function joinRows(runs: Runs, row: number, other: number, reach: number): void {
+  const { ends, ofRow } = runs
+  const last = ofRow[row + 1]!
+  const lastOther = ofRow[other + 1]!
+  for (let run = ofRow[row]!, against = ofRow[other]!; run < last && against < lastOther; ) {
+    join(runs, run, against, reach)
+    const further = ends[run]! - ends[against]!
+    if (further === 0) {
+      // corner to corner with what follows, on either side
+      if (run + 1 < last) join(runs, run + 1, against, reach)
+      if (against + 1 < lastOther) join(runs, run, against + 1, reach)
+    }
+    if (further <= 0) run += 1
+    if (further >= 0) against += 1
+  }
+}
+
+function join({ starts, ends, labels, parents }: Runs, run: number, against: number, reach: number): void {
+  if (labels[run] !== labels[against]) return
+  if (starts[against]! >= ends[run]! + reach || starts[run]! >= ends[against]! + reach) return
+  const a = rootOf(parents, run)
+  const b = rootOf(parents, against)
+  if (a < b) parents[b] = a
+  else parents[a] = b
+}
+
+function rootOf(parents: Int32Array, run: number): number {
+  let root = run
+  while (parents[root]! !== root) root = parents[root]!
+  for (let at = run; at !== root; ) {
+    const next = parents[at]!
+    parents[at] = root
+    at = next
+  }
+  return root
+}
+
+function numbered({ starts, ends, labels, parents, ofRow }: Runs, voxels: number, [nx, ny, nz]: Vec3): Components {
+  const numbers = new Int32Array(starts.length)
+  let count = 0
+  for (let run = 0; run < numbers.length; run++) {
+    const root = rootOf(parents, run)
+    numbers[run] = root === run ? ++count : numbers[root]!
+  }
+  const ids = new Int32Array(voxels)
   const sizes = new Uint32Array(count + 1)
-  const labels = new Float64Array(count + 1)
-  for (let i = 0; i < ids.length; i++) {
-    if (ids[i] === 0) continue
-    const number = numbers[ids[i]!]!
-    ids[i] = number
-    sizes[number]!++
-    labels[number] = values[i]!
-  }
-  return { ids, sizes, labels, count }
+  const componentLabels = new Float64Array(count + 1)
+  for (let row = 0; row < ny * nz; row++)
+    for (let run = ofRow[row]!; run < ofRow[row + 1]!; run++) {
+      const number = numbers[run]!
+      ids.fill(number, row * nx + starts[run]!, row * nx + ends[run]!)
+      sizes[number]! += ends[run]! - starts[run]!
+      componentLabels[number] = labels[run]!
+    }
+  return { ids, sizes, labels: componentLabels, count }
+}
+
+/** Rows that a scan has passed already, and how far to the side of a voxel its neighbours there lie. */
+function rowsBefore(
+  connectivity: Connectivity,
+): { readonly dy: number; readonly dz: number; readonly reach: number }[] {
+  const rows = [
+    { dy: -1, dz: 0 },
+    { dy: 0, dz: -1 },
+    { dy: -1, dz: -1 },
+    { dy: 1, dz: -1 },
+  ]
+  return rows.flatMap(({ dy, dz }) => {
+    const hops = Math.abs(dy) + Math.abs(dz)
+    return hops <= connectivity ? [{ dy, dz, reach: hops < connectivity ? 1 : 0 }] : []
+  })
 }
 
 type Step = readonly [number, number, number]
-
-/** Neighbours that a scan has passed already. */
-function neighboursBefore(connectivity: Connectivity): Step[] {
-  return neighbours(connectivity).filter(([x, y, z]) => z < 0 || (z === 0 && (y < 0 || (y === 0 && x < 0))))
-}
 
 function neighbours(connectivity: Connectivity): Step[] {
   const steps: Step[] = []
