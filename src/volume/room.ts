@@ -16,6 +16,9 @@ export interface Room {
 /** Not worth a look at what is held already. */
 const SMALL = 1024 * 1024
 
+/** Arrays of so many bytes are worth the collector's ten milliseconds: the work on them takes longer. */
+const LARGE = 128 * 1024 * 1024
+
 /**
  * Throws TOO_LARGE, naming the flag and what would be needed, when `wanted` bytes beside the `held` ones pass `most`; else
  * sees to it that what was dropped before does not stand in the way. `what` begins the sentence: "reading the image".
@@ -29,7 +32,12 @@ export function askRoom(wanted: number, held: number, most: number, what: string
       { hint: `The limit is --max-volume-bytes; ${needed} would be needed.` },
     )
   }
-  if (wanted >= SMALL && process.memoryUsage().arrayBuffers + wanted > most) collectGarbage()
+  if (wanted < SMALL) return
+  const { arrayBuffers } = process.memoryUsage()
+  const inTheWay = arrayBuffers + wanted > most
+  // what an earlier request or step has dropped, and sessions keep: a large image would stand beside it
+  const others = arrayBuffers - held
+  if (inTheWay || (wanted >= LARGE && others >= LARGE)) collectGarbage()
 }
 
 /** Bytes of different arrays; two views of the same memory count once. */
@@ -38,9 +46,6 @@ export function bytesHeld(buffers: Iterable<ArrayBufferLike>): number {
   for (const buffer of new Set(buffers)) bytes += buffer.byteLength
   return bytes
 }
-
-/** Arrays of so many bytes are worth the collector's ten milliseconds: the work on them takes longer. */
-const LARGE = 128 * 1024 * 1024
 
 /**
  * Does `work` on an image of so many bytes. Of a large one, what was dropped before and what the work drops is collected: else it may stay
