@@ -20,7 +20,7 @@ import { checkBox, copyBox, describe, type Layout, layoutOf, tensorData, tensorD
 import { type Padding, padLayouts } from './padding.js'
 import { RepeatedWindows } from './repeated-windows.js'
 import { LayerReducer, WindowSums } from './score-stitch.js'
-import { isReadable, phasedScores, plainScores } from './window-scores.js'
+import { isReadable, phasedScores, plainScores, wholeDims } from './window-scores.js'
 import { gaussianWeights, nnunetWeights, planWindows, type WindowPlan } from './windows.js'
 
 export interface NetworkInput {
@@ -204,8 +204,8 @@ async function inferWhole(request: InferenceRequest, layouts: readonly Layout[])
   askForWhole(request.output, main)
   const feeds = feedsOf(layouts, [[0, 0, 0]], main.extent)
   const output = await wholeOutput(request, main, feeds)
-  if (isScores(output, main)) return { scores: Array.from(output.data) }
-  const shape = readShape(output, request.output, main)
+  if (isScores(output.dims, main)) return { scores: Array.from(output.data) }
+  const shape = readShape(output.dims, request.output, main)
   const [n0, n1, n2] = shape.extent
   const voxels = n0 * n1 * n2
   const { channels, channelStride, step } = shape
@@ -249,8 +249,8 @@ async function wholeOutput(request: InferenceRequest, main: Layout, feeds: Reado
     if (!ensemble) return output
     const each = output.data.length
     const scores = { channels: each, channelStride: 1, step: 1, each, hasChannels: true, extent: [1, 1, 1] as Vec3 }
-    const shape = isScores(output, main) ? scores : readShape(output, request.output, main)
-    if (!isScores(output, main)) refuseLabels(request, shape)
+    const shape = isScores(output.dims, main) ? scores : readShape(output.dims, request.output, main)
+    if (!isScores(output.dims, main)) refuseLabels(request, shape)
     sum = added(
       sum,
       scaled(activated(output, shape, ensemble.activation), shape, sharesOf(ensemble, shape.channels)[i]!),
@@ -375,8 +375,8 @@ function pickOutput(outputs: Readonly<Record<string, Tensor>>, spec: TensorSpec)
   throw new AppError('BAD_MODEL', `the network gave no output '${spec.name}', only ${Object.keys(outputs).join(', ')}`)
 }
 
-function isScores(output: Tensor, main: Layout): boolean {
-  return output.dims.slice(2).every((dim) => dim === 1) && main.extent.some((n) => n > 1)
+function isScores(dims: readonly number[], main: Layout): boolean {
+  return dims.slice(2).every((dim) => dim === 1) && main.extent.some((n) => n > 1)
 }
 
 interface OutputShape {
@@ -389,7 +389,7 @@ interface OutputShape {
   readonly hasChannels: boolean
 }
 
-function readShape({ dims }: Tensor, spec: TensorSpec, main: Layout): OutputShape {
+function readShape(dims: readonly number[], spec: TensorSpec, main: Layout): OutputShape {
   const hasChannels = dims.length === main.rank + 2
   if (!hasChannels && dims.length !== main.rank + 1) {
     throw new AppError('BAD_MODEL', `output '${spec.name}' came as [${dims.join(', ')}], which is no map of the image`)
@@ -429,7 +429,7 @@ async function inferWindows(request: InferenceRequest, layouts: readonly Layout[
     if (unseen.length > 0) {
       const places = unseen.map(({ place }) => place)
       const output = pickOutput(await predict(feedsOf(padded ?? layouts, places, roi, buffers)), request.output)
-      shape = windowShape(output, request, main, roi)
+      shape = windowShape(output.dims, request, main, roi)
       if (!stitch) askForStitch(request, main, plan, shape)
       stitch ??= stitchFor(request, main, plan, shape, weights)
       scores = stitch instanceof LabelStitch ? output.data : stitch.weighted(member, output).data
@@ -520,6 +520,7 @@ async function inferPhased(
   const scan = async (windows: readonly Vec3[]) => {
     const places = windows.map((start) => start.map((value, i) => value - shift[i]!) as unknown as Vec3)
     const outputs = await network.run(feedsOf(padded ?? layouts, places, roi, buffers))
+    windowShape(wholeDims(outputs, network), request, main, roi)
     for (const [i, start] of windows.entries()) stitch.add(0, phasedScores(outputs, network, channels, roi, i), start)
   }
   for (let first = 0; first < starts.length; first += batch) {
@@ -540,11 +541,11 @@ function rowsOf(starts: readonly Vec3[]): Vec3[][] {
 }
 
 /** Throws BAD_MODEL when the output is no map of the window. */
-function windowShape(output: Tensor, request: InferenceRequest, main: Layout, roi: Vec3): OutputShape {
+function windowShape(dims: readonly number[], request: InferenceRequest, main: Layout, roi: Vec3): OutputShape {
   const { name } = request.output
-  if (isScores(output, main))
+  if (isScores(dims, main))
     throw new AppError('BAD_MODEL', `output '${name}' is one value per class: it cannot be scanned`)
-  const shape = readShape(output, request.output, main)
+  const shape = readShape(dims, request.output, main)
   if (shape.extent.some((n, i) => n !== roi[i]))
     throw new AppError(
       'BAD_MODEL',

@@ -20,6 +20,14 @@ export function isReadable({ strides }: PhaseNetwork, roi: Vec3): boolean {
   return strides.length === 3 && strides[2] === 2 && strides.every((stride, axis) => roi[axis]! % stride === 0)
 }
 
+/** The dimensions that the output would have with its phases put between each other. */
+export function wholeDims(outputs: Readonly<Record<string, Tensor>>, { strides, tensors }: PhaseNetwork): number[] {
+  const [items, channels, ...sizes] = outputs[tensors[0]!]!.dims as [number, number, ...number[]]
+  const phases = strides.reduce((product, stride) => product * stride, 1)
+  const each = tensors.length < phases ? channels / phases : channels
+  return [items, each, ...sizes.map((n, axis) => n * strides[axis]!)]
+}
+
 /** The `item`-th window of a batch whose answer came in phases. */
 export function phasedScores(
   outputs: Readonly<Record<string, Tensor>>,

@@ -108,13 +108,17 @@ describe('a network whose last layer is a transposed convolution', () => {
     },
   }
 
-  /** Halves its input, then makes channels at the input's size. */
-  async function upscaling(plan: 'merged' | 'phases' | null) {
-    const path = join(folder, `up-${plan}.onnx`)
+  /** Halves its input, then makes channels at the input's size, or, where nothing is padded, at a smaller one. */
+  async function upscaling(plan: 'merged' | 'phases' | null, pads = true) {
+    const path = join(folder, `up-${plan}-${pads}.onnx`)
     const { kernel, attributes } = KERNELS[plan ?? 'merged']
     const nodes = [
       makeNode('MaxPool', ['x'], 'small', { kernel_shape: [2, 2, 2], strides: [2, 2, 2] }),
-      makeNode('ConvTranspose', ['small', 'w', 'b'], 'y', attributes),
+      makeNode('AveragePool', ['small'], 'even', {
+        kernel_shape: [3, 3, 3],
+        pads: new Array<number>(6).fill(Number(pads)),
+      }),
+      makeNode('ConvTranspose', ['even', 'w', 'b'], 'y', attributes),
     ]
     const weights = [weight('w', [1, CHANNELS, ...kernel]), weight('b', [CHANNELS])]
     const model = makeModel(nodes, weights, ['n', 1, 'd', 'h', 'w'])
@@ -161,6 +165,26 @@ describe('a network whose last layer is a transposed convolution', () => {
     expect(seen).toEqual(['whole', 'whole', 'phases', 'phases'])
     await network.close()
   })
+
+  test.each(['merged', 'phases'] as const)(
+    "is refused where its answer is not of the window's size (%s)",
+    async (plan) => {
+      const network = await upscaling(plan, false)
+      const field = { ...fieldOf({ volume: volumeOf([64, 64, 66]) }, 'volume'), axes: 'CZYX' }
+      const request: InferenceRequest = {
+        inputs: [{ spec: network.inputs[0]!, field }],
+        output: network.outputs[0]!,
+        predict: network.run,
+        reduction: { kind: 'argmax' },
+        window: { roi: ROI, overlap: 0.5, batchSize: 1, blend: 'gaussian' },
+        onProgress: async () => {},
+      }
+      const refusal = { code: 'BAD_MODEL', message: "output 'y' is 60 x 60 x 60 for a window of 64 x 64 x 64" }
+      await expect(infer(request)).rejects.toMatchObject(refusal)
+      await expect(infer({ ...request, phases: () => network.inPhases!('y') })).rejects.toMatchObject(refusal)
+      await network.close()
+    },
+  )
 
   test('has none as it was exported, and none while others share the cores', async () => {
     const exported = await upscaling(null)
