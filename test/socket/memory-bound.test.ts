@@ -130,7 +130,7 @@ const CASES: readonly Case[] = [
     work: tool('mask2polygon', { label: 1 }),
     peak: 2,
   },
-  { name: 'a segmentation of int16, window by window', datatype: 4, bytes: 2, first: [90], work: inference, peak: 8.4 },
+  { name: 'a segmentation of int16, window by window', datatype: 4, bytes: 2, first: [90], work: inference, peak: 6.5 },
 ]
 
 describe.skipIf(!existsSync('/proc/self/clear_refs'))('a runner at a limit of 160 MiB', () => {
