@@ -1,6 +1,7 @@
 /** The models that come with the program: folders of config_aiaa.json and model.onnx, read and never written. */
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { forEachConcurrently } from '../util/concurrently.js'
 import { hashFile } from '../util/hash-file.js'
 import { SAFE_NAME } from '../util/safe-name.js'
 import { isMissing, revisionOf } from './manifest.js'
@@ -8,6 +9,9 @@ import { exists } from './weights-store.js'
 
 export const BUNDLED_CONFIG = 'config_aiaa.json'
 export const BUNDLED_WEIGHTS = 'model.onnx'
+
+/** Hashing has as many threads, by Node's default; a catalogue of hundreds keeps no more files open. */
+const READ_AT_ONCE = 4
 
 export interface BundledModel {
   readonly name: string
@@ -20,8 +24,11 @@ export interface BundledModel {
 /** Folders without a config are not models yet and are passed over. */
 export async function readBundledModels(folder: string): Promise<BundledModel[]> {
   const names = await foldersIn(folder)
+  const models: (BundledModel | undefined)[] = []
   // One is read while another is hashed: a start waits for this.
-  const models = await Promise.all(names.map((name) => readBundledModel(folder, name)))
+  await forEachConcurrently(names, READ_AT_ONCE, async (name, i) => {
+    models[i] = await readBundledModel(folder, name)
+  })
   return models.filter((model) => model !== undefined)
 }
 
