@@ -53,12 +53,16 @@ export interface LabelNetwork {
   giveUp(): Promise<void>
 }
 
-/** A network whose scores come in the phases of its last, transposed convolution, before they are put between each other. */
-export interface PhaseNetwork {
+/** What an output is made of that is the phases of a transposed convolution put between each other. */
+export interface Phases {
   /** Along each spatial axis: voxel v of the output is voxel floor(v / stride) of phase v mod stride. */
   readonly strides: readonly number[]
   /** By phase, last axis fastest: [batch, channels, ...sizes of a phase]; or one of all, [batch, phases * channels, ...]. */
   readonly tensors: readonly string[]
+}
+
+/** A network whose scores come in the phases of its last, transposed convolution, before they are put between each other. */
+export interface PhaseNetwork extends Phases {
   readonly run: Predict
   giveUp(): Promise<void>
 }

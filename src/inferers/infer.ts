@@ -506,15 +506,8 @@ async function inferPhased(
   const padded = padLayouts(layouts, plan, request.window!)
   const shift: Vec3 = padded ? [0, 0, 0] : plan.before
   const buffers = new Map<string, Tensor['data']>()
-  const each = channels * roi[0] * roi[1] * roi[2]
-  askForStitch(request, main, plan, {
-    channels,
-    each,
-    step: 1,
-    channelStride: each / channels,
-    hasChannels: true,
-    extent: roi,
-  })
+  const shape = readShape([1, channels, ...roi], request.output, main)
+  askForStitch(request, main, plan, shape)
   const stitch = new ArgmaxStitch(plan, main.extent, channels, weightsFor(request, main, roi), 1)
   /** A function of its own: its frame, which would keep the answer alive, is gone when the next run begins. */
   const scan = async (windows: readonly Vec3[]) => {
@@ -527,7 +520,7 @@ async function inferPhased(
     await request.onProgress(first, starts.length, 0)
     const windows = starts.slice(first, first + batch)
     await scan(windows)
-    giveBack(4 * each * windows.length)
+    giveBack(4 * shape.each * windows.length)
   }
   await request.onProgress(starts.length, starts.length, 0)
   return resultOf(main, main.extent, stitch.sink, 'labels')
@@ -592,8 +585,6 @@ class ScoreStitch {
   /** One for all networks whose scores are added up, or one for each where probabilities are; none where the end does it itself. */
   readonly #stitches: readonly WindowSums[] = []
   readonly #shares: readonly Float64Array[] | undefined
-  /** Voxels of one layer of a window. */
-  readonly #plane: number
 
   constructor(
     private readonly request: InferenceRequest,
@@ -607,7 +598,6 @@ class ScoreStitch {
     // windows cover the whole image, whose size the stitched scores then have
     const after = afterRun(request, main, { ...shape, extent })
     const apart = ensemble !== undefined && ensemble.activation !== 'none'
-    this.#plane = plan.roi[1] * plan.roi[2]
     this.#shares = ensemble && !apart ? sharesOf(ensemble, shape.channels) : undefined
     const isArgmax = !(after instanceof ScoreRestorer) && after.kind === 'argmax' && !apart
     const { length } = membersOf(request)
@@ -634,7 +624,7 @@ class ScoreStitch {
   /** A window's weighted scores, which begin at `from`. */
   add(member: number, scores: Tensor['data'], from: number, start: Vec3): void {
     if (this.#end instanceof ArgmaxStitch) {
-      this.#end.add(member, plainScores(scores, from, this.shape.channelStride, this.#plane), start)
+      this.#end.add(member, plainScores(scores, from, this.shape.channelStride), start)
       return
     }
     const stitch = this.#stitches[member] ?? this.#stitches[0]!

@@ -9,6 +9,7 @@ import type { Layer, LayerEnd } from '../transforms/restore-scores.js'
 import type { Vec3 } from '../volume/volume.js'
 import type { OutputLayout } from './ensemble.js'
 import { WindowMemory } from './window-memory.js'
+import { plainScores } from './window-scores.js'
 import type { WindowPlan } from './windows.js'
 
 /** How the scores of a window lie. */
@@ -83,15 +84,14 @@ export class WindowSums {
   }
 
   #addInMemory(memory: WindowMemory, scores: Tensor['data'], offset: number, start: Vec3, isCounted: boolean): void {
-    const { roi } = this.plan
     const { channels, channelStride } = this.shape
+    const window = plainScores(scores, offset, channelStride)
     const [layers] = memory.turns(start)
     // The order in which scores lie: with many classes any other waits for memory most of the time.
     for (let channel = 0; channel < channels; channel++)
       for (const turn of layers)
         for (let layer = turn.from; layer < turn.to; layer++) {
-          const from = offset + channel * channelStride + layer * roi[1] * roi[2]
-          memory.read({ data: scores, from })
+          window.read(memory, channel, layer)
           memory.addLayer(start, layer, channel, turn.isFirst && isCounted, false)
         }
   }

@@ -67,6 +67,8 @@ export class WindowMemory {
   readonly sums: Float32Array
   /** The best class so far of each voxel of one layer of a window. */
   readonly labels: Int32Array
+  /** Voxels of one layer of a window. */
+  readonly plane: number
   readonly #plan: WindowPlan
   readonly #turns: readonly ReadonlyMap<number, readonly Turn[]>[]
   readonly #places: Places
@@ -82,6 +84,7 @@ export class WindowMemory {
     // Pages take room when they are first written: sums that nothing is added to never do.
     const memory = new WebAssembly.Memory({ initial: Math.ceil(places.end / PAGE_BYTES) })
     this.#plan = plan
+    this.plane = plane
     this.#places = places
     this.#turns = roi.map((length, axis) => turnsOf([...new Set(starts.map((start) => start[axis]!))], length))
     this.#kernel = new WebAssembly.Instance(kernelModule(), { host: { memory } }).exports as unknown as Kernel
@@ -105,7 +108,7 @@ export class WindowMemory {
 
   /** Takes one layer of a window in one channel, row by row, which `addLayer` then adds. */
   read({ data, from }: Stretch): void {
-    this.#scores.set(data.subarray(from, from + this.#scores.length))
+    this.#scores.set(data.subarray(from, from + this.plane))
   }
 
   /**
@@ -136,7 +139,7 @@ export class WindowMemory {
         const to = (ring * padded[1] + start[1] + row.from) * padded[2] + start[2] + run.from
         this.#kernel.add(
           places.scores,
-          places.weights + EACH * layer * roi[1] * roi[2],
+          places.weights + EACH * layer * this.plane,
           places.best,
           places.labels,
           EACH * (row.from * roi[2] + run.from),

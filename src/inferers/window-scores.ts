@@ -8,10 +8,11 @@ export interface WindowScores {
   read(memory: WindowMemory, channel: number, layer: number): void
 }
 
-/** Channel planes `channelStride` apart, the first of them from `offset` on; a layer of a window has `plane` voxels. */
-export function plainScores(data: Tensor['data'], offset: number, channelStride: number, plane: number): WindowScores {
+/** Channels `channelStride` apart, the first of them from `offset` on. */
+export function plainScores(data: Tensor['data'], offset: number, channelStride: number): WindowScores {
   return {
-    read: (memory, channel, layer) => memory.read({ data, from: offset + channel * channelStride + layer * plane }),
+    read: (memory, channel, layer) =>
+      memory.read({ data, from: offset + channel * channelStride + layer * memory.plane }),
   }
 }
 

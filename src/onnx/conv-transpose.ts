@@ -8,6 +8,7 @@
  * `merged`: one convolution makes the channels of all phases; taps that a phase has not are zeros. `phases`: one
  * convolution a phase, without zeros: less to compute, more to call.
  */
+import type { Phases } from '../contract/tensor.js'
 import {
   dropUnreadWeights,
   findAttribute,
@@ -18,7 +19,6 @@ import {
   weightsOf,
 } from './graph.js'
 import type { Graph, Node, Tensor } from './onnx_pb.js'
-import type { Phases } from './phases.js'
 import { dimsOf, ELEMENT_BYTES, elementBytes, int64Tensor, weightLike } from './tensor-bytes.js'
 
 export type ConvTransposeForm = 'merged' | 'phases'

@@ -4,15 +4,9 @@
  * scores between each other takes as long as the convolution that made them.
  */
 import { create } from '@bufbuild/protobuf'
+import type { Phases } from '../contract/tensor.js'
 import { dropUnreadNodes, dropUnreadWeights } from './graph.js'
 import { type Model, ValueInfoSchema } from './onnx_pb.js'
-
-export interface Phases {
-  /** Along each spatial axis: voxel v of the output is voxel floor(v / stride) of phase v mod stride. */
-  readonly strides: readonly number[]
-  /** By phase, last axis fastest: [batch, channels, ...sizes of a phase]; or one of all, [batch, phases * channels, ...]. */
-  readonly tensors: readonly string[]
-}
 
 /** Makes `phases` the only outputs of `model`, in place. */
 export function endInPhases(model: Model, { tensors }: Phases): void {

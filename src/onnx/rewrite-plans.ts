@@ -2,10 +2,10 @@
  * What may be done to a network when it is loaded: plans of rewrites that leave its answers as they are. Which plan pays
  * is a question to the engine and the machine, so no plan is chosen here (see predictors/choose-rewrites.ts).
  */
+import type { Phases } from '../contract/tensor.js'
 import { rewriteConvTransposes } from './conv-transpose.js'
 import { copyModel } from './model-file.js'
 import type { Graph, Model } from './onnx_pb.js'
-import type { Phases } from './phases.js'
 import { rewriteScalarPrelus } from './scalar-prelu.js'
 
 /** Shape arithmetic on 64-bit lists, as the rewrites make it, is in every operator set from here on. */

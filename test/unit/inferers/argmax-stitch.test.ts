@@ -32,7 +32,7 @@ function stitched(
       for (const start of starts.filter(([first]) => first === row)) {
         // not at the array's start, as the second window of a batch
         const scores = Float32Array.from({ length: 3 + channels * each }, scoreOf)
-        stitch.add(member, plainScores(scores, 3, each, roi[1] * roi[2]), start)
+        stitch.add(member, plainScores(scores, 3, each), start)
         for (let n = 0; n < channels * each; n++) {
           const at = n % each
           const [i, j, k] = [Math.trunc(at / (roi[1] * roi[2])), Math.trunc(at / roi[2]) % roi[1], at % roi[2]]
@@ -138,7 +138,7 @@ test('scores in phases are read as what they are when they are put between each 
         }
         const plan = planWindows(roi, roi, 0)
         const [plain, phased] = [0, 1].map(() => new ArgmaxStitch(plan, roi, channels, undefined, 1))
-        plain!.add(0, plainScores(scores, item * channels * each, each, roi[1] * roi[2]), [0, 0, 0])
+        plain!.add(0, plainScores(scores, item * channels * each, each), [0, 0, 0])
         const network = { strides, tensors, run: async () => ({}), giveUp: async () => {} }
         phased!.add(0, phasedScores(outputs, network, channels, roi, item), [0, 0, 0])
         expect(phased!.sink.data).toEqual(plain!.sink.data)
