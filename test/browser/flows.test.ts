@@ -116,8 +116,7 @@ describe.skipIf(chromiumPath === undefined)("the page's further ways in Chromium
     await Promise.all(files.map((bytes, i) => writeFile(join(dropped, `${i}.dcm`), bytes)))
     await writeFile(zip, zipBytes(files.map((data, i) => ({ name: `a/${i}.dcm`, data }))))
     for (const path of [join(folder, 'dropped'), zip]) {
-      await drop(path)
-      await bench.opened()
+      await bench.opening(() => drop(path))
       expect(await page.textContent('#scan-info')).toContain('dicom')
       const session = /#session=(.+)$/.exec(page.url())![1]
       const volume = await fetch(`${server.url}/session/${session}?volume=true`)
@@ -158,8 +157,7 @@ describe.skipIf(chromiumPath === undefined)("the page's further ways in Chromium
   })
 
   test('a model that is called off ends on the server, and leaves no segment', async () => {
-    await page.click('[data-sample=head]')
-    await bench.opened()
+    await bench.opening(() => page.click('[data-sample=head]'))
     const accepted = page.waitForResponse((response) => response.url().includes('async=true'))
     await page.click('[data-model=brain_mri]')
     const { id } = await (await accepted).json()
@@ -287,8 +285,7 @@ describe.skipIf(chromiumPath === undefined)("the page's further ways in Chromium
     await bench.key('c')
     await bench.key('Enter')
     await expect.poll(() => banner().textContent(), SOON).toContain('session has expired')
-    await banner().getByRole('button', { name: 'Upload again' }).click()
-    await bench.opened()
+    await bench.opening(() => banner().getByRole('button', { name: 'Upload again' }).click())
     expect((await savedLabels()).data).toEqual(before.data)
   })
 
@@ -310,14 +307,12 @@ describe.skipIf(chromiumPath === undefined)("the page's further ways in Chromium
   })
 
   test('only with keys: a sample is opened, a structure clicked, the mask saved', async () => {
-    await page.reload()
-    await page.locator('#models .card').first().waitFor()
-    await bench.settled()
+    await page.goto('about:blank')
+    bench = await Workbench.open(page, server.url)
     const sample = page.locator('[data-sample=abdomen]')
     for (let i = 0; i < 12 && !(await sample.evaluate((node) => node === document.activeElement)); i++)
       await page.keyboard.press('Tab')
-    await page.keyboard.press('Enter')
-    await bench.opened()
+    await bench.opening(() => page.keyboard.press('Enter'))
     for (let i = 0; i < 60 && !(await page.evaluate(() => document.activeElement?.id === 'stage')); i++)
       await page.keyboard.press('Tab')
     expect(await page.evaluate(() => document.activeElement?.matches(':focus-visible'))).toBe(true)
@@ -392,8 +387,7 @@ describe.skipIf(chromiumPath === undefined)("the page's further ways in Chromium
       const said = () => other.locator('#banner').textContent()
       await other.setInputFiles('#files', { name: 'x.nii', mimeType: 'a/b', buffer: Buffer.alloc(2_000_000) })
       await expect.poll(said, SOON).toContain('--max-upload-bytes')
-      await other.click('[data-sample=head]')
-      await small.opened()
+      await small.opening(() => other.click('[data-sample=head]'))
       const session = /#session=(.+)$/.exec(other.url())![1]
       const queued = () => {
         const body = new FormData()
@@ -435,8 +429,7 @@ describe.skipIf(chromiumPath === undefined)("the page's further ways in Chromium
   })
 
   test('in 3-D a segment inside the body is seen', async () => {
-    await page.click('[data-sample=abdomen]')
-    await bench.opened()
+    await bench.opening(() => page.click('[data-sample=abdomen]'))
     await bench.key('b')
     await page.locator('#ball').setChecked(true)
     await page.locator('#radius').fill('30')

@@ -46,8 +46,7 @@ describe.skipIf(chromiumPath === undefined)('the page at / in Chromium', { timeo
   }
 
   async function openSample(name: string): Promise<void> {
-    await page.click(`[data-sample=${name}]`)
-    await bench.opened()
+    await bench.opening(() => page.click(`[data-sample=${name}]`))
   }
 
   const segmentNames = () =>
@@ -273,8 +272,7 @@ describe.skipIf(chromiumPath === undefined)('the page at / in Chromium', { timeo
     await bench.key('Enter')
     const banner = page.locator('#banner')
     await expect.poll(() => banner.textContent(), SOON).toContain('session has expired')
-    await banner.getByRole('button', { name: 'Upload again' }).click()
-    await bench.opened()
+    await bench.opening(() => banner.getByRole('button', { name: 'Upload again' }).click())
     await bench.key('Enter')
     await expect.poll(segmentNames, SOON).toEqual(['Segment 1'])
     await server.end('SIGKILL')

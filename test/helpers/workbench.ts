@@ -11,8 +11,6 @@ export interface NamedFile {
 
 export class Workbench {
   readonly page: Page
-  /** The fragment of the URL that names the session opened last. */
-  #opened = ''
 
   constructor(page: Page) {
     this.page = page
@@ -27,14 +25,14 @@ export class Workbench {
 
   /** Opens files by the file input, and waits until the scan is on the screen. */
   async openFiles(files: string | readonly string[] | NamedFile): Promise<void> {
-    await this.page.setInputFiles('#files', files as string)
-    await this.opened()
+    await this.opening(() => this.page.setInputFiles('#files', files as string))
   }
 
-  /** Waits until another scan than the last one is on the screen: a small one may be there before anyone has looked. */
-  async opened(): Promise<void> {
-    await this.page.waitForURL((url) => /#session=./.test(url.hash) && url.hash !== this.#opened, { timeout: 90_000 })
-    this.#opened = new URL(this.page.url()).hash
+  /** Does what opens a scan, and waits until another than was there before it is on the screen. */
+  async opening(act: () => Promise<unknown>): Promise<void> {
+    const before = new URL(this.page.url()).hash
+    await act()
+    await this.page.waitForURL((url) => /#session=./.test(url.hash) && url.hash !== before, { timeout: 90_000 })
     await this.settled()
     await this.page.locator('#welcome').waitFor({ state: 'hidden' })
   }
