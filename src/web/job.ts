@@ -7,6 +7,7 @@ export class Job {
   readonly #text = byId('job-text')
   readonly #bar = byId<HTMLProgressElement>('job-progress')
   #abort: AbortController | undefined
+  #begun = ''
 
   constructor() {
     byId('job-cancel').addEventListener('click', () => this.cancel())
@@ -16,11 +17,16 @@ export class Job {
     return this.#abort !== undefined
   }
 
-  /** Runs `work`; undefined when it was cancelled. One at a time: a second one waits for nothing and is not run. */
+  /** Runs `work`; undefined when it was cancelled. One at a time: a second one is not run, which the page says. */
   async run<T>(text: string, work: (signal: AbortSignal) => Promise<T>): Promise<T | undefined> {
-    if (this.#abort) return undefined
+    if (this.#abort) {
+      byId('message').textContent =
+        `Not begun: ${text}. First ends what is under way (${this.#begun}), or Escape cancels it.`
+      return undefined
+    }
     const abort = new AbortController()
     this.#abort = abort
+    this.#begun = text
     this.#panel.hidden = false
     this.say(text)
     this.progress(undefined)

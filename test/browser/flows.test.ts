@@ -161,6 +161,9 @@ describe.skipIf(chromiumPath === undefined)("the page's further ways in Chromium
     const accepted = page.waitForResponse((response) => response.url().includes('async=true'))
     await page.click('[data-model=brain_mri]')
     const { id } = await (await accepted).json()
+    // One thing at a time, and what is not begun is told.
+    await page.click('[data-sample=abdomen]')
+    await expect.poll(() => page.textContent('#message'), SOON).toContain('Not begun: Uploading abdomen.nii.gz')
     await page.keyboard.press('Escape')
     await bench.settled()
     const state = async () => (await (await fetch(`${server.url}/v1/requests/${id}`)).json()).state
