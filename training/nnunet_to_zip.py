@@ -67,7 +67,8 @@ def previous_folder(folder: Path, previous: str) -> Path:
     found = same or beside
     if len(found) != 1:
         told = "not trained" if not found else f"trained {len(found)} times"
-        raise SystemExit(f"{folder.name} reads the label maps of {previous}, which is {told} beside it: name its folder with --previous")
+        raise SystemExit(f"{folder.name} reads the label maps of {previous}, which is {told} beside it: "
+                         "name its folder with --previous")
     return found[0]
 
 

@@ -61,7 +61,7 @@ def prepare(count: int) -> Learn:
     return learn
 
 
-RECIPE = Recipe("brain_mri", __doc__, 3, BrainNet, prepare, save_graph, steps=6400, batch=2, peak=2.5e-3, seed=25,
+RECIPE = Recipe("brain_mri", __doc__, BrainNet, prepare, save_graph, steps=6400, batch=2, peak=2.5e-3, seed=25,
                 decay=0.99, log=25)
 
 if __name__ == "__main__":

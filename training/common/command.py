@@ -38,7 +38,6 @@ class Recipe:
 
     name: str
     doc: str
-    dimensions: int
     build: Callable[[], nn.Module]
     prepare: Callable[[int], Learn]
     save_graph: Callable[[nn.Module, Path], float]
@@ -81,7 +80,7 @@ def train(recipe: Recipe) -> None:
         load_onnx_weights(net, recipe.model, prefix=recipe.prefix)
     elif recipe.begin:
         recipe.begin(net)
-    net = channels_last(net, recipe.dimensions)
+    net = channels_last(net)
     run = Run(RUNS / recipe.name, net, args.steps, args.peak, resume=not args.fresh, weight_decay=recipe.weight_decay,
               decay=recipe.decay, slow=recipe.slow(net) if recipe.slow else None)
     rng = seed_everything(args.seed + run.step, args.threads)

@@ -1,17 +1,15 @@
-"""The click-driven network of deepgrow_2d and deepgrow_3d: a U-Net that also sees what can be computed from the clicks.
+"""What the networks of deepgrow_2d and deepgrow_3d see beside the picture and the clicks: what can be computed from both.
 
 Everything here is part of the exported graph, so the served model still takes image, foreground and background only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from common.nets import FoldedUNet, conv, fold, unfold
 
 FAR = 20.0
 """A geodesic cost that no real path reaches."""
@@ -43,13 +41,14 @@ def intensity_bins(image: Tensor, centre: Tensor) -> Tensor:
 
 def likelihood_ratio(bins: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
     """(N, 1, *S): the logarithm of how much likelier each voxel's intensity is under the weights `inside` than `outside`."""
-    axes = tuple(range(2, bins.ndim))
+    flat = bins.flatten(2)
 
     def shares(weight: Tensor) -> Tensor:
-        return ((bins * weight).sum(axes, keepdim=True) + 0.5) / (weight.sum(axes, keepdim=True) + 0.5 * BINS)
+        total = weight.flatten(2)
+        return (total @ flat.transpose(1, 2) + 0.5) / (total.sum(2, keepdim=True) + 0.5 * BINS)
 
     ratio = shares(inside).log() - shares(outside).log()
-    return smoothed((bins * ratio).sum(1, keepdim=True), 3)
+    return smoothed((ratio @ flat).view(inside.shape), 3)
 
 
 def smoothed(x: Tensor, width: int) -> Tensor:
@@ -125,43 +124,3 @@ class ClickFeatures(nn.Module):
 
     def mean(self, x: Tensor, k: int) -> Tensor:
         return F.avg_pool3d(x, k) if self.nd == 3 else F.avg_pool2d(x, k)
-
-
-class ClickNet(FoldedUNet):
-    """Half-resolution U-Net on ClickFeatures and on the likelihood that they give; at a quarter of the resolution it also
-    sees which features resemble those under the clicks.
-
-    (N, 3, *S) image (z-scored), foreground, background -> (N, 1, *S) logits.
-    """
-
-    def __init__(self, nd: int, widths: Sequence[int], shrink: int = 4, reach: int = 40) -> None:
-        super().__init__(nd, ClickFeatures.CHANNELS, widths, extra=2)
-        self.features = ClickFeatures(nd, shrink, reach)
-        self.key = conv(nd, widths[1], 32, kernel=1)
-        self.resemblance = conv(nd, 2, widths[1], kernel=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        with torch.no_grad():
-            features = self.features(x)
-            inputs = torch.cat([fold(features), *self.likelihood(x, features[:, -3:])], 1)
-            clicks = self.features.mean(x[:, 1:3], 4)
-        fine = self.down[0](inputs)
-        y = self.down[1](self.halve(fine))
-        key = self.key(y)
-        alike = [(key * click_mean(key, clicks[:, i : i + 1])).mean(1, keepdim=True) for i in range(2)]
-        levels = [fine, y + self.resemblance(torch.tanh(torch.cat(alike, 1)))]
-        for block in self.down[2:]:
-            levels.append(block(self.halve(levels[-1])))
-        return unfold(self.head(self.decode(levels)))
-
-    def likelihood(self, x: Tensor, near: Tensor) -> list[Tensor]:
-        """At half resolution, (N, 1, *S / 2) each: how much likelier the intensity is in the clicked structure than around it,
-        and a first guess of the structure: grown from what is near the foreground clicks. near: the geodesic maps."""
-        mean = self.features.mean
-        image, near = mean(x[:, :1], 2), mean(near, 2)
-        towards, away, alike = near[:, :1], near[:, 1:2], near[:, 2:]
-        bins = intensity_bins(image, click_mean(image, mean(x[:, 1:2], 2)))
-        pull = torch.maximum(towards, alike) - away
-        guess = torch.sigmoid(10 * (pull - 0.5))
-        around = (1 - torch.maximum(guess, towards)).clamp(min=0) + 4 * away.square()
-        return grown(bins, guess, around, lambda g: 1 - g + 4 * away.square(), 5 * (pull - 0.3))

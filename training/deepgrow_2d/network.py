@@ -8,69 +8,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.backbone import CHANNELS, Backbone
+from common.encoder import FEATURES, Encoder, standard
 from common.interactive import ClickFeatures, click_mean, grown, intensity_bins
 from common.looks import closer_look, whole_look
-from common.nets import Residual, conv, fold, norm, unfold
+from common.nets import Residual, conv, fold, unfold
 
-FEATURES = 64
-"""Channels of the encoder's output, at a quarter of the picture's resolution."""
 WIDTHS = (24, 64, 96, 128)
 """Of the decoder, at strides 2, 4, 8 and 16."""
 KEYS = 32
 SIZE = 256
-"""Edge of a look in pixels."""
-
-
-class Encoder(nn.Module):
-    """(N, 3, A, B) z-scored picture, three equal channels where it is grey -> (N, FEATURES, A / 4, B / 4)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.backbone = Backbone()
-        self.lateral = nn.ModuleList(nn.Conv2d(c, FEATURES, 1) for c in CHANNELS[1:])
-        self.smooth = nn.ModuleList(Smooth(FEATURES) for _ in CHANNELS[1:])
-
-    def forward(self, image: Tensor) -> Tensor:
-        levels = self.backbone(windows(image))[1:]
-        x: Tensor | None = None
-        for level, lateral, smooth in reversed(list(zip(levels, self.lateral, self.smooth, strict=True))):
-            y = lateral(level)
-            x = smooth(y if x is None else y + F.interpolate(x, scale_factor=2.0, mode="nearest"))
-        return x
-
-
-class Smooth(nn.Module):
-    """A residual 3 x 3 filter of each channel by itself and a 1 x 1 mixture."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
-        self.norm = norm(2, channels)
-        self.mix = nn.Conv2d(channels, channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.mix(F.relu(self.norm(self.depthwise(x))))
-
-
-def windows(image: Tensor) -> Tensor:
-    """What the backbone sees of a z-scored picture (N, 3, A, B): its colours where there are any; else the grey values in
-    three windows, all of them, the brighter part, and the middle of that.
-
-    Of a CT that is air to bone, the body, and soft tissue, without knowing that it is a CT.
-    """
-    grey = image.mean(1, keepdim=True)
-    coloured = ((image - grey).abs().amax((1, 2, 3), keepdim=True) > 0.02).to(image.dtype)
-    bright = rescaled(grey, (grey > 0).to(image.dtype))
-    middle = rescaled(bright, (bright.abs() < 1).to(image.dtype) * (grey > 0).to(image.dtype))
-    seen = coloured * image + (1 - coloured) * torch.cat([grey, bright, middle], 1)
-    return 2 * torch.tanh(seen / 2)
-
-
-def rescaled(x: Tensor, weight: Tensor) -> Tensor:
-    """x (N, 1, A, B) with zero mean and unit deviation over `weight`."""
-    off = x - click_mean(x, weight)
-    return off / (click_mean(off.square(), weight) + 1e-4).sqrt()
+"""Edge of the closer look in pixels."""
+WHOLE = 160
+"""Edge of the first look, that of most training pictures: it finds the place, the closer look the border."""
 
 
 class Decoder(nn.Module):
@@ -151,23 +100,18 @@ class Served(TwoPart):
     """Both parts in one graph, (N, C + 2, A, B) grey (C = 1) or coloured (C = 3) slice of any size with its foreground and
     background clicks -> (N, 1, A, B) logits.
 
-    Two looks: at the whole, and at the part around what was found and clicked, zoomed, with what was found as the previous mask.
+    Two looks: at the whole, coarsely, and at the part around what was found and clicked, zoomed, with what was found as the
+    previous mask. The part follows the clicks, so all that could be kept between them is the first look's features.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         image, clicks = x[:, :-2], x[:, -2:]
         image = torch.cat([image, image, image], 1)[:, :3]
-        whole = whole_look(image, SIZE)
+        whole = whole_look(image, WHOLE)
         coarse, seen = standard(whole.image(image)), whole.clicks(clicks)
         first = self.decoder(coarse, self.encoder(coarse), seen, torch.zeros_like(seen[:, :1]))
-        close = closer_look(whole, torch.maximum(first, seen.amax(1, keepdim=True) - 0.5))
+        close = closer_look(whole, torch.maximum(first, seen.amax(1, keepdim=True) - 0.5), SIZE)
         fine = standard(close.image(image))
         previous = close.image(whole.put(torch.sigmoid(first), clicks[:, :1]))
         second = self.decoder(fine, self.encoder(fine), close.clicks(clicks), previous)
         return close.put(second, clicks[:, :1], whole.put(first, clicks[:, :1]))
-
-
-def standard(image: Tensor) -> Tensor:
-    """Zero mean and unit deviation over all channels of each picture (N, 3, A, B)."""
-    off = image - image.mean((1, 2, 3), keepdim=True)
-    return off / (off.square().mean((1, 2, 3), keepdim=True) + 1e-12).sqrt()

@@ -119,7 +119,7 @@ def torch_network(net: torch.nn.Module) -> Callable[[np.ndarray], np.ndarray]:
 
 
 RECIPE = Recipe(
-    "deepgrow_2d", __doc__, 2, TwoPart, prepare, save_graph, steps=1800, batch=6, peak=1.2e-3, seed=31,
+    "deepgrow_2d", __doc__, TwoPart, prepare, save_graph, steps=1800, batch=6, peak=1.2e-3, seed=31,
     begin=begin, watch=watch, slow=lambda net: net.encoder.backbone, decay=0.998, every=1000)
 
 if __name__ == "__main__":

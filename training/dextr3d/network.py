@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from common.interactive import click_mean, grown, intensity_bins
-from common.nets import FoldedUNet, fold
+from common.nets import FoldedUNet, fold, unfold
+from common.slices import Resemblance, SliceFeatures
 
 PEAK = 0.45
 """Share of the points channel's range above which a voxel counts as near a point."""
@@ -18,16 +19,23 @@ REACH = 3.8
 
 
 class ExtremePointNet(FoldedUNet):
-    """(N, 2, X, Y, Z) z-scored image and extreme points channel in -1..1 -> (N, 1, X, Y, Z) logits."""
+    """(N, 2, X, Y, Z) z-scored image and extreme points channel in -1..1; (N, FEATURES, X / 4, Y / 4, Z / 4) of the slices ->
+    (N, 1, X, Y, Z) logits."""
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__(3, 7, widths, extra=2)
+        self.seen = Resemblance(widths[1])
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, slices: Tensor) -> Tensor:
         with torch.no_grad():
             features, ellipsoid, box = self.features(x)
             inputs = torch.cat([fold(features), *self.likelihood(x[:, :1], ellipsoid, box)], 1)
-        return super().forward(inputs)
+            inside, outside = (F.avg_pool3d(v, 4) for v in (ellipsoid.clamp(min=0.0), 1 - box))
+        fine = self.down[0](inputs)
+        levels = [fine, self.down[1](self.halve(fine)) + self.seen(slices, inside, outside)]
+        for block in self.down[2:]:
+            levels.append(block(self.halve(levels[-1])))
+        return unfold(self.head(self.decode(levels)))
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(N, 7, X, Y, Z): the input, an ellipsoid in the points' box, the box, and the image windowed around the intensity in
@@ -61,3 +69,19 @@ class ExtremePointNet(FoldedUNet):
         close = (ellipsoid > -0.99).to(image.dtype)
         guess = torch.sigmoid((ellipsoid - 0.2) * 6) * box
         return grown(bins, guess, close * (1 - box), lambda g: close * (1 - g), 3 * ellipsoid.clamp(max=0.7), within=box)
+
+
+class Served(nn.Module):
+    """(N, 2, X, Y, Z) -> (N, 1, X, Y, Z) logits: the frozen features of slices along Z, and the network that sees them."""
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.slices = SliceFeatures()
+        self.net = ExtremePointNet(widths)
+
+    def look(self, image: Tensor) -> Tensor:
+        """The features of an image (N, 1, X, Y, Z)."""
+        return self.slices(image.permute(0, 1, 4, 2, 3)).permute(0, 1, 3, 4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x, self.look(x[:, :1]))

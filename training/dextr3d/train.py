@@ -1,6 +1,6 @@
 """Trains models/dextr3d/model.onnx.
 
-    python -m dextr3d.train              from random weights, or where it was interrupted
+    python -m dextr3d.train              from the encoder of models/deepgrow_2d, or where it was interrupted
     python -m dextr3d.train --onnx       from the committed weights
 """
 
@@ -15,11 +15,13 @@ from torch import Tensor
 from common.bank import training_scans
 from common.clicks_bank import volume_scans
 from common.command import Learn, Recipe, plain_copy, train
+from common.data import MODELS
 from common.export import export_onnx
 from common.loop import Run
 from common.metrics import sigmoid_dice_bce
+from common.slices import load_trunk
 from common.volumes import SMALLEST, Structures3D, finish, sample_box, shapes
-from dextr3d.network import ExtremePointNet
+from dextr3d.network import Served
 from dextr3d.points import PADDING, ROI, extreme_points, points_channel
 
 WIDTHS = (32, 64, 128, 160)
@@ -27,9 +29,15 @@ SLABS = 0.3
 """How often the scan is cut across the structure, as volumes of few slices do."""
 
 
-def build() -> ExtremePointNet:
+def build() -> Served:
     """(N, 2, 64, 64, 64) z-scored image and points -> (N, 1, 64, 64, 64) logits."""
-    return ExtremePointNet(WIDTHS)
+    return Served(WIDTHS)
+
+
+def begin(net: Served) -> None:
+    """The encoder of models/deepgrow_2d, and the trunk of the committed weights where that exists."""
+    net.slices.load()
+    load_trunk(net.net, MODELS / "dextr3d" / "model.onnx")
 
 
 def sample(rng: np.random.Generator, source: Structures3D) -> tuple[Tensor, np.ndarray, Tensor]:
@@ -76,7 +84,8 @@ def prepare(count: int) -> Learn:
     def learn(rng: np.random.Generator, run: Run) -> None:
         x, target = batch(rng, source, count)
         with torch.autocast("cpu", torch.bfloat16):
-            logits = run.net(x.contiguous(memory_format=torch.channels_last_3d))
+            slices = run.net.look(x[:, :1])
+            logits = run.net.net(x.contiguous(memory_format=torch.channels_last_3d), slices)
         run.learn(sigmoid_dice_bce(logits, target, smooth=50.0))
 
     return learn
@@ -86,7 +95,8 @@ def save_graph(net: torch.nn.Module, path: Path) -> float:
     return export_onnx(plain_copy(build, net), example(), path)
 
 
-RECIPE = Recipe("dextr3d", __doc__, 3, build, prepare, save_graph, steps=1600, batch=4, peak=2e-3, seed=23)
+RECIPE = Recipe("dextr3d", __doc__, build, prepare, save_graph, steps=1600, batch=4, peak=2e-3, seed=23,
+                begin=begin)
 
 if __name__ == "__main__":
     train(RECIPE)

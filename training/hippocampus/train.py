@@ -89,7 +89,7 @@ def save_graph(net: torch.nn.Module, path: Path) -> float:
     return export_onnx(served, torch.randn(1, 1, *EXAMPLE), path, {2: "x", 3: "y", 4: "z"})
 
 
-RECIPE = Recipe("hippocampus_mri", __doc__, 3, build, prepare, save_graph, steps=2600, batch=4, peak=2e-3, seed=20, watch=watch,
+RECIPE = Recipe("hippocampus_mri", __doc__, build, prepare, save_graph, steps=2600, batch=4, peak=2e-3, seed=20, watch=watch,
                 prefix="fine.")
 
 if __name__ == "__main__":

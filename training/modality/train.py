@@ -143,7 +143,7 @@ def save_graph(net: nn.Module, path: Path) -> float:
     return export_onnx(plain_copy(Classifier, net), torch.rand(2, 1, SIZE, SIZE), path, axes={0: "batch", 1: "channels"})
 
 
-RECIPE = Recipe("modality_2d", __doc__, 2, Classifier, prepare, save_graph, steps=800, batch=32, peak=2e-3, seed=21, watch=watch,
+RECIPE = Recipe("modality_2d", __doc__, Classifier, prepare, save_graph, steps=800, batch=32, peak=2e-3, seed=21, watch=watch,
                 weight_decay=1e-3, every=200)
 
 if __name__ == "__main__":
