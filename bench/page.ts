@@ -21,8 +21,7 @@ try {
   const page = await browser.newPage()
   const bench = await Workbench.open(page, server.url)
 
-  await page.click('[data-sample=abdomen]')
-  await bench.opened()
+  await bench.opening(() => page.click('[data-sample=abdomen]'))
   await bench.key('2')
   for (const model of ['deepgrow_2d', 'deepgrow_3d']) {
     await page.click(`[data-model=${model}]`)
@@ -41,8 +40,7 @@ try {
 
   const ct = join(folder, 'ct.nii')
   await writeFile(ct, phantomCt())
-  await page.setInputFiles('#files', ct)
-  await bench.opened()
+  await bench.openFiles(ct)
   await page.waitForTimeout(3000)
   say(`CT of ${CT_SIZE.join('x')}: ${(await memoryOf(browser.folder)).toFixed(2)} GB in all processes of the browser`)
   await bench.key('2')
