@@ -194,11 +194,12 @@ test('a volume sent to a classifier of pictures is a 400 that says so', async ()
 })
 
 describe('several images in one file', () => {
-  const series = niftiBytes({
-    datatype: 2,
-    dim: [4, W, H, 1, 2],
-    voxels: [...grey.map((value) => value % 50), ...grey],
+  // The first one has another disc at the same place, of a fifth of the area.
+  const small = grey.map((value, i) => {
+    const isNear = Math.hypot((i % W) - CENTRE[0], Math.floor(i / W) - CENTRE[1]) < 5
+    return inDisc(i % W, Math.floor(i / W)) && !isNear ? value - 130 : value
   })
+  const series = niftiBytes({ datatype: 2, dim: [4, W, H, 1, 2], voxels: [...small, ...grey] })
   const click = { foreground: [[...CENTRE, 0]], background: [] }
 
   test('are refused by name, posted and by session', async () => {
