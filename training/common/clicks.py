@@ -10,6 +10,8 @@ from torch import Tensor
 
 SIGMA = 2.0
 """Width of a click in the guidance channels, in voxels of the network's grid (AddGuidanceSignald's default)."""
+FOLLOWS = 0.7
+"""How often a round sees the last round's answer as the previous mask."""
 
 
 def depth(mask: np.ndarray) -> np.ndarray:
@@ -104,3 +106,9 @@ def guidance_batch(size: tuple[int, ...], foreground: list[list[tuple[int, ...]]
     """Foreground and background channels (N, 2, *size) of N lists of clicks each."""
     return torch.from_numpy(np.stack([np.stack([guidance(size, f), guidance(size, b)])
                                       for f, b in zip(foreground, background, strict=True)]))
+
+
+def followed(rng: np.random.Generator, previous: Tensor) -> Tensor:
+    """The previous masks (N, 1, *S) that a round of clicks sees: as often as FOLLOWS says, else zeros."""
+    seen = (rng.random(len(previous)) < FOLLOWS).astype(np.float32)
+    return previous * torch.from_numpy(seen).view(-1, *[1] * (previous.ndim - 1))

@@ -63,8 +63,3 @@ def rescaled(x: Tensor, weight: Tensor) -> Tensor:
     """x (N, 1, A, B) with zero mean and unit deviation over `weight`."""
     off = x - click_mean(x, weight)
     return off / (click_mean(off.square(), weight) + 1e-4).sqrt()
-
-def standard(image: Tensor) -> Tensor:
-    """Zero mean and unit deviation over all channels of each picture (N, 3, A, B)."""
-    off = image - image.mean((1, 2, 3), keepdim=True)
-    return off / (off.square().mean((1, 2, 3), keepdim=True) + 1e-12).sqrt()

@@ -19,6 +19,8 @@ BIN_SCALE = 0.1
 """Intensity bins are even in asinh(difference / BIN_SCALE), from -BIN_RANGE to BIN_RANGE; differences in standard deviations."""
 ROUNDS = 3
 """How often the first guess is made again from the histograms that the last one gives."""
+STEEP = 8.0
+"""How much the most similar place counts before the others."""
 
 
 def click_mean(values: Tensor, clicks: Tensor) -> Tensor:
@@ -70,6 +72,23 @@ def grown(bins: Tensor, guess: Tensor, around: Tensor, around_of: Callable[[Tens
         guess = torch.sigmoid(2 * likely + 4 * (smoothed(guess, 5) - 0.5) + pull) * within
         around = around_of(guess)
     return [torch.tanh(likely), guess]
+
+
+def resemblance(key: Tensor, inside: Tensor, outside: Tensor) -> list[Tensor]:
+    """How much each place of `key` (N, K, *Q), of length 1 along K, resembles what is surely inside and surely outside, (N, 1, *Q)
+    each: in the mean over those, (N, 1, *Q) each, and to the one place it resembles most, (N, 2, *Q), softly and at half of that
+    resolution.
+    """
+    seeds = torch.cat([inside, outside], 1)
+    mean = [(key * click_mean(key, each)).sum(1, keepdim=True) for each in seeds.split(1, 1)]
+    halve, mode = (F.avg_pool3d, "trilinear") if key.ndim == 5 else (F.avg_pool2d, "bilinear")
+    flat = F.normalize(halve(key, 2), dim=1).flatten(2)
+    alike = torch.exp(STEEP * (flat.transpose(1, 2) @ flat) - STEEP)
+    coarse = halve(seeds, 2)
+    weights = coarse.flatten(2)
+    best = (weights @ alike + 1e-6).log() / STEEP - (weights.sum(2, keepdim=True) + 1e-2).log() / STEEP
+    best = best.clamp(min=-1).view(coarse.shape)
+    return [*mean, F.interpolate(best, scale_factor=2.0, mode=mode, align_corners=False)]
 
 
 class ClickFeatures(nn.Module):
@@ -124,3 +143,15 @@ class ClickFeatures(nn.Module):
 
     def mean(self, x: Tensor, k: int) -> Tensor:
         return F.avg_pool3d(x, k) if self.nd == 3 else F.avg_pool2d(x, k)
+
+    def likelihood(self, x: Tensor, near: Tensor) -> list[Tensor]:
+        """At half resolution, (N, 1, *S / 2) each: how much likelier the intensity is in the clicked structure than around it,
+        and a first guess of the structure: grown from what is near the foreground clicks. near: the geodesic maps."""
+        mean = self.mean
+        image, near = mean(x[:, :1], 2), mean(near, 2)
+        towards, away, alike = near[:, :1], near[:, 1:2], near[:, 2:]
+        bins = intensity_bins(image, click_mean(image, mean(x[:, 1:2], 2)))
+        pull = torch.maximum(towards, alike) - away
+        guess = torch.sigmoid(10 * (pull - 0.5))
+        around = (1 - torch.maximum(guess, towards)).clamp(min=0) + 4 * away.square()
+        return grown(bins, guess, around, lambda g: 1 - g + 4 * away.square(), 5 * (pull - 0.3))

@@ -5,6 +5,7 @@ Pictures have any size: a look is places along each axis, and every resampling i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -101,9 +102,8 @@ def whole_look(x: Tensor, shown: int) -> Look:
     return Look(sizes / 2, sizes.amax(1, keepdim=True) / 2, shown)
 
 
-def closer_look(first: Look, found: Tensor, wanted: int | None = None) -> Look:
-    """What lies around where `found` (N, 1, *shown of the first look) is above zero, inside the first look; `wanted` voxels wide,
-    as wide as the first look if not told."""
+def closer_look(first: Look, found: Tensor, wanted: int) -> Look:
+    """All around where `found` (N, 1, *shown of the first look) is above zero, inside the first look, `wanted` voxels wide."""
     shown = first.shown
     there = (found > 0).to(found.dtype)
     count = torch.arange(1, shown + 1, dtype=torch.float32)
@@ -115,4 +115,27 @@ def closer_look(first: Look, found: Tensor, wanted: int | None = None) -> Look:
     low, high = torch.stack(lows, 1), torch.stack(highs, 1)
     half = ((high - low) / 2 * GROW + MARGIN * shown / 256).amax(1, keepdim=True).clamp(LEAST * shown / 256, shown / 2)
     middle = torch.minimum(torch.maximum((low + high) / 2, half), shown - half)
-    return Look(first.middle - first.half + middle * first.step, half * first.step, wanted or shown)
+    return Look(first.middle - first.half + middle * first.step, half * first.step, wanted)
+
+
+def standard(image: Tensor) -> Tensor:
+    """Zero mean and unit deviation over all channels of each picture or volume (N, C, *S)."""
+    axes = tuple(range(1, image.ndim))
+    off = image - image.mean(axes, keepdim=True)
+    return off / (off.square().mean(axes, keepdim=True) + 1e-12).sqrt()
+
+
+def two_looks(image: Tensor, clicks: Tensor, shown: tuple[int, int], answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
+    """Logits (N, 1, *S) of an image (N, C, *S) with its clicks (N, 2, *S): a look at the whole, then a closer one at the part
+    around what was found and clicked, with what was found as the previous mask. Outside that part the first answer stands.
+
+    shown: the edges of both looks in voxels. answer: the network, of a look's standardised image, its clicks and a previous mask.
+    """
+    like = clicks[:, :1]
+    whole = whole_look(like, shown[0])
+    seen = whole.clicks(clicks)
+    first = answer(standard(whole.image(image)), seen, torch.zeros_like(seen[:, :1]))
+    close = closer_look(whole, torch.maximum(first, seen.amax(1, keepdim=True) - 0.5), shown[1])
+    previous = close.image(whole.put(torch.sigmoid(first), like))
+    second = answer(standard(close.image(image)), close.clicks(clicks), previous)
+    return close.put(second, like, whole.put(first, like))

@@ -54,10 +54,12 @@ class UNet(nn.Module):
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """Features of every level, finest first."""
-        levels: list[Tensor] = []
-        for index, block in enumerate(self.down):
-            x = block(self.halve(x) if index else x)
-            levels.append(x)
+        return self.deepen([self.down[0](x)])
+
+    def deepen(self, levels: list[Tensor]) -> list[Tensor]:
+        """Features of every level, of which the finest are there."""
+        for block in self.down[len(levels):]:
+            levels = [*levels, block(self.halve(levels[-1]))]
         return levels
 
     def halve(self, x: Tensor) -> Tensor:

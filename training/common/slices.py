@@ -9,15 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.data import MODELS
-from common.encoder import FEATURES, Encoder, standard
+from common.encoder import FEATURES, Encoder
 from common.export import load_onnx_weights
-from common.interactive import click_mean
+from common.interactive import resemblance
+from common.looks import standard
 from common.nets import Residual, conv
 
 ENCODER = MODELS / "deepgrow_2d" / "model.onnx"
 KEYS = 32
-STEEP = 8.0
-"""How much the most similar clicked place counts before the others."""
 
 
 class SliceFeatures(nn.Module):
@@ -67,15 +66,7 @@ class Resemblance(nn.Module):
 
     def forward(self, features: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
         key = F.normalize(self.key(features), dim=1)
-        mean = [(key * click_mean(key, seeds)).sum(1, keepdim=True) for seeds in (inside, outside)]
-        coarse = F.normalize(F.avg_pool3d(key, 2), dim=1)
-        seeds = F.avg_pool3d(torch.cat([inside, outside], 1), 2)
-        flat = coarse.flatten(2)
-        alike = torch.exp(STEEP * (flat.transpose(1, 2) @ flat) - STEEP)
-        weights = seeds.flatten(2)
-        best = (weights @ alike + 1e-6).log() / STEEP - (weights.sum(2, keepdim=True) + 1e-2).log() / STEEP
-        best = F.interpolate(best.clamp(min=-1).view(seeds.shape), scale_factor=2.0, mode="trilinear", align_corners=False)
-        return self.out(self.mix(torch.cat([features, *mean, best], 1)))
+        return self.out(self.mix(torch.cat([features, *resemblance(key, inside, outside)], 1)))
 
 
 def load_trunk(net: nn.Module, path: Path) -> None:

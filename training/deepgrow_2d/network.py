@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.encoder import FEATURES, Encoder, standard
-from common.interactive import ClickFeatures, click_mean, grown, intensity_bins
-from common.looks import closer_look, whole_look
+from common.encoder import FEATURES, Encoder
+from common.interactive import ClickFeatures, resemblance
+from common.looks import two_looks
 from common.nets import Residual, conv, fold, unfold
 
 WIDTHS = (24, 64, 96, 128)
@@ -45,10 +45,11 @@ class Decoder(nn.Module):
             x = torch.cat([grey, clicks], 1)
             shown = self.clicks(x)
             colour = image[:, [0, 2]] - grey
-            inputs = torch.cat([fold(torch.cat([shown, colour, previous], 1)), *self.likelihood(x, shown[:, -3:])], 1)
-            seeds = [F.avg_pool2d(clicks, 4), F.avg_pool2d(clicks, 8)]
+            inputs = torch.cat([fold(torch.cat([shown, colour, previous], 1)), *self.clicks.likelihood(x, shown[:, -3:])], 1)
+            seeds = F.avg_pool2d(clicks, 4).split(1, 1)
         fine = self.fine(inputs)
-        y = torch.cat([F.max_pool2d(fine, 2), features, *self.resemblance(features, seeds)], 1)
+        key = F.normalize(self.key(features), dim=1)
+        y = torch.cat([F.max_pool2d(fine, 2), features, *resemblance(key, *seeds)], 1)
         levels = [fine]
         for index, block in enumerate(self.down):
             y = block(self.enter(y) if index == 0 else F.max_pool2d(levels[-1], 2))
@@ -57,30 +58,6 @@ class Decoder(nn.Module):
         for index in range(len(self.up) - 1, -1, -1):
             y = self.merge[index](self.up[index](y) + levels[index])
         return unfold(self.head(y))
-
-    def resemblance(self, features: Tensor, seeds: list[Tensor]) -> list[Tensor]:
-        """How much each place resembles what is under the foreground and the background clicks, (N, 1, A / 4, B / 4) each: in the
-        mean over the clicks, and to the one it resembles most (at half that resolution, softly)."""
-        key = F.normalize(self.key(features), dim=1)
-        mean = [(key * click_mean(key, seeds[0][:, i : i + 1])).sum(1, keepdim=True) for i in range(2)]
-        coarse = F.normalize(F.avg_pool2d(key, 2), dim=1).flatten(2)
-        alike = torch.exp(8 * (coarse.transpose(1, 2) @ coarse) - 8)
-        weights = seeds[1].flatten(2)
-        best = (weights @ alike + 1e-6).log() / 8 - (weights.sum(2, keepdim=True) + 1e-2).log() / 8
-        best = best.clamp(min=-1).view(*seeds[1].shape)
-        best = F.interpolate(best, scale_factor=2.0, mode="bilinear", align_corners=False)
-        return [*mean, best]
-
-    def likelihood(self, x: Tensor, near: Tensor) -> list[Tensor]:
-        """As in ClickNet: the likelihood ratio of the intensities and a first guess, at half resolution."""
-        mean = self.clicks.mean
-        image, near = mean(x[:, :1], 2), mean(near, 2)
-        towards, away, alike = near[:, :1], near[:, 1:2], near[:, 2:]
-        bins = intensity_bins(image, click_mean(image, mean(x[:, 1:2], 2)))
-        pull = torch.maximum(towards, alike) - away
-        guess = torch.sigmoid(10 * (pull - 0.5))
-        around = (1 - torch.maximum(guess, towards)).clamp(min=0) + 4 * away.square()
-        return grown(bins, guess, around, lambda g: 1 - g + 4 * away.square(), 5 * (pull - 0.3))
 
 
 class TwoPart(nn.Module):
@@ -107,11 +84,8 @@ class Served(TwoPart):
     def forward(self, x: Tensor) -> Tensor:
         image, clicks = x[:, :-2], x[:, -2:]
         image = torch.cat([image, image, image], 1)[:, :3]
-        whole = whole_look(image, WHOLE)
-        coarse, seen = standard(whole.image(image)), whole.clicks(clicks)
-        first = self.decoder(coarse, self.encoder(coarse), seen, torch.zeros_like(seen[:, :1]))
-        close = closer_look(whole, torch.maximum(first, seen.amax(1, keepdim=True) - 0.5), SIZE)
-        fine = standard(close.image(image))
-        previous = close.image(whole.put(torch.sigmoid(first), clicks[:, :1]))
-        second = self.decoder(fine, self.encoder(fine), close.clicks(clicks), previous)
-        return close.put(second, clicks[:, :1], whole.put(first, clicks[:, :1]))
+
+        def answer(image: Tensor, clicks: Tensor, previous: Tensor) -> Tensor:
+            return self.decoder(image, self.encoder(image), clicks, previous)
+
+        return two_looks(image, clicks, (WHOLE, SIZE), answer)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from common.backbone import load_imagenet
-from common.clicks import add_clicks, centre_click, guidance_batch, loose_click
+from common.clicks import add_clicks, centre_click, followed, guidance_batch, loose_click
 from common.command import Learn, Recipe, plain_copy, train
 from common.export import export_onnx
 from common.loop import Run
@@ -29,8 +29,6 @@ from deepgrow_2d.network import SIZE, Served, TwoPart
 
 ROUNDS = ((1, 1), (1, 4), (0, 5))
 """Fewest and most clicks added before each round; with none the decoder improves its own answer, as in the closer look."""
-FOLLOWS = 0.7
-"""How often a round sees the last round's answer as the previous mask."""
 AXES = {0: "batch", 1: "channels", 2: "rows", 3: "columns"}
 SMALL, FINE = 160, 0.92
 """Edge of the training pictures until this share of the steps is done; SIZE afterwards."""
@@ -54,9 +52,9 @@ def gradients(rng: np.random.Generator, net: TwoPart, batch: Batch) -> float:
             else:
                 add_clicks(rng, previous[i, 0].numpy() > 0.5, truth, int(rng.integers(few, many + 1)), foreground[i], background[i])
         clicks = guidance_batch(size, foreground, background)
-        follows = torch.from_numpy((rng.random(len(target)) < FOLLOWS).astype(np.float32)).view(-1, 1, 1, 1)
+        seen_before = followed(rng, previous)
         with torch.autocast("cpu", torch.bfloat16):
-            logits = net.decoder(image, seen, clicks, previous * follows)
+            logits = net.decoder(image, seen, clicks, seen_before)
         loss = sigmoid_dice_bce(logits, target, 1 + 3 * clicks.sum(1, keepdim=True))
         if batch.thin.any():
             thin = torch.from_numpy(batch.thin)

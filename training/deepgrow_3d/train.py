@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from common.bank import training_scans
-from common.clicks import add_clicks, centre_click, guidance_batch, loose_click
+from common.clicks import add_clicks, centre_click, followed, guidance_batch, loose_click
 from common.clicks_bank import volume_scans
 from common.command import Learn, Recipe, plain_copy, train
 from common.data import MODELS
@@ -30,8 +30,6 @@ from deepgrow_3d.predict import SIZE as SERVED
 
 ROUNDS = (1, 2, 4)
 """Clicks added before each round: 1, then 3 and 7 in all."""
-FOLLOWS = 0.7
-"""How often a round sees the last round's answer as the previous mask."""
 
 
 def sample(rng: np.random.Generator, source: Structures3D) -> tuple[Tensor, np.ndarray]:
@@ -91,9 +89,9 @@ def prepare(count: int) -> Learn:
                     add_clicks(rng, previous[i, 0].numpy() > 0.5, truth, many, foreground[i], background[i])
             clicks = guidance_batch((SIZE,) * 3, foreground, background)
             x = torch.cat([image, clicks], 1).contiguous(memory_format=torch.channels_last_3d)
-            follows = torch.from_numpy((rng.random(len(target)) < FOLLOWS).astype(np.float32)).view(-1, 1, 1, 1, 1)
+            seen_before = followed(rng, previous)
             with torch.autocast("cpu", torch.bfloat16):
-                logits = run.net.net(x, features, previous * follows)
+                logits = run.net.net(x, features, seen_before)
             run.learn(sigmoid_dice_bce(logits, target, 1 + 3 * clicks.sum(1, keepdim=True), smooth=50.0))
             previous = torch.sigmoid(logits.detach().float())
 

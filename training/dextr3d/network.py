@@ -32,10 +32,8 @@ class ExtremePointNet(FoldedUNet):
             inputs = torch.cat([fold(features), *self.likelihood(x[:, :1], ellipsoid, box)], 1)
             inside, outside = (F.avg_pool3d(v, 4) for v in (ellipsoid.clamp(min=0.0), 1 - box))
         fine = self.down[0](inputs)
-        levels = [fine, self.down[1](self.halve(fine)) + self.seen(slices, inside, outside)]
-        for block in self.down[2:]:
-            levels.append(block(self.halve(levels[-1])))
-        return unfold(self.head(self.decode(levels)))
+        y = self.down[1](self.halve(fine)) + self.seen(slices, inside, outside)
+        return unfold(self.head(self.decode(self.deepen([fine, y]))))
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(N, 7, X, Y, Z): the input, an ellipsoid in the points' box, the box, and the image windowed around the intensity in
